@@ -1,0 +1,2 @@
+//! The bench harness of corelane.
+fn main() {}

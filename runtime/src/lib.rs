@@ -1,0 +1,17 @@
+//! corelane: a thread-per-core, shared-nothing pipeline runtime.
+
+pub mod graph;
+pub mod keyed;
+pub mod model;
+pub mod observe;
+pub mod partition;
+pub mod plan;
+pub mod policy;
+pub mod pool;
+pub mod ring;
+pub mod stage;
+pub mod sync;
+pub mod topology;
+pub mod driver;
+pub mod engine;
+pub mod flow;

@@ -1,0 +1,65 @@
+//! Time as an argument.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Nanoseconds since the Unix epoch, signed; negative values are before 1970.
+///
+/// Arithmetic with durations saturates at [`Timestamp::MIN`] and [`Timestamp::MAX`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The earliest time.
+    pub const MIN: Self = Self(i64::MIN);
+    /// The latest time; as a watermark: nothing more will come.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// This many nanoseconds since the epoch.
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the epoch.
+    pub const fn as_nanos(self) -> i64 {
+        self.0
+    }
+
+    /// `self + d`, at most [`Timestamp::MAX`].
+    #[must_use]
+    pub fn saturating_add(self, d: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
+    /// `self - d`, at least [`Timestamp::MIN`].
+    #[must_use]
+    pub fn saturating_sub(self, d: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
+    /// Time from `earlier` to `self`; zero when `earlier` is later.
+    pub fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(u64::try_from(i128::from(self.0) - i128::from(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}ns", self.0)
+    }
+}
+
+/// What a driver tells a partition about time, read once per step.
+///
+/// `monotonic` never goes back and has an arbitrary origin (the start of the driver); deadlines are measured on it.
+/// `wall` may jump; it only labels things.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Nanoseconds on a clock that never goes back.
+    pub monotonic: i64,
+    /// Wall clock time.
+    pub wall: Timestamp,
+}

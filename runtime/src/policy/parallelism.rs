@@ -1,0 +1,18 @@
+//! How many instances of a stage run.
+
+use serde::{Deserialize, Serialize};
+
+/// How many instances of a stage run (the contract's `ParallelismHint`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parallelism {
+    /// One instance.
+    #[default]
+    Sequential,
+    /// Exactly this many instances, spread round-robin over the stage's cores. May exceed the number of cores.
+    Fixed(u32),
+    /// One instance per core of the stage's core set; shards may be rebalanced by measured load.
+    CpuBound,
+    /// An asynchronous stage whose concurrency adapts between bounds.
+    IoBound,
+}

@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Ready-made stages for corelane, on its public API only.
