@@ -1,1 +1,45 @@
-//! Placeholder: this module is being written.
+//! The machine and the core map, as data.
+//!
+//! Three values, each computed from the one before it, none of them touching a thread:
+//!
+//! - [`Machine`]: what this process may run on, read from files under a root path.
+//! - [`CoreMap`]: which stage the user wants on which core, with core numbers relative to what is allowed.
+//! - [`Placement`]: the outcome: partitions, their CPUs, and which partition each stage instance lives in.
+//!
+//! ```
+//! use corelane::model::StageId;
+//! use corelane::policy::Parallelism;
+//! use corelane::topology::{CoreMap, Machine};
+//!
+//! let map: CoreMap = "decode=0;*=0-1".parse()?;
+//! let stages = [
+//!     (StageId::new("decode")?, Parallelism::Sequential),
+//!     (StageId::new("traces")?, Parallelism::CpuBound),
+//! ];
+//! let placement = map.resolve(&Machine::flat(2), &stages)?;
+//! assert_eq!(placement.partitions.len(), 2);
+//! assert_eq!(placement.instances(&stages[1].0), [0, 1]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod cgroup;
+mod core_map;
+mod cpu_list;
+mod error_list;
+mod files;
+mod idle;
+mod machine;
+mod parse;
+mod place;
+mod read;
+mod resolve;
+
+pub use core_map::{CoreMap, Cores};
+pub use cpu_list::{CpuId, CpuList, CpuListError, CpuListProblem, MAX_CPU};
+pub use error_list::ErrorList;
+pub use files::{Fact, FileProblem, MachineNote};
+pub use idle::{EffectiveIdle, NoSpin, effective_idle};
+pub use machine::{Cpu, Machine, MachineError, NumaNode};
+pub use parse::{CoreMapParseError, CoreMapParseErrors, Place};
+pub use place::{PartitionPlace, Placement, PlacementWarning};
+pub use resolve::{CoreMapError, CoreMapErrors, Limits};

@@ -1,0 +1,105 @@
+//! Pinning threads to CPUs.
+
+use std::io;
+
+use rustix::thread::{CpuSet, sched_getaffinity};
+
+use crate::topology::{CpuId, CpuList};
+
+/// Why a thread is not on the CPU it was meant for.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// The kernel refused: the CPU does not exist, is offline, or is outside the cgroup cpuset.
+    #[error(
+        "cannot pin to CPU {cpu}: it is offline or outside the cgroup cpuset; the affinity mask was {affinity}"
+    )]
+    Refused {
+        /// The CPU asked for.
+        cpu: CpuId,
+        /// The affinity mask of the thread, unchanged.
+        affinity: CpuList,
+    },
+    /// The kernel agreed but the mask it reports is another one.
+    #[error("pinned to CPU {cpu}, but the affinity mask now reads {affinity}")]
+    NotKept {
+        /// The CPU asked for.
+        cpu: CpuId,
+        /// The affinity mask that was read back.
+        affinity: CpuList,
+    },
+    /// The affinity mask could not be read.
+    #[error("cannot read the affinity mask: {0}")]
+    Unreadable(#[from] io::Error),
+}
+
+/// The CPUs the calling thread may run on. One system call.
+///
+/// # Errors
+/// What the system says; `EINVAL` on a kernel built for more than 1 024 CPUs.
+pub fn current_affinity() -> io::Result<CpuList> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).map(|cpu| cpu as CpuId).collect())
+}
+
+/// Pins the calling thread to `cpu` and reads the mask back. Three system calls.
+///
+/// The trial is the truth: `cpu` need not be in the current mask (an isolated CPU is not), and files about allowed
+/// CPUs may be missing or stale. Call it on the thread that is to be pinned, before it touches its memory. The pin
+/// can still be undone from outside later (a changed cpuset, `taskset -p`, a CPU taken offline):
+/// [`Placement::displaced`](crate::topology::Placement::displaced) finds that.
+///
+/// # Errors
+/// [`PinError`]; the mask is unchanged after [`PinError::Refused`].
+pub fn pin_current_thread(cpu: CpuId) -> Result<(), PinError> {
+    let id = cpu as usize;
+    // Larger numbers do not fit the mask, and core_affinity would index out of bounds.
+    let pinned = id < CpuSet::MAX_CPU && core_affinity::set_for_current(core_affinity::CoreId { id });
+    let affinity = current_affinity()?;
+    if !pinned {
+        return Err(PinError::Refused { cpu, affinity });
+    }
+    if affinity.as_slice() != [cpu] {
+        return Err(PinError::NotKept { cpu, affinity });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a thread of its own, so that the pin ends with the test.
+    fn on_a_thread(test: impl FnOnce() + Send) {
+        std::thread::scope(|scope| scope.spawn(test).join().unwrap());
+    }
+
+    #[test]
+    fn a_pinned_thread_reads_back_exactly_its_cpu() {
+        for cpu in current_affinity().unwrap().iter() {
+            on_a_thread(move || {
+                pin_current_thread(cpu).unwrap();
+                assert_eq!(current_affinity().unwrap().as_slice(), [cpu]);
+                assert_eq!(rustix::thread::sched_getcpu(), cpu as usize);
+            });
+        }
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_there_is_refused_and_the_mask_stays() {
+        for cpu in [1023, 1024, 65_535] {
+            on_a_thread(move || {
+                let before = current_affinity().unwrap();
+                if before.contains(cpu) {
+                    return; // a machine of 1 024 CPUs
+                }
+                match pin_current_thread(cpu) {
+                    Err(PinError::Refused { cpu: refused, affinity }) => {
+                        assert_eq!((refused, affinity), (cpu, before));
+                    }
+                    other => panic!("CPU {cpu}: {other:?}"),
+                }
+                assert!(!current_affinity().unwrap().contains(cpu));
+            });
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Reads core maps, in one line or as TOML, and reports every error at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::model::{IdError, StageId};
+use crate::policy::IdlePolicy;
+
+use super::core_map::IDLE_NAMES;
+use super::{CoreMap, Cores, CpuList, CpuListError, ErrorList};
+
+/// All that is wrong with the text of a core map.
+pub type CoreMapParseErrors = ErrorList<CoreMapParseError>;
+
+/// Where in the text of a core map something is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The field: a stage, `*`, or `@` and cores.
+    pub field: String,
+    /// Line and column in characters, both from 1; `None` when the text came through another format.
+    pub at: Option<(usize, usize)>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.field.as_str(), self.at) {
+            ("", Some((line, column))) => write!(f, "line {line}, column {column}"),
+            (field, Some((line, column))) => write!(f, "{field} (line {line}, column {column})"),
+            (field, None) => f.write_str(field),
+        }
+    }
+}
+
+/// One thing wrong with the text of a core map.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CoreMapParseError {
+    /// A one-line map without any text.
+    #[error(
+        "the core map is empty; write stages and cores like \"decode=0;*=0-1\", or \"*=*\" for all cores"
+    )]
+    Empty,
+    /// Two semicolons in a row, or one at an end.
+    #[error("{place}: there is nothing between the semicolons")]
+    EmptyEntry {
+        /// Where.
+        place: Place,
+    },
+    /// An entry without `=`.
+    #[error("{place}: {token:?} is not of the form stage=cores")]
+    NoEquals {
+        /// Where.
+        place: Place,
+        /// The entry.
+        token: String,
+    },
+    /// A name that cannot be that of a stage.
+    #[error("{place}: {token:?} cannot be the name of a stage: {source}")]
+    StageName {
+        /// Where.
+        place: Place,
+        /// The name.
+        token: String,
+        /// What is wrong with it.
+        source: IdError,
+    },
+    /// A set of cores that makes no sense.
+    #[error("{place}: cores {:?}: {}", .source.token, .source.problem)]
+    Cores {
+        /// Where the wrong token starts.
+        place: Place,
+        /// Token, position within the list, and what is wrong with it.
+        source: CpuListError,
+    },
+    /// A stage or core named before.
+    #[error("{place}: {token} is given twice")]
+    Duplicate {
+        /// Where the second one is.
+        place: Place,
+        /// What is given twice.
+        token: String,
+    },
+    /// An idle policy that does not exist.
+    #[error("{place}: {token:?} is not an idle policy; there are spin, yield, park and adaptive")]
+    IdlePolicy {
+        /// Where.
+        place: Place,
+        /// The policy.
+        token: String,
+    },
+    /// Text that is not TOML.
+    #[error("{place}: {message}")]
+    Toml {
+        /// Where.
+        place: Place,
+        /// The TOML reader's words.
+        message: String,
+    },
+    /// A table other than `stages` and `cores`.
+    #[error("{place}: a core map has no such field; it has the tables [stages] and [cores]")]
+    UnknownField {
+        /// Where.
+        place: Place,
+    },
+    /// A value of another type.
+    #[error("{place}: expected {expected}, found {found}")]
+    WrongType {
+        /// Where.
+        place: Place,
+        /// What should be there.
+        expected: &'static str,
+        /// The type that is there.
+        found: &'static str,
+    },
+}
+
+/// Turns byte offsets into places; without text there are no places.
+#[derive(Clone, Copy)]
+struct Text<'a>(Option<&'a str>);
+
+impl Text<'_> {
+    fn place(self, field: &str, offset: usize) -> Place {
+        let at = self.0.map(|text| {
+            let before = text.get(..offset).unwrap_or(text);
+            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+            (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        });
+        Place { field: field.to_owned(), at }
+    }
+}
+
+/// A key or value and where it starts.
+#[derive(Clone, Copy)]
+struct Token<'a> {
+    text: &'a str,
+    offset: usize,
+}
+
+/// Collects a map and its errors, entry by entry.
+struct Reader<'a> {
+    text: Text<'a>,
+    map: CoreMap,
+    errors: Vec<CoreMapParseError>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(text: Option<&'a str>) -> Self {
+        let map = CoreMap { rest: None, ..CoreMap::default() };
+        Self { text: Text(text), map, errors: Vec::new() }
+    }
+
+    fn finish(self) -> Result<CoreMap, CoreMapParseErrors> {
+        ErrorList::check(self.errors, self.map.or_all_cores())
+    }
+
+    /// `key = cores`; `key` is a stage or `*`.
+    fn stage(&mut self, key: Token<'_>, value: Token<'_>) {
+        let place = self.text.place(key.text, key.offset);
+        let cores = value.text.parse::<Cores>().map_err(|e| self.cores_error(key.text, value, e));
+        let cores = self.keep(cores);
+        let token = key.text.to_owned();
+        if key.text == "*" {
+            if self.map.rest.is_some() {
+                self.errors.push(CoreMapParseError::Duplicate { place, token });
+            }
+            // A wrong value still counts as given.
+            self.map.rest = Some(cores.unwrap_or(Cores::All));
+            return;
+        }
+        match StageId::new(key.text) {
+            Err(source) => self.errors.push(CoreMapParseError::StageName { place, token, source }),
+            Ok(stage) => {
+                if self.map.stages.insert(stage, cores.unwrap_or(Cores::All)).is_some() {
+                    self.errors.push(CoreMapParseError::Duplicate { place, token });
+                }
+            }
+        }
+    }
+
+    /// `key = idle policy`; `key` is a list of cores or `*`.
+    fn core(&mut self, key: Token<'_>, value: Token<'_>) {
+        let field = format!("@{}", key.text);
+        let place = self.text.place(&field, key.offset);
+        let policy = IDLE_NAMES.iter().find(|(name, _)| *name == value.text).map(|(_, policy)| *policy);
+        if policy.is_none() {
+            let place = self.text.place(&field, value.offset);
+            self.errors.push(CoreMapParseError::IdlePolicy { place, token: value.text.into() });
+        }
+        let policy = policy.unwrap_or_default();
+        if key.text == "*" {
+            if self.map.idle_rest.replace(policy).is_some() {
+                self.errors.push(CoreMapParseError::Duplicate { place, token: field });
+            }
+            return;
+        }
+        let cores = key.text.parse::<CpuList>().map_err(|e| self.cores_error(&field, key, e));
+        self.keep(cores).into_iter().for_each(|cores| self.idle_cores(&cores, policy, &place));
+    }
+
+    fn idle_cores(&mut self, cores: &CpuList, policy: IdlePolicy, place: &Place) {
+        let twice: CpuList =
+            cores.iter().filter(|&core| self.map.idle.insert(core, policy).is_some()).collect();
+        if !twice.is_empty() {
+            let token = format!("@{twice}");
+            self.errors.push(CoreMapParseError::Duplicate { place: place.clone(), token });
+        }
+    }
+
+    fn cores_error(&self, field: &str, list: Token<'_>, source: CpuListError) -> CoreMapParseError {
+        CoreMapParseError::Cores { place: self.text.place(field, list.offset + source.position), source }
+    }
+
+    fn keep<T>(&mut self, read: Result<T, CoreMapParseError>) -> Option<T> {
+        read.map_err(|error| self.errors.push(error)).ok()
+    }
+}
+
+/// `decode=0;traces=0-1;*=0-1;@0=spin`
+pub(super) fn one_line(text: &str) -> Result<CoreMap, CoreMapParseErrors> {
+    let mut reader = Reader::new(Some(text));
+    if text.is_empty() {
+        reader.errors.push(CoreMapParseError::Empty);
+        return reader.finish();
+    }
+    let mut offset = 0;
+    for entry in text.split(';') {
+        let place = reader.text.place("", offset);
+        match entry.split_once('=') {
+            _ if entry.is_empty() => reader.errors.push(CoreMapParseError::EmptyEntry { place }),
+            None => reader.errors.push(CoreMapParseError::NoEquals { place, token: entry.into() }),
+            Some((key, value)) => {
+                let value = Token { text: value, offset: offset + key.len() + 1 };
+                match key.strip_prefix('@') {
+                    Some(cores) => reader.core(Token { text: cores, offset: offset + 1 }, value),
+                    None => reader.stage(Token { text: key, offset }, value),
+                }
+            }
+        }
+        offset += entry.len() + 1;
+    }
+    reader.finish()
+}
+
+/// The tables of the TOML form, without their text.
+pub(super) fn tables(
+    stages: &BTreeMap<String, String>,
+    cores: &BTreeMap<String, String>,
+) -> Result<CoreMap, CoreMapParseErrors> {
+    let mut reader = Reader::new(None);
+    let token = |text| Token { text, offset: 0 };
+    for (stage, cores) in stages {
+        reader.stage(token(stage), token(cores));
+    }
+    for (cores, policy) in cores {
+        reader.core(token(cores), token(policy));
+    }
+    reader.finish()
+}
+
+pub(super) fn toml(text: &str) -> Result<CoreMap, CoreMapParseErrors> {
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    let mut reader = Reader::new(Some(text));
+    for (table, content) in sorted(document.get_ref()) {
+        let place = reader.text.place(table.get_ref(), table.span().start);
+        let read: fn(&mut Reader<'_>, Token<'_>, Token<'_>) = match table.get_ref().as_ref() {
+            "stages" => |reader, key, value| reader.stage(key, value),
+            "cores" => |reader, key, value| reader.core(key, value),
+            _ => {
+                reader.errors.push(CoreMapParseError::UnknownField { place });
+                continue;
+            }
+        };
+        match content.get_ref().as_table() {
+            Some(entries) => read_table(&mut reader, entries, read),
+            None => reader.errors.push(CoreMapParseError::WrongType {
+                place,
+                expected: "a table",
+                found: content.get_ref().type_str(),
+            }),
+        }
+    }
+    add_syntax_errors(&mut reader, &syntax);
+    reader.finish()
+}
+
+fn read_table(
+    reader: &mut Reader<'_>,
+    entries: &DeTable<'_>,
+    read: impl Fn(&mut Reader<'_>, Token<'_>, Token<'_>),
+) {
+    for (key, value) in sorted(entries) {
+        let key_token = token(reader.text, key.get_ref(), key.span());
+        match value.get_ref() {
+            DeValue::String(content) => {
+                let value = token(reader.text, content, value.span());
+                read(reader, key_token, value);
+            }
+            other => reader.errors.push(CoreMapParseError::WrongType {
+                place: reader.text.place(key.get_ref(), key.span().start),
+                expected: match other {
+                    DeValue::Table(_) => "text (a name with a dot in it needs quotes)",
+                    _ => "text in quotes, like \"0-1\"",
+                },
+                found: other.type_str(),
+            }),
+        }
+    }
+}
+
+/// What a span of the text holds, less its opening quote.
+fn token<'t>(text: Text<'_>, content: &'t str, span: Range<usize>) -> Token<'t> {
+    let raw = text.0.and_then(|text| text.get(span.clone())).unwrap_or_default();
+    let quote = usize::from(raw.starts_with(['"', '\'']));
+    Token { text: content, offset: span.start + quote }
+}
+
+/// The entries in the order of the text.
+fn sorted<'t, 'i>(
+    table: &'t DeTable<'i>,
+) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+/// Adds what the TOML reader found, in place of what followed from it in the same lines.
+fn add_syntax_errors(reader: &mut Reader<'_>, syntax: &[toml::de::Error]) {
+    let errors: Vec<_> = syntax
+        .iter()
+        .map(|error| CoreMapParseError::Toml {
+            place: reader.text.place("", error.span().map_or(0, |span| span.start)),
+            message: error.message().replace('\n', ", "),
+        })
+        .collect();
+    let line = |error: &CoreMapParseError| error.place().and_then(|place| place.at).map(|(line, _)| line);
+    reader.errors.retain(|error| errors.iter().all(|syntax| line(syntax) != line(error)));
+    reader.errors.extend(errors);
+    reader.errors.sort_by_key(|error| error.place().and_then(|place| place.at));
+}
+
+impl CoreMapParseError {
+    /// Where in the text it is; `None` for an empty text.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Empty => None,
+            Self::EmptyEntry { place }
+            | Self::NoEquals { place, .. }
+            | Self::StageName { place, .. }
+            | Self::Cores { place, .. }
+            | Self::Duplicate { place, .. }
+            | Self::IdlePolicy { place, .. }
+            | Self::Toml { place, .. }
+            | Self::UnknownField { place }
+            | Self::WrongType { place, .. } => Some(place),
+        }
+    }
+}
