@@ -118,6 +118,7 @@ fn groups(memberships: &[Membership], mounts: &[Mount], controller: &str) -> Vec
 fn path_to_root(mount: &Mount, group: &str) -> Vec<String> {
     // A group outside of what is mounted (a container that sees its own group as the root) leaves the mount itself.
     let inside = group.strip_prefix(mount.root.trim_end_matches('/')).unwrap_or_default();
+    let inside = if inside.starts_with('/') { inside } else { "" };
     let names: Vec<&str> = inside.split('/').filter(|name| !name.is_empty()).collect();
     let depth = if names.contains(&"..") { 0 } else { names.len() };
     let directory = |n: usize| {
