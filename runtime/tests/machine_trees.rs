@@ -1,4 +1,8 @@
 //! What is read from fake trees of machines.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may fail by panic; clippy sees only the #[test] functions as tests"
+)]
 
 mod fake_machine;
 

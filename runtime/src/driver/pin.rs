@@ -66,7 +66,10 @@ pub fn pin_current_thread(cpu: CpuId) -> Result<(), PinError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::topology::Machine;
 
     /// On a thread of its own, so that the pin ends with the test.
     fn on_a_thread(test: impl FnOnce() + Send) {
@@ -81,6 +84,16 @@ mod tests {
                 assert_eq!(current_affinity().unwrap().as_slice(), [cpu]);
                 assert_eq!(rustix::thread::sched_getcpu(), cpu as usize);
             });
+        }
+    }
+
+    #[test]
+    fn every_cpu_that_the_machine_files_allow_can_be_pinned_to() {
+        let affinity = current_affinity().unwrap();
+        let machine = Machine::read(Path::new("/"), &affinity).unwrap();
+        for cpu in machine.allowed().iter() {
+            assert!(affinity.contains(cpu));
+            on_a_thread(move || pin_current_thread(cpu).unwrap());
         }
     }
 

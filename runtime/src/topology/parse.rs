@@ -92,10 +92,12 @@ pub enum CoreMapParseError {
         token: String,
     },
     /// Text that is not TOML.
-    #[error("{place}: {message}")]
+    #[error("{place}: {message}: {token:?}")]
     Toml {
         /// Where.
         place: Place,
+        /// The part of the text, shortened.
+        token: String,
         /// The TOML reader's words.
         message: String,
     },
@@ -328,13 +330,16 @@ fn sorted<'t, 'i>(
 
 /// Adds what the TOML reader found, in place of what followed from it in the same lines.
 fn add_syntax_errors(reader: &mut Reader<'_>, syntax: &[toml::de::Error]) {
-    let errors: Vec<_> = syntax
-        .iter()
-        .map(|error| CoreMapParseError::Toml {
-            place: reader.text.place("", error.span().map_or(0, |span| span.start)),
+    let syntax_error = |error: &toml::de::Error| {
+        let span = error.span().unwrap_or_default();
+        let token = reader.text.0.and_then(|text| text.get(span.clone())).unwrap_or_default();
+        CoreMapParseError::Toml {
+            place: reader.text.place("", span.start),
+            token: token.chars().take(40).collect(),
             message: error.message().replace('\n', ", "),
-        })
-        .collect();
+        }
+    };
+    let errors: Vec<_> = syntax.iter().map(syntax_error).collect();
     let line = |error: &CoreMapParseError| error.place().and_then(|place| place.at).map(|(line, _)| line);
     reader.errors.retain(|error| errors.iter().all(|syntax| line(syntax) != line(error)));
     reader.errors.extend(errors);
