@@ -58,6 +58,10 @@ fn a_v2_container_is_limited_by_its_cpuset_and_the_smallest_quota_above_it() {
     fake.file("sys/fs/cgroup/pod/cpuset.cpus.effective", "1-3\n");
     fake.file("sys/fs/cgroup/pod/cpu.max", "150000 100000\n");
     fake.file("sys/fs/cgroup/pod/app/cpuset.cpus.effective", "2-3\n");
+    fake.file("sys/fs/cgroup/pod/app/cpu.max", "350000 100000\n");
+    assert_eq!(fake.read("0-3").unwrap().quota(), Some(1.5));
+    fake.file("sys/fs/cgroup/pod/app/cpu.max", "25000 100000\n");
+    assert_eq!(fake.read("0-3").unwrap().quota(), Some(0.25));
     fake.file("sys/fs/cgroup/pod/app/cpu.max", "max 100000\n");
     let machine = fake.read("0-3").unwrap();
     assert_eq!(machine.notes, []);
@@ -178,6 +182,20 @@ fn a_node_without_memory_and_a_node_without_cpus_are_both_nodes() {
     assert_eq!(machine.nodes[2].memory, Some(4 << 30));
     assert!(machine.nodes[2].cpus.is_empty());
     assert_eq!(machine.cpu(12).unwrap().node, 1);
+}
+
+#[test]
+fn cpus_that_no_node_lists_go_to_the_first_node_with_a_note() {
+    let fake = FakeMachine::two_sockets();
+    fake.node(1, "4-7", 1 << 20, "21 10");
+    let machine = fake.read("0-15").unwrap();
+    assert_eq!(machine.nodes[0].cpus, list("0-3,8-15"));
+    assert_eq!(machine.cpu(12).unwrap().node, 0);
+    let [note] = &machine.notes[..] else { panic!("{:?}", machine.notes) };
+    assert_eq!(
+        (note.fact, note.fallback.as_str()),
+        (Fact::NumaNodes, "CPUs 12-15 are taken to be in node 0")
+    );
 }
 
 #[test]
