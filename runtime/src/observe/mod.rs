@@ -1,1 +1,20 @@
-//! Placeholder: this module is being written.
+//! What a running pipeline shows: logger, tracer and metrics, counters, states, and the account.
+
+mod account;
+mod cells;
+mod context;
+mod logger;
+mod metrics;
+mod outcome;
+mod state;
+mod table;
+mod tracer;
+
+pub use account::{Account, EdgeAccount, Imbalance, Law, Place, Totals};
+pub use cells::{StageAccount, StageCells};
+pub use context::StageContext;
+pub use logger::{LogLevel, Logger, MemoryLogger, TracingLogger};
+pub use metrics::{MemoryMetrics, Metrics, NoMetrics};
+pub use outcome::{Outcome, PipelineResult};
+pub use state::{StageRuntimeState, StageState};
+pub use tracer::{MemoryTracer, NoTracer, RecordedEvent, RecordedSpan, Tracer};

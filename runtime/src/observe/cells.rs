@@ -1,0 +1,167 @@
+//! What one stage has counted, and the cells it publishes that through.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::StageState;
+
+/// Writes the account, its cells, and everything that must name each counter, from one list.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $field:ident,)*) => {
+        /// What became of the items of a stage, or of one instance of it.
+        ///
+        /// All counts are items since the start unless they say otherwise. Two laws hold at every report:
+        ///
+        /// - `received = passed + filtered + absorbed + ignored + dead_lettered + failed + discarded + waiting_retry +
+        ///   delivered`: every item received has exactly one fate. What a stage puts out is counted apart, as `emitted`.
+        /// - `absorbed = items_open + items_complete + items_partial + items_expired`.
+        ///
+        /// A source counts what it produces as received, and at once as passed.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct StageAccount {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl StageAccount {
+            /// The names of all counters, in the order of [`fields`](Self::fields).
+            pub const FIELDS: &[&str] = &[$(stringify!($field)),*];
+
+            /// Every counter with its name.
+            pub fn fields(&self) -> impl ExactSizeIterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($field), self.$field)),*].into_iter()
+            }
+
+            /// Adds `other` to `self`, counter by counter; saturates.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$field = self.$field.saturating_add(other.$field);)*
+            }
+        }
+
+        /// A stage instance's counters, state and last error, as anybody may read them at any time.
+        ///
+        /// One writer, the core that owns the instance; any number of readers. A reading taken while the writer
+        /// publishes may mix two reports: the laws of [`StageAccount`] are sure to hold only once the instance is at
+        /// rest. Alone on its cache lines, so that neighbours do not slow each other down.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct StageCells {
+            $($field: AtomicU64,)*
+            state: AtomicU8,
+            last_error: Mutex<Option<String>>,
+        }
+
+        impl StageCells {
+            /// Publishes `account`. Costs one plain store per counter.
+            pub fn publish(&self, account: &StageAccount) {
+                $(self.$field.store(account.$field, Ordering::Relaxed);)*
+            }
+
+            /// What was last published.
+            pub fn read(&self) -> StageAccount {
+                StageAccount { $($field: self.$field.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Taken in.
+    received,
+    /// Given to what follows; for an accumulator the results. A broadcast to three counts three.
+    emitted,
+    /// Handed on as they are or as something else, also if that made none or many of one.
+    passed,
+    /// Left out by a predicate or a sampler.
+    filtered,
+    /// Folded into the state of an accumulator.
+    absorbed,
+    /// Failed, and forgotten by policy.
+    ignored,
+    /// Failed, and handed to the dead letters.
+    dead_lettered,
+    /// Failed, and ended the pipeline.
+    failed,
+    /// Thrown away unprocessed because the pipeline stopped.
+    discarded,
+    /// Waiting for another attempt, with those that wait behind them. Goes down again.
+    waiting_retry,
+    /// Taken by the outside world.
+    delivered,
+    /// Calls that failed, panics included; one item may fail several times.
+    errors,
+    /// Attempts after the first.
+    retries,
+    /// Calls that panicked.
+    panics,
+    /// Items that came behind the watermark. Each also has a fate above.
+    late,
+    /// Keys whose time ran out, with a result or without.
+    expired,
+    /// Keys with state now. Goes down again.
+    keys,
+    /// Of those absorbed: in keys with state now. Goes down again.
+    items_open,
+    /// Of those absorbed: in results that were complete.
+    items_complete,
+    /// Of those absorbed: in results that were emitted before they were complete, by a limit, by expiry or at the end.
+    items_partial,
+    /// Of those absorbed: lost with a key that expired without a result.
+    items_expired,
+    /// Results that were complete.
+    results_complete,
+    /// Results emitted before they were complete, by a limit or at the end.
+    results_partial,
+    /// Results emitted when a key expired.
+    results_expired,
+}
+
+impl StageAccount {
+    /// How often the items received were given a fate; equal to `received` when nothing is missing.
+    pub fn fates(&self) -> u128 {
+        sum([
+            self.passed,
+            self.filtered,
+            self.absorbed,
+            self.ignored,
+            self.dead_lettered,
+            self.failed,
+            self.discarded,
+            self.waiting_retry,
+            self.delivered,
+        ])
+    }
+
+    /// Where the items absorbed are now; equal to `absorbed` when nothing is missing.
+    pub fn absorbed_fates(&self) -> u128 {
+        sum([self.items_open, self.items_complete, self.items_partial, self.items_expired])
+    }
+}
+
+pub(super) fn sum<const N: usize>(counts: [u64; N]) -> u128 {
+    counts.into_iter().map(u128::from).sum()
+}
+
+impl StageCells {
+    /// Publishes the state of the instance.
+    pub fn set_state(&self, state: StageState) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// The state last published.
+    pub fn state(&self) -> StageState {
+        StageState::from_u8(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Publishes the last error. Takes a lock: for the error path only.
+    pub fn set_last_error(&self, error: String) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// The error last published.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,96 @@
+//! How a run ended.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Account, StageRuntimeState};
+use crate::model::StageId;
+
+/// Why a pipeline ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Outcome {
+    /// The sources ended by themselves and everything flowed out.
+    Completed,
+    /// A drain was asked for and everything flowed out in time.
+    Drained,
+    /// A stop was asked for; what was in flight is in the account as discarded.
+    Stopped,
+    /// A drain was asked for and its deadline came first.
+    DeadlineExceeded {
+        /// Items not yet through at the deadline, by the stage they were in or in front of; only stages with some.
+        left: BTreeMap<StageId, u64>,
+    },
+    /// An error ended it.
+    Failed {
+        /// Where, if it was a stage.
+        stage: Option<StageId>,
+        /// What was said.
+        error: String,
+    },
+}
+
+impl Outcome {
+    /// Whether everything that came in was handled.
+    pub const fn is_success(&self) -> bool {
+        matches!(self, Self::Completed | Self::Drained)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Completed => f.write_str("completed"),
+            Self::Drained => f.write_str("drained"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::DeadlineExceeded { left } => {
+                f.write_str("deadline exceeded, left:")?;
+                left.iter().try_for_each(|(stage, items)| write!(f, " {stage}={items}"))
+            }
+            Self::Failed { stage: Some(stage), error } => write!(f, "failed in {stage}: {error}"),
+            Self::Failed { stage: None, error } => write!(f, "failed: {error}"),
+        }
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PipelineResult {
+    /// Whether the outcome is a success: everything that came in was handled, by delivery or by policy.
+    pub success: bool,
+    /// Items the sources brought in.
+    pub processed_count: u64,
+    /// Calls of stages that failed, over all stages.
+    pub error_count: u64,
+    /// From the start to the end.
+    pub duration: Duration,
+    /// Every stage as it was at the end.
+    pub final_states: BTreeMap<StageId, StageRuntimeState>,
+    /// What became of every item.
+    pub account: Account,
+    /// Why it ended.
+    pub outcome: Outcome,
+}
+
+impl PipelineResult {
+    /// Counts from the account.
+    pub fn new(
+        outcome: Outcome,
+        duration: Duration,
+        final_states: BTreeMap<StageId, StageRuntimeState>,
+        account: Account,
+    ) -> Self {
+        Self {
+            success: outcome.is_success(),
+            processed_count: account.totals().accepted,
+            error_count: account.stages.values().fold(0, |sum, stage| sum.saturating_add(stage.errors)),
+            duration,
+            final_states,
+            account,
+            outcome,
+        }
+    }
+}

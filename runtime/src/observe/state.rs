@@ -1,0 +1,140 @@
+//! How a stage is doing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{StageAccount, StageCells};
+use crate::model::StageId;
+
+/// Where a stage is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum StageState {
+    /// Planned, not yet built on its core.
+    #[default]
+    Created,
+    /// Its user code is being prepared.
+    Opening,
+    /// Taking items.
+    Running,
+    /// Alive, with nothing to do: no input, no room downstream, or a retry that is not yet due.
+    Waiting,
+    /// Its input has been told to end; what is inside flows out.
+    Draining,
+    /// Everything has flowed out.
+    Finished,
+    /// Ended before everything had flowed out, because it was asked to.
+    Stopped,
+    /// Ended by an error.
+    Failed,
+}
+
+impl StageState {
+    const ALL: [Self; 8] = [
+        Self::Created,
+        Self::Opening,
+        Self::Running,
+        Self::Waiting,
+        Self::Draining,
+        Self::Finished,
+        Self::Stopped,
+        Self::Failed,
+    ];
+
+    pub(super) fn from_u8(n: u8) -> Self {
+        // Cells only ever hold what was cast from a state.
+        Self::ALL.get(usize::from(n)).copied().unwrap_or_default()
+    }
+
+    /// The name used in reports, as serde writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Opening => "opening",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Draining => "draining",
+            Self::Finished => "finished",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing more will happen.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Finished | Self::Stopped | Self::Failed)
+    }
+
+    /// The state of a stage of which two instances are in these states: a failure shows, then what is most alive.
+    #[must_use]
+    pub fn combine(self, other: Self) -> Self {
+        let rank = |state| match state {
+            Self::Failed => 7,
+            Self::Running => 6,
+            Self::Draining => 5,
+            Self::Waiting => 4,
+            Self::Opening => 3,
+            Self::Created => 2,
+            Self::Stopped => 1,
+            Self::Finished => 0,
+        };
+        if rank(self) >= rank(other) { self } else { other }
+    }
+}
+
+impl fmt::Display for StageState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A stage as it is seen from outside: all its instances together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageRuntimeState {
+    /// The stage.
+    pub stage_id: StageId,
+    /// Where it is in its life.
+    pub state: StageState,
+    /// Items in front of it.
+    pub input_queue_depth: u64,
+    /// Items behind it that the next stages have not taken.
+    pub output_queue_depth: u64,
+    /// Items it has finished with: received and not waiting for a retry.
+    pub processed_count: u64,
+    /// Calls that failed.
+    pub error_count: u64,
+    /// The last error, if any.
+    pub last_error: Option<String>,
+    /// Every counter of its [`StageAccount`], by name. Exact up to 2^53.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl StageRuntimeState {
+    /// Adds up the instances of a stage. With no instance the stage is [`StageState::Created`] and has counted nothing.
+    pub fn read<'a>(
+        stage_id: StageId,
+        instances: impl IntoIterator<Item = &'a StageCells>,
+        input_queue_depth: u64,
+        output_queue_depth: u64,
+    ) -> Self {
+        let (mut account, mut state, mut last_error) = (StageAccount::default(), None::<StageState>, None);
+        for cells in instances {
+            account.add(&cells.read());
+            state = Some(state.map_or(cells.state(), |state| state.combine(cells.state())));
+            last_error = last_error.or_else(|| cells.last_error());
+        }
+        Self {
+            stage_id,
+            state: state.unwrap_or_default(),
+            input_queue_depth,
+            output_queue_depth,
+            processed_count: account.received.saturating_sub(account.waiting_retry),
+            error_count: account.errors,
+            last_error,
+            metrics: account.fields().map(|(name, count)| (name.to_owned(), count as f64)).collect(),
+        }
+    }
+}

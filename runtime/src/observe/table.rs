@@ -1,0 +1,81 @@
+//! The account as a table for people.
+
+use std::fmt;
+
+use super::{Account, StageAccount};
+
+/// Rows of cells; the first row is the head. The first column is aligned to the left, the others to the right.
+struct Table(Vec<Vec<String>>);
+
+impl Table {
+    /// A table without the columns that are zero in every row; the first `keep` columns stay.
+    fn new(head: Vec<&str>, rows: Vec<(String, Vec<u64>)>, keep: usize) -> Self {
+        let shown: Vec<usize> = (0..head.len() - 1)
+            .filter(|&c| c + 1 < keep || rows.iter().any(|(_, counts)| counts[c] != 0))
+            .collect();
+        let row = |name: String, cell: &dyn Fn(usize) -> String| {
+            std::iter::once(name).chain(shown.iter().map(|&c| cell(c))).collect::<Vec<_>>()
+        };
+        let first = row(head[0].to_owned(), &|c| head[c + 1].to_owned());
+        let rest = rows.into_iter().map(|(name, counts)| row(name, &|c| counts[c].to_string()));
+        Self(std::iter::once(first).chain(rest).collect())
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |c: usize| self.0.iter().map(|row| row[c].len()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.0[0].len()).map(width).collect();
+        for row in &self.0 {
+            write!(f, "{:<1$}", row[0], widths[0])?;
+            for (cell, width) in row.iter().zip(&widths).skip(1) {
+                write!(f, "  {cell:>width$}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// A table of stages, one of edges, and the totals; columns without a count are left out.
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = std::iter::once("stage").chain(StageAccount::FIELDS.iter().copied()).collect();
+        let stages = self.stages.iter().map(|(id, s)| (id.to_string(), s.fields().map(|(_, n)| n).collect()));
+        write!(f, "{}", Table::new(head, stages.collect(), 3))?;
+        let head = [
+            "edge",
+            "offered",
+            "popped",
+            "dropped_newest",
+            "dropped_oldest",
+            "unroutable",
+            "staged",
+            "left",
+            "depth",
+        ];
+        let edges = self.edges.iter().map(|e| {
+            let counts = [
+                e.offered,
+                e.popped,
+                e.dropped_newest,
+                e.dropped_oldest,
+                e.unroutable,
+                e.staged,
+                e.left,
+                e.depth,
+            ];
+            (format!("{} -> {}", e.from, e.to), counts.to_vec())
+        });
+        write!(f, "\n{}", Table::new(head.to_vec(), edges.collect(), 3))?;
+        let totals = self.totals();
+        let rows = totals.fields().into_iter().filter(|(name, n)| *n != 0 || *name == "accepted");
+        let rows = rows.map(|(name, n)| (name.to_owned(), vec![n]));
+        write!(f, "\n{}", Table::new(vec!["total", "items"], rows.collect(), 2))?;
+        if totals.closes() {
+            writeln!(f, "\nthe account closes: {} = {}", totals.incoming(), totals.outcomes())
+        } else {
+            writeln!(f, "\nTHE ACCOUNT DOES NOT CLOSE: {} != {}", totals.incoming(), totals.outcomes())
+        }
+    }
+}
