@@ -119,6 +119,11 @@ impl<V> SmallMap<V> {
         Self { entries: Vec::new() }
     }
 
+    /// The place of `name` in the order of names.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.find(name).ok()
+    }
+
     fn find(&self, name: &str) -> Result<usize, usize> {
         self.entries.binary_search_by(|(n, _)| n.as_str().cmp(name))
     }

@@ -67,3 +67,38 @@ impl From<StageId> for String {
         id.0.as_ref().to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_reads_back_as_it_was_written(text in "[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}") {
+            let id = StageId::new(&text).unwrap();
+            prop_assert_eq!(id.as_str(), &text);
+            let json = serde_json::to_string(&id).unwrap();
+            prop_assert_eq!(serde_json::from_str::<StageId>(&json).unwrap(), id);
+        }
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused_with_the_reason() {
+        let cases = [
+            ("", IdError::Empty),
+            (".a", IdError::LeadingDot),
+            ("a b", IdError::Character(' ')),
+            ("../a", IdError::LeadingDot),
+            ("a/b", IdError::Character('/')),
+            ("stage\u{e9}", IdError::Character('\u{e9}')),
+            ("nul\0", IdError::Character('\0')),
+        ];
+        for (text, error) in cases {
+            assert_eq!(StageId::new(text), Err(error), "{text:?}");
+        }
+        assert_eq!(StageId::new("a".repeat(129)), Err(IdError::TooLong(129)));
+        assert!(serde_json::from_str::<StageId>("\"a b\"").is_err());
+    }
+}

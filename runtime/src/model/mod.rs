@@ -1,13 +1,23 @@
 //! Vocabulary: plain data that everything else speaks.
 
+mod accumulation;
 mod attributes;
+mod batch;
+mod cost;
+mod envelope;
 mod id;
+mod kind;
 mod signal;
 mod time;
 mod trace;
 
+pub use accumulation::{AccumulatorState, Completeness, ProgressWeights, WeightError};
 pub use attributes::{AttributeValue, Attributes, Headers, SmallMap};
+pub use batch::Batch;
+pub use cost::{Cost, Costed, NotAnAmount};
+pub use envelope::{Envelope, Extras, Timed};
 pub use id::{IdError, StageId};
+pub use kind::StageKind;
 pub use signal::Signal;
 pub use time::{Now, Timestamp};
 pub use trace::{SpanId, TraceContext, TraceId, TraceParseError};

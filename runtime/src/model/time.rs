@@ -63,3 +63,35 @@ pub struct Now {
     /// Wall clock time.
     pub wall: Timestamp,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn adding_and_taking_away_is_clamped_exact_arithmetic(t: i64, nanos: u64) {
+            let d = Duration::from_nanos(nanos);
+            let clamp = |n: i128| Timestamp(n.clamp(i64::MIN.into(), i64::MAX.into()) as i64);
+            // A duration counts as at most i64::MAX nanoseconds, 292 years.
+            let exact = i128::from(nanos.min(i64::MAX as u64));
+            prop_assert_eq!(Timestamp(t).saturating_add(d), clamp(i128::from(t) + exact));
+            prop_assert_eq!(Timestamp(t).saturating_sub(d), clamp(i128::from(t) - exact));
+        }
+
+        #[test]
+        fn the_time_between_two_is_their_distance_or_zero(a: i64, b: i64) {
+            let exact = (i128::from(a) - i128::from(b)).max(0);
+            prop_assert_eq!(Timestamp(a).saturating_since(Timestamp(b)).as_nanos(), exact as u128);
+        }
+    }
+
+    #[test]
+    fn a_timestamp_is_written_as_a_bare_number() {
+        assert_eq!(serde_json::to_string(&Timestamp::MIN).unwrap(), i64::MIN.to_string());
+        assert_eq!(serde_json::from_str::<Timestamp>("-7").unwrap(), Timestamp::from_nanos(-7));
+        assert_eq!(Timestamp(3).to_string(), "3ns");
+    }
+}
