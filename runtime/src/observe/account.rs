@@ -1,12 +1,12 @@
 //! The account of a run: what became of every item, and whether the books close.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::StageAccount;
 use super::cells::sum;
+use super::law::{check, verdict};
+use super::{Imbalance, Law, Place, StageAccount};
 use crate::model::StageId;
 
 /// What became of the items that one stage gave to another. Adjacent stages fused into one chain have such an edge too:
@@ -73,97 +73,6 @@ impl EdgeAccount {
             self.depth,
         ])
     }
-}
-
-/// A law of the account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Law {
-    /// Edge: `offered = popped + dropped_newest + dropped_oldest + unroutable + staged + left + depth`.
-    Edge,
-    /// Stage: `received = passed + filtered + absorbed + ignored + dead_lettered + failed + discarded + waiting_retry +
-    /// delivered`.
-    Fates,
-    /// Stage: `absorbed = items_open + items_complete + items_partial + items_expired`.
-    Absorbed,
-    /// Stage: `emitted` is what its outgoing edges were offered.
-    Emitted,
-    /// Stage: `received` is what was popped from its incoming edges; for a source, which has none, what it emitted.
-    Received,
-    /// Each end of an edge is a stage of the account (0 expected, 1 found for an end that is not).
-    Ends,
-}
-
-impl Law {
-    /// The id of the law's checker in the list of invariants, if it has one of its own.
-    pub const fn id(self) -> &'static str {
-        match self {
-            Self::Edge => "C1",
-            Self::Fates => "C2",
-            Self::Absorbed => "C3",
-            Self::Emitted | Self::Received | Self::Ends => "C4",
-        }
-    }
-
-    const fn sides(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Edge => ("offered", "accounted for"),
-            Self::Fates => ("received", "accounted for"),
-            Self::Absorbed => ("absorbed", "accounted for"),
-            Self::Emitted => ("emitted", "offered to its edges"),
-            Self::Received => ("came in", "received"),
-            Self::Ends => ("unknown ends expected", "found"),
-        }
-    }
-}
-
-/// Where a law was broken.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Place {
-    /// In a stage.
-    Stage(StageId),
-    /// On an edge.
-    Edge {
-        /// The producing stage.
-        from: StageId,
-        /// The consuming stage.
-        to: StageId,
-    },
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stage(stage) => write!(f, "stage {stage}"),
-            Self::Edge { from, to } => write!(f, "edge {from} -> {to}"),
-        }
-    }
-}
-
-/// A law that does not hold: items were lost, or counted twice, without a name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-#[error("{place} ({}): {} {expected}, {} {found}", law.id(), law.sides().0, law.sides().1)]
-pub struct Imbalance {
-    /// Where.
-    pub place: Place,
-    /// Which law.
-    pub law: Law,
-    /// The left side of the law, at most `u64::MAX`.
-    pub expected: u64,
-    /// The right side of the law, at most `u64::MAX`.
-    pub found: u64,
-}
-
-fn check(place: impl FnOnce() -> Place, law: Law, expected: u128, found: u128, broken: &mut Vec<Imbalance>) {
-    if expected != found {
-        let capped = |n| u64::try_from(n).unwrap_or(u64::MAX);
-        broken.push(Imbalance { place: place(), law, expected: capped(expected), found: capped(found) });
-    }
-}
-
-fn verdict(broken: Vec<Imbalance>) -> Result<(), Vec<Imbalance>> {
-    if broken.is_empty() { Ok(()) } else { Err(broken) }
 }
 
 impl StageAccount {
@@ -318,8 +227,9 @@ impl Account {
     pub fn totals(&self) -> Totals {
         let mut t = Totals::default();
         let add = |total: &mut u64, items: u64| *total = total.saturating_add(items);
+        let fed: BTreeSet<_> = self.edges.iter().map(|edge| &edge.to).collect();
         for (stage, s) in &self.stages {
-            if !self.edges.iter().any(|edge| edge.to == *stage) {
+            if !fed.contains(stage) {
                 add(&mut t.accepted, s.received);
             }
             add(&mut t.created, s.emitted.saturating_sub(s.passed));
@@ -341,5 +251,215 @@ impl Account {
             add(&mut t.in_flight, e.staged.saturating_add(e.depth));
         }
         t
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(name: &str) -> StageId {
+        StageId::new(name).unwrap()
+    }
+
+    /// Splits `items` into as many parts as there are `cuts`, at places the cuts choose.
+    fn split(mut items: u64, cuts: &[u64]) -> Vec<u64> {
+        let mut parts: Vec<u64> = cuts
+            .iter()
+            .map(|cut| {
+                let part = cut % (items + 1);
+                items -= part;
+                part
+            })
+            .collect();
+        *parts.last_mut().unwrap() += items;
+        parts
+    }
+
+    /// What one made-up stage does: how its items and what it emits are split, and how much it emits.
+    type Behaviour = (Vec<u64>, Vec<u64>, Vec<u64>, u64);
+
+    fn behaviour() -> impl Strategy<Value = Behaviour> {
+        let cuts = |n| prop::collection::vec(0u64..1000, n);
+        (cuts(9), cuts(4), cuts(7), 0u64..2000)
+    }
+
+    /// A chain of stages that behave as told, by counting each item once; every stage also feeds the last one.
+    fn made_up(produced: u64, stages: &[Behaviour]) -> Account {
+        let mut account = Account::default();
+        let name = |i: usize| id(&format!("s{i}"));
+        let last = stages.len();
+        let mut inputs = vec![0; last + 1];
+        for (i, (fates, absorbed, edge_fates, emitted)) in stages.iter().enumerate() {
+            let received = if i == 0 { produced } else { inputs[i] };
+            let f = split(received, fates);
+            let a = split(f[2], absorbed);
+            let emitted = if i == 0 { received } else { *emitted };
+            let stage = StageAccount {
+                received,
+                emitted,
+                passed: f[0],
+                filtered: f[1],
+                absorbed: f[2],
+                ignored: f[3],
+                dead_lettered: f[4],
+                failed: f[5],
+                discarded: f[6],
+                waiting_retry: f[7],
+                delivered: f[8],
+                items_open: a[0],
+                items_complete: a[1],
+                items_partial: a[2],
+                items_expired: a[3],
+                ..StageAccount::default()
+            };
+            account.stages.insert(name(i), stage);
+            for (to, offered) in [(i + 1, emitted / 2), (last, emitted - emitted / 2)] {
+                let e = split(offered, edge_fates);
+                inputs[to] += e[0];
+                account.edges.push(EdgeAccount {
+                    from: name(i),
+                    to: name(to),
+                    offered,
+                    popped: e[0],
+                    dropped_newest: e[1],
+                    dropped_oldest: e[2],
+                    unroutable: e[3],
+                    staged: e[4],
+                    left: e[5],
+                    depth: e[6],
+                });
+            }
+        }
+        let received = inputs[last];
+        let sink = StageAccount { received, delivered: received, ..StageAccount::default() };
+        account.stages.insert(name(last), sink);
+        account
+    }
+
+    /// Counters that say more about items which another counter has: no law binds them.
+    const FREE: [&str; 9] = [
+        "errors",
+        "retries",
+        "panics",
+        "late",
+        "expired",
+        "keys",
+        "results_complete",
+        "results_partial",
+        "results_expired",
+    ];
+
+    fn nudge<T: Serialize + serde::de::DeserializeOwned>(value: &T, field: &str) -> T {
+        let mut json = serde_json::to_value(value).unwrap();
+        json[field] = (json[field].as_u64().unwrap() + 1).into();
+        serde_json::from_value(json).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn when_every_item_has_one_fate_every_law_holds_and_the_books_close(
+            produced in 0u64..1000,
+            stages in prop::collection::vec(behaviour(), 1..5),
+        ) {
+            let account = made_up(produced, &stages);
+            prop_assert_eq!(account.verify(), Ok(()));
+            let totals = account.totals();
+            prop_assert!(totals.closes(), "{}", account);
+            prop_assert_eq!(totals.accepted, produced);
+            let back: Account = serde_json::from_str(&serde_json::to_string(&account).unwrap()).unwrap();
+            prop_assert_eq!(back, account);
+        }
+
+        #[test]
+        fn one_item_too_many_in_any_counter_is_found_where_it_is(
+            produced in 0u64..1000,
+            stages in prop::collection::vec(behaviour(), 1..4),
+            pick: prop::sample::Index,
+        ) {
+            let account = made_up(produced, &stages);
+            let stage = pick.get(&account.stages.keys().cloned().collect::<Vec<_>>()).clone();
+            for field in StageAccount::FIELDS {
+                let mut wrong = account.clone();
+                wrong.stages.insert(stage.clone(), nudge(&account.stages[&stage], field));
+                match wrong.verify() {
+                    Ok(()) => prop_assert!(FREE.contains(field), "{field} of {stage} went unseen"),
+                    Err(broken) => {
+                        prop_assert!(!FREE.contains(field), "{field} of {stage} must not matter");
+                        prop_assert!(broken.iter().all(|b| b.place == Place::Stage(stage.clone())), "{broken:?}");
+                    }
+                }
+            }
+            let at = pick.index(account.edges.len());
+            for field in
+                ["offered", "popped", "dropped_newest", "dropped_oldest", "unroutable", "staged", "left", "depth"]
+            {
+                let mut wrong = account.clone();
+                wrong.edges[at] = nudge(&account.edges[at], field);
+                let edge = Place::Edge { from: wrong.edges[at].from.clone(), to: wrong.edges[at].to.clone() };
+                let broken = wrong.verify().unwrap_err();
+                prop_assert!(broken.iter().any(|b| b.place == edge && b.law == Law::Edge), "{field}: {broken:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn multiplied_and_merged_items_are_created_and_merged_in_the_totals() {
+        // Three items; each becomes two; an accumulator makes one result of all six.
+        let stage = |received, emitted| StageAccount { received, emitted, ..StageAccount::default() };
+        let account = Account {
+            stages: [
+                (id("source"), StageAccount { passed: 3, ..stage(3, 3) }),
+                (id("twice"), StageAccount { passed: 3, ..stage(3, 6) }),
+                (
+                    id("keyed"),
+                    StageAccount { absorbed: 6, items_complete: 4, items_partial: 2, ..stage(6, 2) },
+                ),
+                (id("pairs"), StageAccount { passed: 2, ..stage(2, 1) }),
+                (id("sink"), StageAccount { delivered: 1, ..stage(1, 0) }),
+            ]
+            .into(),
+            edges: vec![
+                EdgeAccount::fused(id("source"), id("twice"), 3),
+                EdgeAccount::fused(id("twice"), id("keyed"), 6),
+                EdgeAccount::fused(id("keyed"), id("pairs"), 2),
+                EdgeAccount::fused(id("pairs"), id("sink"), 1),
+            ],
+        };
+        assert_eq!(account.verify(), Ok(()));
+        let expected =
+            Totals { accepted: 3, created: 5, absorbed: 6, merged: 1, delivered: 1, ..Totals::default() };
+        assert_eq!(account.totals(), expected);
+        assert!(expected.closes());
+    }
+
+    #[test]
+    fn an_imbalance_reads_as_a_sentence() {
+        let mut account = Account::default();
+        account
+            .stages
+            .insert(id("a"), StageAccount { received: 5, passed: 4, emitted: 5, ..Default::default() });
+        account.edges.push(EdgeAccount { popped: 4, ..EdgeAccount::fused(id("a"), id("b"), 5) });
+        let said: Vec<_> = account.verify().unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "stage a (C2): received 5, accounted for 4",
+                "edge a -> b (C1): offered 5, accounted for 4",
+                "edge a -> b (C4): unknown ends expected 0, found 1",
+            ]
+        );
+    }
+
+    #[test]
+    fn counters_that_wrapped_are_reported_and_do_not_overflow() {
+        let all = StageAccount { received: 1, passed: u64::MAX, delivered: u64::MAX, ..Default::default() };
+        let broken = all.verify(&id("a")).unwrap_err();
+        assert_eq!((broken.len(), broken[0].expected, broken[0].found), (1, 1, u64::MAX));
+        let account = Account { stages: [(id("a"), all), (id("b"), all)].into(), edges: Vec::new() };
+        assert_eq!(account.totals().delivered, u64::MAX);
+        assert!(account.verify().is_err() && account.to_string().contains("DOES NOT CLOSE"));
     }
 }

@@ -165,3 +165,64 @@ impl StageCells {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// An account in which every counter is a different number.
+    fn distinct(from: u64) -> StageAccount {
+        let counters =
+            StageAccount::FIELDS.iter().zip(from..).map(|(name, n)| ((*name).to_owned(), n.into()));
+        serde_json::from_value(serde_json::Value::Object(counters.collect())).unwrap()
+    }
+
+    #[test]
+    fn publishing_and_reading_keeps_every_counter_apart() {
+        let cells = StageCells::default();
+        cells.publish(&distinct(100));
+        assert_eq!(cells.read(), distinct(100));
+        let counts: BTreeSet<u64> = cells.read().fields().map(|(_, n)| n).collect();
+        assert_eq!(counts, (100..100 + StageAccount::FIELDS.len() as u64).collect());
+    }
+
+    #[test]
+    fn adding_adds_every_counter_and_saturates() {
+        let mut sum = distinct(1);
+        sum.add(&distinct(10));
+        let expected = distinct(1).fields().zip(distinct(10).fields());
+        assert!(sum.fields().map(|(_, n)| n).eq(expected.map(|((_, a), (_, b))| a + b)));
+        sum.received = u64::MAX;
+        sum.add(&distinct(1));
+        assert_eq!(sum.received, u64::MAX);
+    }
+
+    #[test]
+    fn names_are_those_of_the_fields_and_unknown_ones_are_refused() {
+        let value = serde_json::to_value(distinct(5)).unwrap();
+        assert!(distinct(5).fields().all(|(name, n)| value[name] == n));
+        assert!(serde_json::from_str::<StageAccount>(r#"{"lost":1}"#).is_err());
+    }
+
+    #[test]
+    fn state_and_last_error_are_seen_by_another_thread() {
+        let cells = Arc::new(StageCells::default());
+        assert_eq!((cells.state(), cells.last_error()), (StageState::Created, None));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                cells.set_last_error("first".to_owned());
+                cells.set_last_error("second".to_owned());
+                cells.set_state(StageState::Failed);
+            });
+        });
+        assert_eq!((cells.state(), cells.last_error().as_deref()), (StageState::Failed, Some("second")));
+    }
+
+    #[test]
+    fn cells_of_neighbours_share_no_cache_line() {
+        assert_eq!((align_of::<StageCells>(), size_of::<StageCells>() % 128), (128, 0));
+    }
+}

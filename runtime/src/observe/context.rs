@@ -50,3 +50,34 @@ impl fmt::Debug for StageContext {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::{LogLevel, MemoryLogger};
+
+    #[test]
+    fn clones_share_their_seams() {
+        let logger = Arc::new(MemoryLogger::default());
+        let seam: Arc<dyn Logger> = logger.clone();
+        let context = StageContext { logger: seam, ..StageContext::new("p", StageId::new("s").unwrap()) };
+        let clone = StageContext { instance: 1, ..context.clone() };
+        clone.logger.log(LogLevel::Info, "hello");
+        context.logger.log(LogLevel::Info, "again");
+        assert_eq!(logger.lines().len(), 2);
+    }
+
+    #[test]
+    fn debug_names_the_instance_and_the_defaults_do_nothing() {
+        let context = StageContext::new("p", StageId::new("s").unwrap());
+        let text = format!("{context:?}");
+        assert!(
+            text.contains("\"p\"") && text.contains("instance: 0") && text.contains("parallelism: 1"),
+            "{text}"
+        );
+        context.metrics.record_counter("n", &[], 1);
+        assert!(!context.tracer.start_span("a", None).is_valid());
+        fn crosses_threads<T: Send + Sync>(_: &T) {}
+        crosses_threads(&context);
+    }
+}

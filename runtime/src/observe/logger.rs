@@ -105,3 +105,90 @@ impl fmt::Display for Chain<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tracing::field::{Field, Visit};
+    use tracing::span;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read")]
+    struct Outer(#[source] std::num::ParseIntError);
+
+    fn error() -> Outer {
+        Outer("x".parse::<i32>().unwrap_err())
+    }
+
+    const CAUSES: &str = "cannot read: invalid digit found in string";
+
+    /// A `tracing` subscriber that writes down level, target and fields of every event.
+    #[derive(Clone, Default)]
+    struct Listener(Arc<Mutex<Vec<String>>>);
+
+    struct Fields(String);
+
+    impl Visit for Fields {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            self.0 += &format!(" {field}={value:?}");
+        }
+    }
+
+    impl tracing::Subscriber for Listener {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut fields = Fields(format!("{} {}", event.metadata().level(), event.metadata().target()));
+            event.record(&mut fields);
+            self.0.lock().unwrap().push(fields.0);
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn the_default_logger_hands_every_level_to_tracing() {
+        use LogLevel as L;
+        let listener = Listener::default();
+        tracing::subscriber::with_default(listener.clone(), || {
+            for level in [L::Trace, L::Debug, L::Info, L::Warn, L::Error] {
+                TracingLogger.log(level, "a {line}");
+            }
+            TracingLogger.log_error("bad", &error());
+        });
+        let mut expected: Vec<_> = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
+            .map(|l| format!("{l} corelane message=a {{line}}"))
+            .into();
+        expected.push(format!("ERROR corelane message=bad error={CAUSES}"));
+        assert_eq!(*listener.0.lock().unwrap(), expected);
+    }
+
+    #[test]
+    fn the_memory_logger_keeps_lines_in_order_and_errors_with_their_causes() {
+        let logger = MemoryLogger::default();
+        let seam: &dyn Logger = &logger;
+        seam.log(LogLevel::Info, "started");
+        seam.log_error("stage failed", &error());
+        let expected =
+            [(LogLevel::Info, "started".to_owned()), (LogLevel::Error, format!("stage failed: {CAUSES}"))];
+        assert_eq!(logger.lines(), expected);
+        assert!(
+            logger.contains(LogLevel::Error, "cannot read") && !logger.contains(LogLevel::Info, "failed")
+        );
+    }
+
+    #[test]
+    fn levels_are_ordered_by_weight_and_written_as_they_display() {
+        assert!(LogLevel::Trace < LogLevel::Debug && LogLevel::Warn < LogLevel::Error);
+        assert_eq!(serde_json::to_string(&LogLevel::Warn).unwrap(), format!("\"{}\"", LogLevel::Warn));
+    }
+}

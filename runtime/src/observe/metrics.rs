@@ -93,3 +93,34 @@ impl Metrics for MemoryMetrics {
         self.lock().histograms.entry(series(name, tags)).or_default().push(value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_add_up_per_series_whatever_the_order_of_tags() {
+        let memory = MemoryMetrics::default();
+        let metrics: &dyn Metrics = &memory;
+        metrics.record_counter("items", &[("stage", "a"), ("core", "0")], 2);
+        metrics.record_counter("items", &[("core", "0"), ("stage", "a")], 3);
+        metrics.record_counter("items", &[("core", "1"), ("stage", "a")], 10);
+        metrics.record_counter("other", &[], i64::MAX);
+        metrics.record_counter("other", &[], 1);
+        assert_eq!(memory.counter("items", &[("stage", "a"), ("core", "0")]), 5);
+        assert_eq!((memory.counter_total("items"), memory.counter("items", &[])), (15, 0));
+        assert_eq!(memory.counter_total("other"), i64::MAX);
+    }
+
+    #[test]
+    fn a_gauge_keeps_the_last_value_and_a_histogram_every_sample() {
+        let memory = MemoryMetrics::default();
+        for value in [1.0, 3.0, 2.0] {
+            memory.record_gauge("depth", &[], value);
+            memory.record_histogram("latency", &[("q", "x")], value);
+        }
+        assert_eq!((memory.gauge("depth", &[]), memory.gauge("latency", &[("q", "x")])), (Some(2.0), None));
+        assert_eq!(memory.histogram("latency", &[("q", "x")]), [1.0, 3.0, 2.0]);
+        assert!(memory.histogram("latency", &[]).is_empty());
+    }
+}

@@ -3,6 +3,7 @@
 mod account;
 mod cells;
 mod context;
+mod law;
 mod logger;
 mod metrics;
 mod outcome;
@@ -10,9 +11,10 @@ mod state;
 mod table;
 mod tracer;
 
-pub use account::{Account, EdgeAccount, Imbalance, Law, Place, Totals};
+pub use account::{Account, EdgeAccount, Totals};
 pub use cells::{StageAccount, StageCells};
 pub use context::StageContext;
+pub use law::{Imbalance, Law, Place};
 pub use logger::{LogLevel, Logger, MemoryLogger, TracingLogger};
 pub use metrics::{MemoryMetrics, Metrics, NoMetrics};
 pub use outcome::{Outcome, PipelineResult};

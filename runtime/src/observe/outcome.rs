@@ -94,3 +94,57 @@ impl PipelineResult {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::{EdgeAccount, StageAccount};
+
+    fn id(name: &str) -> StageId {
+        StageId::new(name).unwrap()
+    }
+
+    fn outcomes() -> [Outcome; 6] {
+        [
+            Outcome::Completed,
+            Outcome::Drained,
+            Outcome::Stopped,
+            Outcome::DeadlineExceeded { left: [(id("a"), 3), (id("b"), 1)].into() },
+            Outcome::Failed { stage: Some(id("a")), error: "panic: no".to_owned() },
+            Outcome::Failed { stage: None, error: "core 9 is offline".to_owned() },
+        ]
+    }
+
+    #[test]
+    fn only_completed_and_drained_are_successes() {
+        assert_eq!(outcomes().map(|o| o.is_success()), [true, true, false, false, false, false]);
+    }
+
+    #[test]
+    fn outcomes_say_what_happened_and_read_back() {
+        let said = outcomes().map(|o| o.to_string());
+        assert_eq!(said[3], "deadline exceeded, left: a=3 b=1");
+        assert_eq!(said[4], "failed in a: panic: no");
+        assert_eq!(said[5], "failed: core 9 is offline");
+        for outcome in outcomes() {
+            let text = serde_json::to_string(&outcome).unwrap();
+            assert_eq!(serde_json::from_str::<Outcome>(&text).unwrap(), outcome);
+        }
+    }
+
+    #[test]
+    fn a_result_counts_from_its_account_and_reads_back() {
+        let source = StageAccount { received: 5, passed: 5, emitted: 5, ..Default::default() };
+        let sink = StageAccount { received: 5, ignored: 2, delivered: 3, errors: 2, ..Default::default() };
+        let account = Account {
+            stages: [(id("in"), source), (id("out"), sink)].into(),
+            edges: vec![EdgeAccount::fused(id("in"), id("out"), 5)],
+        };
+        let result =
+            PipelineResult::new(Outcome::Drained, Duration::from_millis(7), BTreeMap::new(), account);
+        assert_eq!((result.success, result.processed_count, result.error_count), (true, 5, 2));
+        assert_eq!(result.account.verify(), Ok(()));
+        let text = serde_json::to_string(&result).unwrap();
+        assert_eq!(serde_json::from_str::<PipelineResult>(&text).unwrap(), result);
+    }
+}

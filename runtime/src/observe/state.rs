@@ -138,3 +138,57 @@ impl StageRuntimeState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_passes_through_its_cell_and_through_serde() {
+        let cells = StageCells::default();
+        for state in StageState::ALL {
+            cells.set_state(state);
+            assert_eq!(cells.state(), state);
+            let text = serde_json::to_string(&state).unwrap();
+            assert_eq!(text, format!("\"{state}\""));
+            assert_eq!(serde_json::from_str::<StageState>(&text).unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn combining_is_order_free_shows_failures_and_ends_only_when_all_have_ended() {
+        use StageState as S;
+        for a in S::ALL {
+            assert_eq!(a.combine(a), a);
+            assert_eq!(a.combine(S::Failed), S::Failed);
+            for b in S::ALL {
+                let both = a.combine(b);
+                assert_eq!(both, b.combine(a));
+                let failed = a == S::Failed || b == S::Failed;
+                assert_eq!(both.is_terminal(), failed || a.is_terminal() && b.is_terminal(), "{a} {b}");
+            }
+        }
+        assert_eq!(S::Finished.combine(S::Stopped), S::Stopped);
+        assert_eq!(S::Waiting.combine(S::Running), S::Running);
+    }
+
+    #[test]
+    fn a_stage_is_the_sum_of_its_instances() {
+        let instances = [StageCells::default(), StageCells::default()];
+        let account =
+            StageAccount { received: 10, passed: 7, waiting_retry: 3, errors: 4, ..Default::default() };
+        instances.iter().for_each(|cells| cells.publish(&account));
+        instances[0].set_state(StageState::Finished);
+        instances[1].set_state(StageState::Running);
+        instances[1].set_last_error("no".to_owned());
+        let id = StageId::new("s").unwrap();
+        let state = StageRuntimeState::read(id.clone(), &instances, 5, 6);
+        assert_eq!((state.state, state.processed_count, state.error_count), (StageState::Running, 14, 8));
+        assert_eq!((state.input_queue_depth, state.output_queue_depth), (5, 6));
+        assert_eq!(state.last_error.as_deref(), Some("no"));
+        assert_eq!((state.metrics["passed"], state.metrics.len()), (14.0, StageAccount::FIELDS.len()));
+        let text = serde_json::to_string(&state).unwrap();
+        assert_eq!(serde_json::from_str::<StageRuntimeState>(&text).unwrap(), state);
+        assert_eq!(StageRuntimeState::read(id, [], 0, 0).state, StageState::Created);
+    }
+}

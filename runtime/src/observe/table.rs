@@ -79,3 +79,54 @@ impl fmt::Display for Account {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::StageId;
+    use crate::observe::EdgeAccount;
+
+    fn account() -> Account {
+        let id = |name| StageId::new(name).unwrap();
+        let source = StageAccount { received: 1000, passed: 1000, emitted: 1000, ..Default::default() };
+        let sink = StageAccount { received: 990, delivered: 990, ..Default::default() };
+        let mut edge = EdgeAccount::fused(id("source"), id("out"), 990);
+        (edge.offered, edge.dropped_oldest) = (1000, 10);
+        Account { stages: [(id("source"), source), (id("out"), sink)].into(), edges: vec![edge] }
+    }
+
+    #[test]
+    fn columns_line_up_and_those_without_a_count_are_left_out() {
+        let expected = "\
+stage   received  emitted  passed  delivered
+out          990        0       0        990
+source      1000     1000    1000          0
+
+edge           offered  popped  dropped_oldest
+source -> out     1000     990              10
+
+total      items
+accepted    1000
+delivered    990
+dropped       10
+
+the account closes: 1000 = 1000
+";
+        assert_eq!(account().to_string(), expected);
+    }
+
+    #[test]
+    fn an_account_that_does_not_close_says_so() {
+        let mut account = account();
+        account.edges[0].dropped_oldest -= 1;
+        assert!(account.to_string().ends_with("THE ACCOUNT DOES NOT CLOSE: 1000 != 999\n"));
+    }
+
+    #[test]
+    fn an_empty_account_still_has_its_heads() {
+        let text = Account::default().to_string();
+        assert!(text.starts_with(
+            "stage  received  emitted\n\nedge  offered  popped\n\ntotal     items\naccepted      0\n"
+        ));
+    }
+}

@@ -113,3 +113,45 @@ impl Tracer for MemoryTracer {
         self.edit(context, |span| span.events.push(event));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_nest_and_carry_their_events() {
+        let memory = MemoryTracer::default();
+        let tracer: &dyn Tracer = &memory;
+        let root = tracer.start_span("run", None);
+        let child = tracer.start_span("step", Some(&root.clone().with_baggage("k", "v")));
+        tracer.add_event(&child, "flush", &Attributes::new().with("items", 3));
+        tracer.end_span(&child);
+        tracer.end_span(&root);
+        let spans = memory.spans();
+        assert!(root.is_valid() && root.is_sampled() && child.span_id != root.span_id);
+        assert_eq!((child.trace_id, child.baggage().len()), (root.trace_id, 1));
+        assert_eq!((spans[0].parent, spans[1].parent), (None, Some(root.span_id)));
+        assert_eq!(spans[1].events[0].attributes.get("items").and_then(|v| v.as_int()), Some(3));
+        assert!(spans.iter().all(|span| span.ended));
+    }
+
+    #[test]
+    fn ended_and_unknown_spans_are_left_alone() {
+        let tracer = MemoryTracer::default();
+        let span = tracer.start_span("a", None);
+        let other = tracer.start_span("b", None);
+        assert_ne!(span.trace_id, other.trace_id);
+        tracer.end_span(&span);
+        tracer.add_event(&span, "late", &Attributes::new());
+        tracer.end_span(&TraceContext::default());
+        assert!(tracer.spans()[0].events.is_empty());
+        assert!(!tracer.spans()[1].ended);
+    }
+
+    #[test]
+    fn without_a_tracer_a_span_is_its_parent() {
+        let parent = MemoryTracer::default().start_span("a", None);
+        assert_eq!(NoTracer.start_span("b", Some(&parent)), parent);
+        assert!(!NoTracer.start_span("b", None).is_valid());
+    }
+}
