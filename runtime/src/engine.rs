@@ -1,1 +1,279 @@
-//! Placeholder: this module is being written.
+//! Starting pipelines and holding on to them.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::driver::{
+    Clock, Driver, DriverChoice, Environment, LaunchError, Meeting, Monitor, Seat, Worker, current_affinity,
+    prepare,
+};
+use crate::flow::Pipeline;
+use crate::graph::PipelineGraph;
+use crate::observe::{Account, Logger, Metrics, PipelineResult, StageRuntimeState, Tracer};
+use crate::partition::{Control, Phase};
+use crate::policy::IdlePolicy;
+use crate::topology::{
+    CoreMap, CoreMapErrors, Machine, MachineError, PartitionPlace, Placement, effective_idle,
+};
+
+/// Stops every pipeline that was started with it. Clones share one state.
+#[derive(Clone, Default)]
+pub struct CancellationToken {
+    shared: Arc<Mutex<Cancellation>>,
+}
+
+#[derive(Default)]
+struct Cancellation {
+    cancelled: bool,
+    pipelines: Vec<Weak<Control>>,
+}
+
+impl CancellationToken {
+    /// A token that has not been cancelled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Stops the pipelines, now and those started later. Idempotent.
+    pub fn cancel(&self) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.cancelled = true;
+        shared.pipelines.drain(..).filter_map(|weak| weak.upgrade()).for_each(|c| c.advance(Phase::Stopping));
+    }
+
+    /// Whether [`cancel`](Self::cancel) has been called.
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).cancelled
+    }
+
+    fn attach(&self, control: &Arc<Control>) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.pipelines.retain(|weak| weak.strong_count() > 0);
+        if shared.cancelled {
+            control.advance(Phase::Stopping);
+        } else {
+            shared.pipelines.push(Arc::downgrade(control));
+        }
+    }
+}
+
+/// How a pipeline is run (the contract's `ExecutionOptions`; policies are given to the builder, which checks them).
+#[derive(Clone)]
+pub struct ExecutionOptions {
+    /// Stops the pipeline from outside.
+    pub cancellation: CancellationToken,
+    /// Where stages record measurements. Default: nowhere.
+    pub metrics: Arc<dyn Metrics>,
+    /// Where stages record spans. Default: nowhere.
+    pub tracer: Arc<dyn Tracer>,
+    /// Where messages go. Default: the `tracing` crate.
+    pub logger: Arc<dyn Logger>,
+    /// Which driver. Default: automatic.
+    pub driver: DriverChoice,
+    /// Which stages run on which cores. Default: every stage may use every allowed core.
+    pub core_map: CoreMap,
+    /// As if there were this many cores; their partitions take turns on the real ones. For more shards than cores.
+    /// Default: the real cores.
+    pub virtual_cores: Option<u32>,
+    /// What partitions do between empty steps. Default: what the core map says for their core.
+    pub idle: Option<IdlePolicy>,
+    /// Items that a task moves in one step at most.
+    pub step_budget: usize,
+}
+
+impl Default for ExecutionOptions {
+    fn default() -> Self {
+        let Environment { logger, tracer, metrics } = Environment::default();
+        Self {
+            cancellation: CancellationToken::new(),
+            metrics,
+            tracer,
+            logger,
+            driver: DriverChoice::Auto,
+            core_map: CoreMap::default(),
+            virtual_cores: None,
+            idle: None,
+            step_budget: 1024,
+        }
+    }
+}
+
+/// Why a pipeline did not start. Nothing has run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The machine could not be read.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The operating system does not say which CPUs the process may use.
+    #[error("cannot read the CPU affinity of this process: {0}")]
+    Affinity(std::io::Error),
+    /// The core map does not fit the pipeline or the machine.
+    #[error(transparent)]
+    CoreMap(#[from] CoreMapErrors),
+    /// The graph cannot run as placed.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The driver that was asked for cannot run here.
+    #[error("the glommio driver cannot run here: {0}")]
+    Driver(String),
+    /// The operating system refused a thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The machine that this process runs on, and what of it the process may use.
+///
+/// # Errors
+/// The operating system does not say which CPUs the process may use, or none of them is left.
+pub fn this_machine() -> Result<Machine, StartError> {
+    Ok(Machine::read(Path::new("/"), &current_affinity().map_err(StartError::Affinity)?)?)
+}
+
+/// Runs pipelines. Cheap to make; holds nothing but its options.
+#[derive(Clone, Default)]
+pub struct Engine {
+    options: ExecutionOptions,
+}
+
+impl Engine {
+    /// An engine with these options.
+    pub fn new(options: ExecutionOptions) -> Self {
+        Self { options }
+    }
+
+    /// Starts `pipeline` and waits for its end.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start). That the pipeline fails later is not an error here but in the result.
+    pub fn run(&self, pipeline: Pipeline) -> Result<PipelineResult, StartError> {
+        Ok(self.start(pipeline)?.join())
+    }
+
+    /// Starts `pipeline` on its cores and returns at once.
+    ///
+    /// # Errors
+    /// [`StartError`]: nothing has run. A stage that fails while it is built or opened, or a core that cannot be pinned to,
+    /// shows in the result of [`Running::join`].
+    pub fn start(&self, pipeline: Pipeline) -> Result<Running, StartError> {
+        let options = &self.options;
+        let driver = options.driver.resolve().map_err(StartError::Driver)?;
+        let machine = this_machine()?;
+        let stages = pipeline.graph().stage_parallelism();
+        let placement = match options.virtual_cores {
+            Some(cores) => Placement::virtual_cores(cores, &machine.allowed(), &options.core_map, &stages)?,
+            None => options.core_map.resolve(&machine, &stages)?,
+        };
+        let environment = Environment {
+            logger: Arc::clone(&options.logger),
+            tracer: Arc::clone(&options.tracer),
+            metrics: Arc::clone(&options.metrics),
+        };
+        let launch = prepare(pipeline, &placement, &environment)?;
+        let control = Arc::clone(launch.monitor.control());
+        options.cancellation.attach(&control);
+        let meeting = Meeting::new(launch.partitions.len());
+        let clock = Clock::new();
+        let seats = self.seats(&placement, &machine);
+        let partitions = launch.partitions.into_iter().zip(seats);
+        let workers =
+            partitions.map(|(blueprint, seat)| Worker::new(blueprint, seat, clock.clone(), &meeting));
+        driver.spawn(workers.collect(), &control)?;
+        Ok(Running { monitor: launch.monitor, meeting, clock, placement, driver, deadline_exceeded: false })
+    }
+
+    fn seats(&self, placement: &Placement, machine: &Machine) -> Vec<Seat> {
+        let seat = |place: &PartitionPlace| Seat {
+            cpu: place.cpu,
+            idle: effective_idle(self.options.idle.unwrap_or(place.idle), placement, machine),
+            budget: self.options.step_budget.max(1),
+        };
+        placement.partitions.iter().map(seat).collect()
+    }
+}
+
+/// A pipeline that has been started. Dropping it lets the pipeline run on; [`join`](Self::join) waits for its end.
+pub struct Running {
+    monitor: Monitor,
+    meeting: Meeting,
+    clock: Clock,
+    placement: Placement,
+    driver: Driver,
+    deadline_exceeded: bool,
+}
+
+impl Running {
+    /// The graph that runs.
+    pub fn graph(&self) -> &PipelineGraph {
+        self.monitor.graph()
+    }
+
+    /// Where it runs.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// What drives it.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// Reads counters and states; may be kept and used from other threads.
+    pub fn monitor(&self) -> Monitor {
+        self.monitor.clone()
+    }
+
+    /// What stage `id` is doing, or `None` if there is no such stage.
+    pub fn inspect(&self, id: &str) -> Option<StageRuntimeState> {
+        self.monitor.inspect(id)
+    }
+
+    /// What has been counted so far; see [`Monitor::account`].
+    pub fn account(&self) -> Account {
+        self.monitor.account()
+    }
+
+    /// Time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    /// Ends the pipeline after the current step of each partition; what is in flight is discarded and accounted for. Does
+    /// not wait. Idempotent.
+    pub fn stop(&self) {
+        self.monitor.control().advance(Phase::Stopping);
+    }
+
+    /// Ends the sources; everything inside flows out. Does not wait. Idempotent.
+    pub fn begin_drain(&self) {
+        self.monitor.control().advance(Phase::Draining);
+    }
+
+    /// Ends the sources and waits until everything has flowed out, at most `timeout`; what is left then is discarded and
+    /// listed by stage in the result. True if it all flowed out in time.
+    pub fn drain(&mut self, timeout: Duration) -> bool {
+        self.begin_drain();
+        let in_time = self.meeting.closed.wait_timeout(timeout);
+        if !in_time {
+            self.deadline_exceeded = true;
+            self.stop();
+        }
+        in_time
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.meeting.closed.is_complete()
+    }
+
+    /// Waits until it has ended or `timeout` has passed. True if it has ended.
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.meeting.closed.wait_timeout(timeout)
+    }
+
+    /// Waits until it has ended; its result.
+    pub fn join(self) -> PipelineResult {
+        self.meeting.closed.wait();
+        self.monitor.result(self.deadline_exceeded, self.clock.elapsed())
+    }
+}

@@ -1,5 +1,8 @@
 //! corelane: a thread-per-core, shared-nothing pipeline runtime.
 
+pub mod driver;
+pub mod engine;
+pub mod flow;
 pub mod graph;
 pub mod keyed;
 pub mod model;
@@ -12,6 +15,3 @@ pub mod ring;
 pub mod stage;
 pub mod sync;
 pub mod topology;
-pub mod driver;
-pub mod engine;
-pub mod flow;

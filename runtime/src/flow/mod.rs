@@ -1,1 +1,206 @@
-//! Placeholder: this module is being written.
+//! The typed builder: a pipeline as it is written.
+//!
+//! ```
+//! use corelane::flow::PipelineBuilder;
+//! use corelane::engine::Engine;
+//!
+//! let p = PipelineBuilder::new("squares");
+//! let total = p
+//!     .generate("numbers", 1_000, |i| i)
+//!     .map("square", |x| x * x)
+//!     .filter("odd", |x| x % 2 == 1)
+//!     .fold("sum", 0u64, |sum, x| sum + x);
+//! let result = Engine::default().run(p.build()?)?;
+//! assert!(result.success);
+//! assert_eq!(total.take().iter().sum::<u64>(), 166_666_500);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A wrong item type does not compile:
+//!
+//! ```compile_fail
+//! # use corelane::flow::PipelineBuilder;
+//! PipelineBuilder::new("p").generate("n", 10, |i| i).map("len", |s: String| s.len()).collect("out");
+//! ```
+
+mod assembly;
+mod blueprint;
+mod draft;
+mod keyed;
+mod merge;
+mod segment;
+mod stream;
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub use assembly::{Assembled, Assembly, BuildError, Collected, EdgeWires};
+pub use blueprint::{ChainBlueprint, Factory, OutletBlueprint};
+pub use draft::StageOptions;
+pub use keyed::Keyed;
+pub use merge::MergeInput;
+pub use segment::{PortSegment, Segment, SourceSegment, Then, ThenKeyed};
+pub use stream::Stream;
+
+use crate::graph::{ChannelOrdering, GraphErrors, PipelineGraph, ValidationContext};
+use crate::model::StageKind;
+use crate::partition::{Inlet, MergePolicy};
+use crate::plan::Plan;
+use crate::policy::{Parallelism, PolicyRegistry};
+use crate::stage::{Generate, IterSource, Source, StageError, StageSite};
+use crate::sync::Doorbell;
+use draft::{Draft, Origin, SharedDraft, Terminal};
+
+/// Names stages and connects them; [`build`](Self::build) checks the whole graph.
+pub struct PipelineBuilder {
+    draft: SharedDraft,
+    registry: PolicyRegistry,
+}
+
+impl PipelineBuilder {
+    /// An empty pipeline.
+    pub fn new(name: &str) -> Self {
+        let mut draft = Draft::default();
+        draft.graph.name = name.to_owned();
+        Self { draft: Rc::new(RefCell::new(draft)), registry: PolicyRegistry::default() }
+    }
+
+    /// Policies that stages refer to by name.
+    #[must_use]
+    pub fn with_policies(mut self, registry: PolicyRegistry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// A source made by `factory` on its own core. One instance unless asked otherwise.
+    pub fn source<S, F>(&self, name: &str, factory: F) -> Stream<SourceSegment<F, S>>
+    where
+        S: Source,
+        S::Item: Send,
+        F: FnOnce(&StageSite) -> Result<S, StageError> + Clone + Send + 'static,
+    {
+        let node = self.draft.borrow_mut().node::<(), S::Item>(
+            name,
+            StageKind::Source,
+            Some(Parallelism::Sequential),
+        );
+        Stream {
+            draft: Rc::clone(&self.draft),
+            origin: Origin { node, label: None },
+            segment: SourceSegment { node, factory, source: PhantomData },
+        }
+    }
+
+    /// A source of `f(i)` for `i` in `0..count`. Several instances share the range in contiguous parts.
+    pub fn generate<T, F>(&self, name: &str, count: u64, f: F) -> Stream<impl Segment<Item = T> + use<T, F>>
+    where
+        T: Send + 'static,
+        F: FnMut(u64) -> T + Clone + Send + 'static,
+    {
+        self.source(name, move |site: &StageSite| Ok(Generate::new(count, f, site)))
+    }
+
+    /// A source of what `items` yields, in order. With several instances each yields all of it.
+    pub fn items<I>(&self, name: &str, items: I) -> Stream<impl Segment<Item = I::Item> + use<I>>
+    where
+        I: IntoIterator + Clone + Send + 'static,
+        I::Item: Send + 'static,
+    {
+        self.source(name, move |_: &StageSite| Ok(IterSource::new(items.into_iter())))
+    }
+
+    /// Joins streams of one type into one, in the order that `policy` says. One instance unless asked otherwise.
+    pub fn merge<T: Send + 'static>(
+        &self,
+        name: &str,
+        policy: MergePolicy<T>,
+        inputs: impl IntoIterator<Item = MergeInput<T>>,
+    ) -> Stream<PortSegment<T>> {
+        let sequential = Some(Parallelism::Sequential);
+        let mut draft = self.draft.borrow_mut();
+        let node = draft.node::<T, T>(name, StageKind::Merge, sequential);
+        let port = draft.port();
+        let mut parts = Vec::new();
+        for input in inputs {
+            parts.push((draft.edge(&input.origin, node, ChannelOrdering::Unordered), input.assemble));
+        }
+        let terminal: Terminal = Box::new(move |assembly| {
+            let Some(down) = assembly.fetch::<T>(port) else { return };
+            let sites = assembly.sites(node);
+            let mut rings: Vec<Vec<_>> = sites.iter().map(|_| Vec::new()).collect();
+            let mut outlets = Vec::new();
+            for (edge, assemble) in parts {
+                let Some((outlet, inputs)) = assembly.rings::<T>(edge, node) else { return };
+                rings.iter_mut().zip(inputs).for_each(|(all, some)| all.extend(some));
+                outlets.push((assemble, outlet));
+            }
+            let mut rings = rings.into_iter();
+            assembly.add_tasks(node, |instance| {
+                let (down, site, policy) = (down.duplicate(), sites[instance].clone(), policy.clone());
+                let inputs = rings.next().unwrap_or_default();
+                Box::new(move || down.build_merge(&site, Inlet::new(inputs, policy)))
+            });
+            for (assemble, outlet) in outlets {
+                assemble(assembly, outlet);
+            }
+        });
+        draft.terminals.push(terminal);
+        drop(draft);
+        Stream {
+            draft: Rc::clone(&self.draft),
+            origin: Origin { node, label: None },
+            segment: PortSegment { port, item: PhantomData },
+        }
+    }
+
+    /// Checks the graph and seals it.
+    ///
+    /// # Errors
+    /// Every error of the graph at once, each with its stage or edge and its field.
+    pub fn build(self) -> Result<Pipeline, GraphErrors> {
+        let mut draft = self.draft.borrow_mut();
+        draft.settle_parallelism();
+        let graph = std::mem::take(&mut draft.graph);
+        let terminals = std::mem::take(&mut draft.terminals);
+        let validated = graph.validate(&self.registry, &ValidationContext::default())?;
+        let warnings = validated.warnings.iter().map(ToString::to_string).collect();
+        Ok(Pipeline { graph: validated.graph, warnings, terminals })
+    }
+}
+
+/// A checked pipeline: the graph as data and the code of its stages. Runs once.
+pub struct Pipeline {
+    graph: PipelineGraph,
+    warnings: Vec<String>,
+    terminals: Vec<Terminal>,
+}
+
+impl Pipeline {
+    /// The graph, with every policy resolved.
+    pub fn graph(&self) -> &PipelineGraph {
+        &self.graph
+    }
+
+    /// What is allowed and probably not meant.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Turns the pipeline into partitions, as planned.
+    pub(crate) fn assemble(
+        self,
+        plan: Plan,
+        sites: Vec<Arc<[StageSite]>>,
+        doorbells: Vec<Arc<Doorbell>>,
+        control: Arc<crate::partition::Control>,
+    ) -> Result<Assembled, Vec<BuildError>> {
+        let mut assembly = Assembly::new(plan, sites, doorbells);
+        // Downstream first: a branch needs what follows its outputs.
+        for terminal in self.terminals.into_iter().rev() {
+            terminal(&mut assembly);
+        }
+        assembly.finish(control)
+    }
+}

@@ -55,6 +55,13 @@ impl fmt::Display for StageId {
     }
 }
 
+impl std::str::FromStr for StageId {
+    type Err = IdError;
+    fn from_str(s: &str) -> Result<Self, IdError> {
+        Self::new(s)
+    }
+}
+
 impl TryFrom<String> for StageId {
     type Error = IdError;
     fn try_from(s: String) -> Result<Self, IdError> {

@@ -86,10 +86,14 @@ counters! {
     failed,
     /// Thrown away unprocessed because the pipeline stopped.
     discarded,
-    /// Waiting for another attempt, with those that wait behind them. Goes down again.
+    /// Waiting inside the stage for another attempt, behind one that does, or for a stream function to take them. Goes
+    /// down again.
     waiting_retry,
     /// Taken by the outside world.
     delivered,
+    /// Made by the stage and still inside it, waiting for room; once the pipeline has ended, thrown away with it. Not part
+    /// of `emitted`.
+    unsent,
     /// Calls that failed, panics included; one item may fail several times.
     errors,
     /// Attempts after the first.

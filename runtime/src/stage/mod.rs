@@ -1,1 +1,24 @@
-//! Placeholder: this module is being written.
+//! Stages: what a user's code looks like to the runtime.
+//!
+//! A stage instance is an [`Operator`] linked to what follows it. Linked operators form a [`Chain`]: one
+//! monomorphised function per batch, built by continuation from the typed builder in `flow`. Items are given to a
+//! chain as an iterator, so that the whole chain compiles to one loop and counters stay in registers.
+
+mod chain;
+mod gate;
+mod ops;
+mod pending;
+mod sink;
+mod source;
+mod stream_fn;
+mod transform;
+
+pub(crate) use chain::earliest;
+pub use chain::{Chain, DynChain, Linked, Operator, StageSite, StepCx};
+pub(crate) use gate::catch;
+pub use gate::{Gate, Rejected, StageError};
+pub use ops::{Filter, FilterMap, FlatMap, Inspect, Map, Pass, TryMap};
+pub use sink::{FoldSink, ForEach, Sink, SinkEnd};
+pub use source::{Emitter, Generate, IterSource, Produced, Source};
+pub use stream_fn::{StreamFn, StreamIn};
+pub use transform::{Output, Transform, TransformOp};

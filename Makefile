@@ -1,0 +1,43 @@
+# Everything a developer or a first-time user needs. `make help` lists the targets.
+
+CARGO ?= cargo
+OUT   ?= target/traces.ndjson
+SEEDS ?= 1000
+HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
+
+.PHONY: run test lint doc loom tsan bench fuzz sim deny ci help
+
+run: ## The main job: spans recorded from a real application, assembled into traces, on all cores
+	$(CARGO) run --release --quiet -p corelane-tools -- run trace-assembly tools/traces/webshop.otlp.zst --output $(OUT)
+
+test: ## All tests, doc tests included
+	$(CARGO) test --workspace
+
+lint: ## Formatting and clippy, warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc: ## API documentation, warnings denied
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+loom: ## The lock-free code under every interleaving that the loom model checker finds
+	RUSTFLAGS="--cfg corelane_loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --release -p corelane --test 'loom_*'
+
+tsan: ## The lock-free code under ThreadSanitizer, on the stable compiler
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" CARGO_TARGET_DIR=target/tsan \
+	  $(CARGO) run --target $(HOST) -p corelane --example tsan_ring
+
+bench: ## What this machine can do, beside hand-written programs in the same run
+	$(CARGO) run --release --quiet -p corelane-bench -- all
+
+sim: ## SEEDS random graphs on the simulator (default 1000)
+	CORELANE_SEEDS=$(SEEDS) $(CARGO) test --release -p corelane --test simulation
+
+deny: ## Licences and advisories of everything we link (needs cargo-deny)
+	$(CARGO) deny check
+
+ci: ## What CI runs
+	.ci/run
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)

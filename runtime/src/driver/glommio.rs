@@ -1,0 +1,192 @@
+//! The glommio driver: one executor per partition on its own pinned thread, with `io_uring` beside the step loop.
+//!
+//! Built around what glommio 0.9 was measured to do:
+//! - It panics where `io_uring` is forbidden, and fails late where too little memory may be locked: [`probe`] looks first.
+//! - It can park with a runnable task: a heartbeat timer bounds that, and so is every park of ours.
+//! - With a preempt timer below a millisecond it was seen to hang: [`PREEMPT`] stays at one.
+//! - `Placement::Fixed` and `CpuSet` ignore cpusets: threads are pinned by us and executors left unbound.
+//! - A panic in a task kills its executor without a word: the step loop is caught here, and the only other task is ours.
+//! - Its channels are slow and can corrupt memory: only rings connect partitions.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use glommio::timer::Timer;
+use glommio::{LocalExecutorBuilder, Placement};
+
+use super::Seat;
+use super::clock::Clock;
+use super::idler::{Idler, Pause, park_nanos};
+use super::worker::{Worker, spawn_each};
+use crate::partition::{Control, Failure, Partition, Progress};
+use crate::sync::Doorbell;
+
+/// How long a task may run before `yield_if_needed` yields. Never below 1 ms.
+const PREEMPT: Duration = Duration::from_millis(1);
+/// A timer task that keeps the executor from sleeping for good.
+const HEARTBEAT: Duration = Duration::from_millis(5);
+/// Locked memory that glommio's rings and buffers were found to need.
+const LOCKED_MEMORY_NEEDED: u64 = 512 * 1024;
+
+/// Whether glommio can run here; if not, why, in one line.
+///
+/// # Errors
+/// The reason, for the user.
+pub(crate) fn probe() -> Result<(), String> {
+    io_uring::IoUring::new(8).map_err(|error| format!("io_uring cannot be used: {error}"))?;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+    if let Some(bytes) =
+        limit.filter(|bytes| *bytes < LOCKED_MEMORY_NEEDED && !rustix::process::geteuid().is_root())
+    {
+        return Err(format!(
+            "only {} KiB of memory may be locked and {} KiB are needed (ulimit -l)",
+            bytes / 1024,
+            LOCKED_MEMORY_NEEDED / 1024
+        ));
+    }
+    Ok(())
+}
+
+fn executor() -> Result<glommio::LocalExecutor, String> {
+    let builder = LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(PREEMPT);
+    builder.make().map_err(|error| format!("a glommio executor cannot be made: {error}"))
+}
+
+/// Starts one thread with an executor per worker.
+pub(crate) fn spawn(workers: Vec<Worker>, control: &Arc<Control>) -> std::io::Result<()> {
+    spawn_each(workers, control, |mut worker, control| match executor() {
+        Ok(executor) => executor.run(run(worker, control)),
+        Err(error) => {
+            control.fail(Failure { stage: None, error });
+            // The others wait for this one.
+            drop(worker.build(control));
+        }
+    })
+}
+
+async fn run(mut worker: Worker, control: &Control) {
+    let Some(mut partition) = worker.build(control) else { return };
+    let heartbeat = glommio::spawn_local(async {
+        loop {
+            Timer::new(HEARTBEAT).await;
+        }
+    });
+    let stepping = step_until_drained(&mut partition, &worker.seat, &mut worker.clock);
+    let stepped = AssertUnwindSafe(stepping).catch_unwind().await;
+    heartbeat.cancel().await;
+    worker.finish(partition, stepped, control);
+}
+
+async fn step_until_drained(partition: &mut Partition, seat: &Seat, clock: &mut Clock) {
+    let call = Call::of(partition.doorbell());
+    let mut idler = Idler::new(seat.idle);
+    loop {
+        match partition.step(clock.now(), seat.budget) {
+            Progress::Worked(_) => idler.reset(),
+            Progress::Drained => break,
+            Progress::Idle | Progress::Blocked => {
+                let pause = idler.pause();
+                if idler.should_report() {
+                    partition.report();
+                }
+                match pause {
+                    Pause::Spin => std::hint::spin_loop(),
+                    Pause::Yield => std::thread::yield_now(),
+                    Pause::Park => {
+                        if park(partition, seat, clock, &call).await {
+                            idler.reset();
+                        }
+                    }
+                }
+            }
+        }
+        // 3 ns unless a millisecond has passed; then whatever shares the executor has its turn.
+        glommio::yield_if_needed().await;
+    }
+    call.forget();
+    partition.report();
+}
+
+/// Parks until rung, due, or a bounded time has passed. True if there was work after all.
+async fn park(partition: &mut Partition, seat: &Seat, clock: &mut Clock, call: &Call) -> bool {
+    call.reset();
+    partition.doorbell().announce();
+    // What arrived before the announcement rang no bell: look once more.
+    let progress = partition.step(clock.now(), seat.budget);
+    let idle = matches!(progress, Progress::Idle | Progress::Blocked);
+    if idle {
+        partition.report();
+        let nanos = park_nanos(clock.monotonic(), partition.next_deadline());
+        if nanos > 0 {
+            Parked { call, timer: Timer::new(Duration::from_nanos(nanos)) }.await;
+        }
+    }
+    partition.doorbell().retract();
+    !idle
+}
+
+/// A wake-up from another thread.
+#[derive(Clone, Default)]
+struct Call {
+    shared: Arc<CallState>,
+}
+
+#[derive(Default)]
+struct CallState {
+    rung: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Call {
+    fn of(doorbell: &Doorbell) -> Self {
+        let call = Self::default();
+        let there = Arc::clone(&call.shared);
+        doorbell.set_waker(move || {
+            there.rung.store(true, Ordering::Release);
+            // Woken under the lock: once `forget` has had it, no waker of a finished executor is in use anywhere.
+            if let Some(waker) = there.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                waker.wake();
+            }
+        });
+        call
+    }
+
+    fn reset(&self) {
+        self.shared.rung.store(false, Ordering::Relaxed);
+    }
+
+    fn is_rung(&self) -> bool {
+        self.shared.rung.load(Ordering::Acquire)
+    }
+
+    fn register(&self, waker: &Waker) {
+        *self.shared.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+    }
+
+    fn forget(&self) {
+        self.shared.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+struct Parked<'a> {
+    call: &'a Call,
+    timer: Timer,
+}
+
+impl Future for Parked<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.call.register(cx.waker());
+        if self.call.is_rung() {
+            return Poll::Ready(());
+        }
+        self.timer.poll_unpin(cx).map(drop)
+    }
+}

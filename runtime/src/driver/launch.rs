@@ -1,0 +1,217 @@
+//! From a checked pipeline to partitions and something that watches them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::flow::{Assembled, BuildError, EdgeWires, Pipeline};
+use crate::graph::PipelineGraph;
+use crate::model::{IdError, StageId};
+use crate::observe::{
+    Account, EdgeAccount, Logger, Metrics, NoMetrics, NoTracer, Outcome, PipelineResult, StageAccount,
+    StageCells, StageContext, StageRuntimeState, StageState, Tracer, TracingLogger,
+};
+use crate::partition::{Control, EdgeCells, PartitionBlueprint, Phase};
+use crate::plan::{Plan, PlanError, plan};
+use crate::stage::StageSite;
+use crate::sync::Doorbell;
+use crate::topology::Placement;
+
+/// What stages are told of the world.
+#[derive(Clone)]
+pub struct Environment {
+    /// Where stages write messages.
+    pub logger: Arc<dyn Logger>,
+    /// Where stages record spans.
+    pub tracer: Arc<dyn Tracer>,
+    /// Where stages record measurements.
+    pub metrics: Arc<dyn Metrics>,
+}
+
+impl Default for Environment {
+    /// Messages go to the `tracing` crate, the rest nowhere.
+    fn default() -> Self {
+        Self { logger: Arc::new(TracingLogger), tracer: Arc::new(NoTracer), metrics: Arc::new(NoMetrics) }
+    }
+}
+
+/// Why a checked pipeline cannot start as placed.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The plan.
+    #[error("the graph cannot run as placed: {}", list(.0))]
+    Plan(Vec<PlanError>),
+    /// An edge whose rings cannot be made.
+    #[error("{}", .0.iter().map(|(stage, error)| format!("stage {stage}: {error}")).collect::<Vec<_>>().join("; "))]
+    Assembly(Vec<BuildError>),
+    /// A stage id that validation should have refused.
+    #[error("internal error: stage id: {0}")]
+    Id(#[from] IdError),
+}
+
+fn list(errors: &[impl ToString]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A pipeline ready to be driven.
+pub(crate) struct Launch {
+    pub(crate) partitions: Vec<PartitionBlueprint>,
+    pub(crate) monitor: Monitor,
+}
+
+/// Plans and assembles `pipeline` on `placement`.
+pub(crate) fn prepare(
+    pipeline: Pipeline,
+    placement: &Placement,
+    environment: &Environment,
+) -> Result<Launch, LaunchError> {
+    let plan = plan(pipeline.graph(), placement).map_err(LaunchError::Plan)?;
+    let graph = pipeline.graph().clone();
+    let doorbells: Vec<Arc<Doorbell>> = (0..plan.partitions).map(|_| Arc::new(Doorbell::new())).collect();
+    let sites = sites(&graph, &plan, &doorbells, environment)?;
+    let control = Control::new();
+    let ends = plan.edge_ends.clone().into();
+    let assembled = pipeline.assemble(plan, sites, doorbells, control).map_err(LaunchError::Assembly)?;
+    let Assembled { partitions, sites, edges, control } = assembled;
+    let ids = graph.nodes.iter().map(|node| StageId::new(&node.id)).collect::<Result<_, _>>()?;
+    let monitor =
+        Monitor { graph: Arc::new(graph), ids, ends, sites: sites.into(), edges: edges.into(), control };
+    Ok(Launch { partitions, monitor })
+}
+
+fn sites(
+    graph: &PipelineGraph,
+    plan: &Plan,
+    doorbells: &[Arc<Doorbell>],
+    environment: &Environment,
+) -> Result<Vec<Arc<[StageSite]>>, IdError> {
+    let pipeline_id: Arc<str> = graph.name.as_str().into();
+    let mut all = Vec::with_capacity(graph.nodes.len());
+    for (node, places) in graph.nodes.iter().zip(&plan.instances) {
+        let stage_id = StageId::new(&node.id)?;
+        let site = |(instance, &partition): (usize, &usize)| StageSite {
+            context: StageContext {
+                pipeline_id: Arc::clone(&pipeline_id),
+                stage_id: stage_id.clone(),
+                instance,
+                parallelism: places.len(),
+                logger: Arc::clone(&environment.logger),
+                tracer: Arc::clone(&environment.tracer),
+                metrics: Arc::clone(&environment.metrics),
+            },
+            error_policy: node.error_policy.inline().copied().unwrap_or_default(),
+            cells: Arc::new(StageCells::default()),
+            doorbell: Arc::clone(&doorbells[partition]),
+        };
+        all.push(places.iter().enumerate().map(site).collect());
+    }
+    Ok(all)
+}
+
+/// Reads a running pipeline's counters, from any thread. Cheap to clone.
+#[derive(Clone)]
+pub struct Monitor {
+    graph: Arc<PipelineGraph>,
+    ids: Arc<[StageId]>,
+    /// For each edge, the stages it leads from and to.
+    ends: Arc<[(usize, usize)]>,
+    sites: Arc<[Arc<[StageSite]>]>,
+    edges: Arc<[EdgeWires]>,
+    control: Arc<Control>,
+}
+
+impl Monitor {
+    /// The graph that runs.
+    pub fn graph(&self) -> &PipelineGraph {
+        &self.graph
+    }
+
+    pub(crate) fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// What has been counted so far. Counters are published every few steps and by every idle partition, each on its
+    /// own: only after the end do they close.
+    pub fn account(&self) -> Account {
+        let mut account = Account::default();
+        for (sites, id) in self.sites.iter().zip(&*self.ids) {
+            let mut sum = StageAccount::default();
+            sites.iter().for_each(|site| sum.add(&site.cells.read()));
+            account.stages.insert(id.clone(), sum);
+        }
+        for (wires, (from, to)) in self.edges.iter().zip(&*self.ends) {
+            let (from, to) = (self.ids[*from].clone(), self.ids[*to].clone());
+            account.edges.push(if wires.fused {
+                let items = account.stages.get(&to).map_or(0, |stage| stage.received);
+                EdgeAccount::fused(from, to, items)
+            } else {
+                edge_account(from, to, &wires.read())
+            });
+        }
+        account
+    }
+
+    /// What stage `id` is doing, or `None` if there is no such stage.
+    pub fn inspect(&self, id: &str) -> Option<StageRuntimeState> {
+        let index = self.ids.iter().position(|name| name.as_str() == id)?;
+        let depth = |side: &dyn Fn(&(usize, usize)) -> usize| -> u64 {
+            let wires = self.edges.iter().zip(&*self.ends).filter(|(_, ends)| side(ends) == index);
+            wires.map(|(wires, _)| wires.read()).map(|cells| cells.depth + cells.staged).sum()
+        };
+        let (input, output) = (depth(&|ends| ends.1), depth(&|ends| ends.0));
+        let cells = self.sites[index].iter().map(|site| &*site.cells);
+        let mut state = StageRuntimeState::read(self.ids[index].clone(), cells, input, output);
+        state.state = match (state.state, self.control.phase(), self.control.failure()) {
+            (_, _, Some(failure)) if failure.stage.as_ref() == Some(&state.stage_id) => StageState::Failed,
+            (StageState::Running | StageState::Waiting, Phase::Draining, _) => StageState::Draining,
+            (own, _, _) => own,
+        };
+        Some(state)
+    }
+
+    /// The result of a pipeline all of whose partitions have been closed.
+    pub(crate) fn result(&self, deadline_exceeded: bool, duration: Duration) -> PipelineResult {
+        let account = self.account();
+        let outcome = match (self.control.failure(), self.control.phase()) {
+            (Some(failure), _) => Outcome::Failed { stage: failure.stage, error: failure.error },
+            (None, Phase::Stopping) if deadline_exceeded => {
+                Outcome::DeadlineExceeded { left: left(&account) }
+            }
+            (None, Phase::Stopping) => Outcome::Stopped,
+            (None, Phase::Draining) => Outcome::Drained,
+            (None, Phase::Running) => Outcome::Completed,
+        };
+        let states =
+            self.ids.iter().filter_map(|id| Some((id.clone(), self.inspect(id.as_str())?))).collect();
+        PipelineResult::new(outcome, duration, states, account)
+    }
+}
+
+/// Items that were not through when the pipeline stopped, by the stage they were in or in front of.
+fn left(account: &Account) -> BTreeMap<StageId, u64> {
+    let mut left = BTreeMap::<StageId, u64>::new();
+    let inside = account
+        .stages
+        .iter()
+        .map(|(id, stage)| (id, stage.discarded + stage.items_open + stage.waiting_retry));
+    let in_front = account.edges.iter().map(|edge| (&edge.to, edge.left + edge.staged));
+    for (stage, items) in inside.chain(in_front).filter(|(_, items)| *items > 0) {
+        *left.entry(stage.clone()).or_default() += items;
+    }
+    left
+}
+
+fn edge_account(from: StageId, to: StageId, cells: &EdgeCells) -> EdgeAccount {
+    EdgeAccount {
+        from,
+        to,
+        offered: cells.offered,
+        popped: cells.popped,
+        dropped_newest: cells.dropped_newest,
+        dropped_oldest: cells.dropped_oldest,
+        unroutable: cells.unroutable,
+        staged: cells.staged,
+        left: cells.left,
+        depth: cells.depth,
+    }
+}

@@ -1,0 +1,271 @@
+//! The simulation driver: one thread, a seeded scheduler, a virtual clock. Public, so that you can simulate your own graphs.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::launch::{Environment, LaunchError, prepare};
+use crate::flow::Pipeline;
+use crate::model::{Now, Timestamp};
+use crate::observe::PipelineResult;
+use crate::partition::{Failure, Partition, Phase, Progress};
+use crate::topology::{CoreMap, CoreMapErrors, CpuList, Placement};
+
+/// Rounds in which every partition was stepped, none had work, and no deadline was ahead, after which a run is stuck.
+const STUCK_AFTER_ROUNDS: u32 = 64;
+
+/// A pipeline run on one thread in an order drawn from a seed: the same seed gives the same run, step for step.
+///
+/// Time is virtual: it moves by a random amount with each step, and jumps to the next deadline when there is nothing else
+/// to do. Partitions are stepped in random order with random budgets, some are starved for a while, so that rings run
+/// full and empty and batches split anywhere.
+///
+/// ```
+/// use corelane::driver::Simulation;
+/// use corelane::flow::PipelineBuilder;
+///
+/// let p = PipelineBuilder::new("count");
+/// let out = p.generate("n", 100, |i| i).key_by(|i| i % 7).fold("count", || 0u64, |n, _| *n += 1).collect("out");
+/// let report = Simulation::new(42).partitions(3).run(p.build()?)?;
+/// assert!(report.result.success);
+/// assert_eq!(out.take().iter().map(|(_, n)| n).sum::<u64>(), 100);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    seed: u64,
+    partitions: usize,
+    budgets: Range<usize>,
+    stop_at: Option<u64>,
+    drain_at: Option<u64>,
+    step_nanos: Range<u64>,
+    start: Timestamp,
+}
+
+/// What a simulated run came to.
+#[derive(Clone, Debug)]
+pub struct SimReport {
+    /// As on any driver. The duration is virtual.
+    pub result: PipelineResult,
+    /// Steps taken.
+    pub steps: u64,
+    /// A hash over every step: which partition, when, with which budget, and what it found. Equal for equal seeds.
+    pub trace_hash: u64,
+}
+
+/// Why a simulated run has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// It could not start.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// A stage cannot be placed.
+    #[error(transparent)]
+    CoreMap(#[from] CoreMapErrors),
+    /// Nothing moved any more, nothing was due, and the pipeline had not ended: a deadlock.
+    #[error("stuck after {steps} steps: {waiting}")]
+    Stuck {
+        /// Steps taken.
+        steps: u64,
+        /// The account at that point, as text.
+        waiting: String,
+    },
+}
+
+impl Simulation {
+    /// A run on 2 partitions in an order drawn from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            partitions: 2,
+            budgets: 1..1025,
+            stop_at: None,
+            drain_at: None,
+            step_nanos: 1..2_000,
+            start: Timestamp(1_700_000_000_000_000_000),
+        }
+    }
+
+    /// How many partitions the pipeline is spread over.
+    #[must_use]
+    pub fn partitions(mut self, partitions: usize) -> Self {
+        self.partitions = partitions.max(1);
+        self
+    }
+
+    /// The range that each step's budget, in items per task, is drawn from.
+    #[must_use]
+    pub fn budgets(mut self, budgets: Range<usize>) -> Self {
+        self.budgets = budgets.start.max(1)..budgets.end.max(2);
+        self
+    }
+
+    /// Stops the pipeline before this step.
+    #[must_use]
+    pub fn stop_at(mut self, step: u64) -> Self {
+        self.stop_at = Some(step);
+        self
+    }
+
+    /// Drains the pipeline from this step on.
+    #[must_use]
+    pub fn drain_at(mut self, step: u64) -> Self {
+        self.drain_at = Some(step);
+        self
+    }
+
+    /// Runs `pipeline` to its end.
+    ///
+    /// # Errors
+    /// [`SimError::Launch`] if it cannot start, [`SimError::Stuck`] if it deadlocks.
+    pub fn run(&self, pipeline: Pipeline) -> Result<SimReport, SimError> {
+        self.run_in(pipeline, &Environment::default())
+    }
+
+    /// As [`run`](Self::run), with your own logger, tracer and metrics.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_in(&self, pipeline: Pipeline, environment: &Environment) -> Result<SimReport, SimError> {
+        let stages = pipeline.graph().stage_parallelism();
+        let partitions = u32::try_from(self.partitions).unwrap_or(u32::MAX);
+        let placement = Placement::virtual_cores(partitions, &CpuList::EMPTY, &CoreMap::default(), &stages)?;
+        let launch = prepare(pipeline, &placement, environment)?;
+        let control = launch.monitor.control().clone();
+        let mut partitions = Vec::with_capacity(launch.partitions.len());
+        for blueprint in launch.partitions {
+            match crate::stage::catch(|| blueprint.build()) {
+                Ok(Ok(partition)) => partitions.push(partition),
+                Ok(Err(failure)) => control.fail(failure),
+                Err(panic) => control.fail(Failure { stage: None, error: panic.to_string() }),
+            }
+        }
+        let mut run = Run::new(self, partitions);
+        while !run.is_done() {
+            if self.stop_at == Some(run.steps) {
+                control.advance(Phase::Stopping);
+            }
+            if self.drain_at == Some(run.steps) {
+                control.advance(Phase::Draining);
+            }
+            run.step();
+            if run.empty_rounds > STUCK_AFTER_ROUNDS {
+                run.partitions.iter_mut().for_each(|(p, _)| p.report());
+                let waiting = launch.monitor.account().to_string();
+                return Err(SimError::Stuck { steps: run.steps, waiting });
+            }
+        }
+        run.partitions.iter_mut().for_each(|(partition, _)| partition.close());
+        let duration = Duration::from_nanos(u64::try_from(run.now).unwrap_or(0));
+        Ok(SimReport {
+            result: launch.monitor.result(false, duration),
+            steps: run.steps,
+            trace_hash: run.trace.digest(),
+        })
+    }
+}
+
+/// A run in progress.
+struct Run {
+    rng: fastrand::Rng,
+    partitions: Vec<(Partition, bool)>,
+    budgets: Range<usize>,
+    step_nanos: Range<u64>,
+    start: Timestamp,
+    now: i64,
+    steps: u64,
+    /// Partitions stepped since there was work last, and whole rounds of that.
+    empty_steps: usize,
+    empty_rounds: u32,
+    /// A partition that is not stepped until this step.
+    starved: Option<(usize, u64)>,
+    trace: xxhash_rust::xxh3::Xxh3,
+}
+
+impl Run {
+    fn new(simulation: &Simulation, partitions: Vec<Partition>) -> Self {
+        let mut rng = fastrand::Rng::with_seed(simulation.seed);
+        // Swarm: some seeds have only tiny budgets, so that every batch splits.
+        let budgets = if rng.u8(..4) == 0 { 1..4 } else { simulation.budgets.clone() };
+        Self {
+            rng,
+            partitions: partitions.into_iter().map(|p| (p, false)).collect(),
+            budgets,
+            step_nanos: simulation.step_nanos.clone(),
+            start: simulation.start,
+            now: 0,
+            steps: 0,
+            empty_steps: 0,
+            empty_rounds: 0,
+            starved: None,
+            trace: xxhash_rust::xxh3::Xxh3::new(),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.partitions.iter().all(|(_, drained)| *drained)
+    }
+
+    fn pick(&mut self) -> usize {
+        let live: Vec<usize> = (0..self.partitions.len()).filter(|&i| !self.partitions[i].1).collect();
+        match self.starved {
+            Some((_, until)) if until <= self.steps => self.starved = None,
+            None if live.len() > 1 && self.rng.u8(..) == 0 => {
+                let victim = live[self.rng.usize(..live.len())];
+                self.starved = Some((victim, self.steps + self.rng.u64(1..200)));
+            }
+            _ => {}
+        }
+        let starved = self.starved.map(|(victim, _)| victim);
+        let fit: Vec<usize> = live.iter().copied().filter(|&i| Some(i) != starved).collect();
+        let from = if fit.is_empty() { &live } else { &fit };
+        from[self.rng.usize(..from.len())]
+    }
+
+    fn step(&mut self) {
+        let chosen = self.pick();
+        let budget = self.rng.usize(self.budgets.clone());
+        self.now = self.now.saturating_add_unsigned(self.rng.u64(self.step_nanos.clone()));
+        let now = Now { monotonic: self.now, wall: Timestamp(self.start.0.saturating_add(self.now)) };
+        let (partition, drained) = &mut self.partitions[chosen];
+        let progress = partition.step(now, budget);
+        *drained = progress == Progress::Drained;
+        if *drained {
+            partition.report();
+        }
+        self.steps += 1;
+        for value in [chosen as u64, budget as u64, self.now.cast_unsigned(), worked(progress)] {
+            self.trace.update(&value.to_le_bytes());
+        }
+        match progress {
+            Progress::Worked(_) | Progress::Drained => {
+                self.empty_steps = 0;
+                self.empty_rounds = 0;
+            }
+            Progress::Idle | Progress::Blocked => self.empty_step(),
+        }
+    }
+
+    fn empty_step(&mut self) {
+        self.empty_steps += 1;
+        // Picking is random: after a few times their number, all are likely to have had their turn.
+        if self.empty_steps < 4 * self.partitions.len() {
+            return;
+        }
+        self.empty_steps = 0;
+        self.starved = None;
+        let live = self.partitions.iter().filter(|(_, drained)| !drained);
+        match live.filter_map(|(p, _)| p.next_deadline()).filter(|&d| d > self.now).min() {
+            Some(deadline) => self.now = deadline,
+            None => self.empty_rounds += 1,
+        }
+    }
+}
+
+fn worked(progress: Progress) -> u64 {
+    match progress {
+        Progress::Worked(n) => n as u64,
+        Progress::Blocked => u64::MAX,
+        Progress::Idle => u64::MAX - 1,
+        Progress::Drained => u64::MAX - 2,
+    }
+}

@@ -1,0 +1,127 @@
+//! What is the same for every driver with real cores: a thread per partition, built there, closed together.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::clock::Clock;
+use super::rendezvous::{Party, Rendezvous};
+use super::{Seat, pin_current_thread};
+use crate::partition::{Control, Failure, Partition, PartitionBlueprint};
+use crate::stage::StageError;
+
+/// The three points that all partitions of a pipeline pass together.
+pub(crate) struct Meeting {
+    /// Every partition has been built, or has failed to.
+    pub(crate) started: Arc<Rendezvous>,
+    /// No partition is stepped any more: what is left in the rings can be counted.
+    pub(crate) stepped: Arc<Rendezvous>,
+    /// Every partition has been closed and dropped.
+    pub(crate) closed: Arc<Rendezvous>,
+}
+
+impl Meeting {
+    pub(crate) fn new(parties: usize) -> Self {
+        let point = || Rendezvous::new(parties);
+        Self { started: point(), stepped: point(), closed: point() }
+    }
+}
+
+/// One partition on its way to its thread.
+pub(crate) struct Worker {
+    blueprint: Option<PartitionBlueprint>,
+    index: usize,
+    pub(super) seat: Seat,
+    pub(super) clock: Clock,
+    started: Party,
+    stepped: Party,
+    closed: Party,
+}
+
+impl Worker {
+    pub(crate) fn new(blueprint: PartitionBlueprint, seat: Seat, clock: Clock, meeting: &Meeting) -> Self {
+        Self {
+            index: blueprint.index,
+            blueprint: Some(blueprint),
+            seat,
+            clock,
+            started: meeting.started.party(),
+            stepped: meeting.stepped.party(),
+            closed: meeting.closed.party(),
+        }
+    }
+
+    /// Pins this thread, builds the partition on it, so that this core touches its memory first, and waits for the others.
+    /// `None` after a failure, which has been recorded.
+    pub(super) fn build(&mut self, control: &Control) -> Option<Partition> {
+        let partition = self.build_here(control);
+        self.started.arrive_and_wait();
+        partition
+    }
+
+    fn build_here(&mut self, control: &Control) -> Option<Partition> {
+        let failed = |error: String| control.fail(Failure { stage: None, error });
+        if let Some(cpu) = self.seat.cpu
+            && let Err(error) = pin_current_thread(cpu)
+        {
+            failed(format!("partition {} cannot be pinned: {error}", self.index));
+            return None;
+        }
+        let blueprint = self.blueprint.take()?;
+        match catch_unwind(AssertUnwindSafe(|| blueprint.build())) {
+            Ok(Ok(partition)) => Some(partition),
+            Ok(Err(failure)) => {
+                control.fail(failure);
+                None
+            }
+            Err(panic) => {
+                failed(format!("a stage could not be built: {}", StageError::from_panic(&*panic)));
+                None
+            }
+        }
+    }
+
+    /// Waits until no partition is stepped any more, then closes this one.
+    pub(super) fn finish(
+        mut self,
+        mut partition: Partition,
+        stepped: std::thread::Result<()>,
+        control: &Control,
+    ) {
+        if let Err(panic) = stepped {
+            // User code is caught at its stage: this is a bug of ours. The others must not wait for this partition.
+            let error =
+                format!("internal error in partition {}: {}", self.index, StageError::from_panic(&*panic));
+            control.fail(Failure { stage: None, error });
+        }
+        self.stepped.arrive_and_wait();
+        let closed = catch_unwind(AssertUnwindSafe(|| {
+            partition.close();
+            drop(partition);
+        }));
+        if let Err(panic) = closed {
+            let error = format!("a stage panicked while it was closed: {}", StageError::from_panic(&*panic));
+            control.fail(Failure { stage: None, error });
+        }
+        self.closed.arrive();
+    }
+}
+
+/// Starts a thread for each worker that calls `run`.
+///
+/// # Errors
+/// The operating system's, when a thread cannot be made; those already made stop again.
+pub(super) fn spawn_each(
+    workers: Vec<Worker>,
+    control: &Arc<Control>,
+    run: impl Fn(Worker, &Control) + Clone + Send + 'static,
+) -> std::io::Result<()> {
+    for worker in workers {
+        let (there, run) = (Arc::clone(control), run.clone());
+        let thread = std::thread::Builder::new().name(format!("corelane-{}", worker.index));
+        // Dropping the handle detaches the thread; its end is known by the meeting, which a panic reaches too.
+        thread.spawn(move || run(worker, &there)).inspect_err(|error| {
+            control.fail(Failure { stage: None, error: format!("cannot start a thread: {error}") });
+        })?;
+    }
+    Ok(())
+}

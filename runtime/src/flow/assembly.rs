@@ -1,0 +1,287 @@
+//! From a plan and typed segments to partition blueprints.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::blueprint::{ChainBlueprint, Ends, ErasedBlueprint, ExchangeBlueprint, OutletBlueprint};
+use super::segment::Segment;
+use crate::model::StageId;
+use crate::partition::{
+    Control, EdgeCells, Inlet, InletCells, InletTask, MergePolicy, OutletCells, PartitionBlueprint, Sender,
+    ShardTable, Spread, TaskBlueprint,
+};
+use crate::plan::{Carriage, EdgePlan, Plan};
+use crate::ring::{Consumer, ring};
+use crate::stage::{StageError, StageSite};
+use crate::sync::Doorbell;
+
+/// The stage that could not be built, and why.
+pub type BuildError = (StageId, StageError);
+
+/// Shards per instance of a keyed stage: enough to move load in small parts.
+const SHARDS_PER_INSTANCE: usize = 64;
+
+/// Where a branch or a merge goes on: found again when the parts of a pipeline are put together.
+pub(super) type Port = usize;
+
+/// The counters of one edge of a running pipeline.
+#[derive(Clone)]
+pub struct EdgeWires {
+    /// Index into the graph's edges.
+    pub edge: usize,
+    /// Whether it is a call and not a ring: then it has no counters of its own.
+    pub fused: bool,
+    /// One for each producing instance.
+    pub outlets: Vec<Arc<OutletCells>>,
+    /// One for each ring.
+    pub inlets: Vec<Arc<InletCells>>,
+}
+
+impl EdgeWires {
+    /// The sum of its counters now.
+    pub fn read(&self) -> EdgeCells {
+        let mut sum = EdgeCells::default();
+        self.outlets.iter().for_each(|o| o.add_to(&mut sum));
+        self.inlets.iter().for_each(|i| i.add_to(&mut sum));
+        sum
+    }
+}
+
+/// What a pipeline is built into: partitions to send to their cores, and what the handle reads.
+pub struct Assembled {
+    /// One for each partition, in order.
+    pub partitions: Vec<PartitionBlueprint>,
+    /// The sites of each node's instances.
+    pub sites: Vec<Arc<[StageSite]>>,
+    /// Counters of each edge, in the order of the graph's edges.
+    pub edges: Vec<EdgeWires>,
+    /// Shared by all partitions and the handle.
+    pub control: Arc<Control>,
+}
+
+/// Puts a pipeline together, from its sinks upstream.
+pub struct Assembly {
+    plan: Plan,
+    sites: Vec<Arc<[StageSite]>>,
+    tasks: Vec<Vec<TaskBlueprint>>,
+    ports: HashMap<Port, Box<dyn Any>>,
+    edges: Vec<EdgeWires>,
+    doorbells: Vec<Arc<Doorbell>>,
+    errors: Vec<BuildError>,
+}
+
+/// Both ends of an edge's rings.
+struct Rings<T> {
+    ends: Ends<T>,
+    /// For each consuming instance, one input for each producing instance that reaches it.
+    inputs: Vec<Vec<(Consumer<T>, Arc<InletCells>)>>,
+}
+
+impl Assembly {
+    /// Starts with nothing assembled. `sites` are the instances of each node of the planned graph, `doorbells` those of
+    /// each partition.
+    pub(crate) fn new(plan: Plan, sites: Vec<Arc<[StageSite]>>, doorbells: Vec<Arc<Doorbell>>) -> Self {
+        let wires = |(edge, plan): (usize, &EdgePlan)| EdgeWires {
+            edge,
+            fused: plan.carriage == Carriage::Fused,
+            outlets: Vec::new(),
+            inlets: Vec::new(),
+        };
+        Self {
+            edges: plan.edges.iter().enumerate().map(wires).collect(),
+            tasks: (0..plan.partitions).map(|_| Vec::new()).collect(),
+            plan,
+            sites,
+            ports: HashMap::new(),
+            doorbells,
+            errors: Vec::new(),
+        }
+    }
+
+    /// The blueprints, if nothing went wrong.
+    pub(crate) fn finish(self, control: Arc<Control>) -> Result<Assembled, Vec<BuildError>> {
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        let blueprint = |(index, (mut tasks, doorbell)): (usize, (Vec<TaskBlueprint>, Arc<Doorbell>))| {
+            // Assembled from the sinks upstream, stepped from the sources downstream.
+            tasks.reverse();
+            control.add_doorbell(Arc::clone(&doorbell));
+            PartitionBlueprint { index, tasks, control: Arc::clone(&control), doorbell }
+        };
+        let partitions = self.tasks.into_iter().zip(self.doorbells).enumerate().map(blueprint).collect();
+        Ok(Assembled { partitions, sites: self.sites, edges: self.edges, control })
+    }
+
+    pub(super) fn sites(&self, node: usize) -> Arc<[StageSite]> {
+        Arc::clone(&self.sites[node])
+    }
+
+    /// Adds a task for each instance of `node`, made by `task`.
+    pub(super) fn add_tasks(&mut self, node: usize, mut task: impl FnMut(usize) -> TaskBlueprint) {
+        for (instance, &partition) in self.plan.instances[node].iter().enumerate() {
+            self.tasks[partition].push(task(instance));
+        }
+    }
+
+    /// Puts `up` in front of `head`, the chain of node `to`, over `edge`.
+    pub(super) fn connect<P: Segment, B: ChainBlueprint<P::Item>>(
+        &mut self,
+        edge: usize,
+        to: usize,
+        up: P,
+        head: B,
+    ) {
+        if self.plan.edges[edge].carriage == Carriage::Fused {
+            return up.assemble(self, head);
+        }
+        if let Some(outlet) = self.cut(edge, to, head) {
+            up.assemble(self, outlet);
+        }
+    }
+
+    /// As [`connect`](Self::connect), over an edge keyed by `hash`.
+    pub(super) fn connect_keyed<P, B, H>(&mut self, edge: usize, to: usize, up: P, hash: H, head: B)
+    where
+        P: Segment,
+        B: ChainBlueprint<P::Item>,
+        H: FnMut(&P::Item) -> u64 + Clone + Send + 'static,
+    {
+        match self.plan.edges[edge].carriage {
+            Carriage::Fused => up.assemble(self, head),
+            Carriage::Exchange => {
+                if let Some(OutletBlueprint { ends, sites, .. }) = self.cut(edge, to, head) {
+                    let instances = self.plan.instances[to].len();
+                    let shards = ShardTable::even(instances * SHARDS_PER_INSTANCE, instances);
+                    up.assemble(self, ExchangeBlueprint { ends, shards, hash, sites });
+                }
+            }
+            _ => {
+                if let Some(outlet) = self.cut(edge, to, head) {
+                    up.assemble(self, outlet);
+                }
+            }
+        }
+    }
+
+    /// Makes `edge` a set of rings: the consuming tasks are added, the producing end is returned.
+    fn cut<T: Send + 'static, B: ChainBlueprint<T>>(
+        &mut self,
+        edge: usize,
+        to: usize,
+        head: B,
+    ) -> Option<OutletBlueprint<T>> {
+        let (outlet, inputs) = self.rings::<T>(edge, to)?;
+        let turns = self.plan.edges[edge].restores_order;
+        let mut inputs = inputs.into_iter();
+        self.add_tasks(to, |instance| {
+            let inputs = inputs.next().unwrap_or_default();
+            let head = head.clone();
+            Box::new(move || {
+                let policy = if turns { MergePolicy::Turns } else { MergePolicy::Fair };
+                Ok(Box::new(InletTask::new(Inlet::new(inputs, policy), head.build(instance)?)) as _)
+            })
+        });
+        Some(outlet)
+    }
+
+    /// Makes the rings of `edge` into node `to`: the producing end, and each consuming instance's inputs.
+    #[expect(clippy::type_complexity, reason = "two halves of one thing, taken apart at once")]
+    pub(super) fn rings<T: Send + 'static>(
+        &mut self,
+        edge: usize,
+        to: usize,
+    ) -> Option<(OutletBlueprint<T>, Vec<Vec<(Consumer<T>, Arc<InletCells>)>>)> {
+        let from = self.plan.edge_ends[edge].0;
+        match self.make_rings(edge, from, to) {
+            Ok(Rings { ends, inputs }) => {
+                let spread = match self.plan.edges[edge].carriage {
+                    Carriage::Balance => Spread::Balance,
+                    Carriage::Turns => Spread::Turns,
+                    _ => Spread::Forward,
+                };
+                Some((OutletBlueprint { ends, spread, sites: self.sites(to) }, inputs))
+            }
+            Err(error) => {
+                let stage = self.sites[to][0].context.stage_id.clone();
+                self.errors.push((stage, StageError::User(Box::new(error))));
+                None
+            }
+        }
+    }
+
+    fn make_rings<T: Send + 'static>(
+        &mut self,
+        edge: usize,
+        from: usize,
+        to: usize,
+    ) -> Result<Rings<T>, crate::ring::RingError> {
+        let EdgePlan { carriage, capacity, drop_policy, .. } = self.plan.edges[edge].clone();
+        let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+        let (n, m) = (self.plan.instances[from].len(), self.plan.instances[to].len());
+        let pairwise = carriage == Carriage::Forward && n == m;
+        let mut inputs: Vec<Vec<_>> = (0..m).map(|_| Vec::new()).collect();
+        let mut ends = Vec::with_capacity(n);
+        for i in 0..n {
+            let mut senders = Vec::new();
+            for (j, input) in inputs.iter_mut().enumerate() {
+                if pairwise && i != j {
+                    continue;
+                }
+                let (mut producer, mut consumer) = ring::<T>(capacity)?;
+                let (home, away) = (self.plan.instances[from][i], self.plan.instances[to][j]);
+                if home != away {
+                    producer.attach_doorbell(Arc::clone(&self.doorbells[away]));
+                    consumer.attach_doorbell(Arc::clone(&self.doorbells[home]));
+                }
+                let cells = Arc::new(InletCells::default());
+                self.edges[edge].inlets.push(Arc::clone(&cells));
+                input.push((consumer, cells));
+                senders.push(Sender::new(producer, drop_policy));
+            }
+            let cells = Arc::new(OutletCells::default());
+            self.edges[edge].outlets.push(Arc::clone(&cells));
+            ends.push(Some((senders, cells)));
+        }
+        Ok(Rings { ends: Arc::new(Mutex::new(ends)), inputs })
+    }
+
+    /// Leaves what follows `port` for the branch or merge that feeds it.
+    pub(super) fn leave<T: Send + 'static, B: ChainBlueprint<T>>(&mut self, port: Port, down: B) {
+        let erased: Box<dyn ErasedBlueprint<T>> = Box::new(down);
+        self.ports.insert(port, Box::new(erased));
+    }
+
+    /// Fetches what was left at `port`; an error is recorded if nothing was (its stage then could not be built).
+    pub(super) fn fetch<T: Send + 'static>(&mut self, port: Port) -> Option<Box<dyn ErasedBlueprint<T>>> {
+        let erased = self.ports.remove(&port)?;
+        erased.downcast::<Box<dyn ErasedBlueprint<T>>>().ok().map(|b| *b)
+    }
+}
+
+/// A result that sinks of several instances push to and the user reads when the pipeline has ended.
+#[derive(Debug)]
+pub struct Collected<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T> Clone for Collected<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Collected<T> {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Vec::new())))
+    }
+
+    pub(super) fn shared(&self) -> Arc<Mutex<Vec<T>>> {
+        Arc::clone(&self.0)
+    }
+
+    /// Takes what has been handed over so far: everything, once the pipeline has ended. Items of one instance are in
+    /// order; instances follow one another in the order in which they ended.
+    pub fn take(&self) -> Vec<T> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,143 @@
+//! The graph while it is being built.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::assembly::{Assembly, Port};
+use crate::graph::{ChannelDescriptor, ChannelOrdering, Edge, PipelineGraph, PolicyRef, StageNode};
+use crate::model::StageKind;
+use crate::policy::{AccumulationDescriptor, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy, Parallelism};
+
+/// Puts the last part of a branch of the graph together.
+pub(super) type Terminal = Box<dyn FnOnce(&mut Assembly) + Send>;
+
+/// Shared by the builder and its streams.
+pub(super) type SharedDraft = Rc<RefCell<Draft>>;
+
+/// Nodes, edges and typed parts, in the order in which they were named.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) graph: PipelineGraph,
+    /// What was asked for; `None` takes over from upstream.
+    pub(super) parallelism: Vec<Option<Parallelism>>,
+    pub(super) terminals: Vec<Terminal>,
+    ports: usize,
+}
+
+impl Draft {
+    /// Adds a stage; its index.
+    pub(super) fn node<In, Out>(
+        &mut self,
+        name: &str,
+        kind: StageKind,
+        parallelism: Option<Parallelism>,
+    ) -> usize {
+        let type_of = |wanted: bool, name: &str| wanted.then(|| name.to_owned());
+        let node = StageNode {
+            in_type: type_of(kind != StageKind::Source, std::any::type_name::<In>()),
+            out_type: type_of(kind != StageKind::Sink, std::any::type_name::<Out>()),
+            ..StageNode::new(name, kind)
+        };
+        self.graph.nodes.push(node);
+        self.parallelism.push(parallelism);
+        self.graph.nodes.len() - 1
+    }
+
+    /// Adds an edge; its index.
+    pub(super) fn edge(&mut self, from: &Origin, to: usize, ordering: ChannelOrdering) -> usize {
+        self.graph.edges.push(Edge {
+            from: self.graph.nodes[from.node].id.clone(),
+            to: self.graph.nodes[to].id.clone(),
+            label: from.label.clone(),
+            channel: ChannelDescriptor { ordering, ..ChannelDescriptor::default() },
+        });
+        self.graph.edges.len() - 1
+    }
+
+    pub(super) fn port(&mut self) -> Port {
+        self.ports += 1;
+        self.ports - 1
+    }
+
+    /// Gives every stage its parallelism: what was asked for, or that of the stage before it.
+    pub(super) fn settle_parallelism(&mut self) {
+        // Nodes stand in the order in which they were named, upstream first.
+        for to in 0..self.graph.nodes.len() {
+            let id = &self.graph.nodes[to].id;
+            let upstream = self.graph.edges.iter().find(|e| e.to == *id).map(|e| e.from.clone());
+            let upstream = upstream.and_then(|from| self.graph.nodes[..to].iter().find(|n| n.id == from));
+            let inherited = upstream.map(|n| n.parallelism).unwrap_or_default();
+            self.graph.nodes[to].parallelism = self.parallelism[to].unwrap_or(inherited);
+        }
+    }
+}
+
+/// Where a stream comes from in the graph.
+#[derive(Clone)]
+pub(super) struct Origin {
+    pub(super) node: usize,
+    /// The branch output's name.
+    pub(super) label: Option<String>,
+}
+
+/// Options of one stage, set by chaining. Everything is data: it shows in the graph and is checked by `build`.
+pub struct StageOptions {
+    pub(super) draft: SharedDraft,
+    pub(super) node: usize,
+}
+
+impl StageOptions {
+    /// What the stage's failure on an item does. The default fails the pipeline.
+    pub fn on_error(&self, policy: ErrorPolicy) -> &Self {
+        self.node(|n| n.error_policy = PolicyRef::Inline(policy))
+    }
+
+    /// As [`on_error`](Self::on_error), by the policy's name in the registry that the pipeline is built with.
+    pub fn on_error_named(&self, name: &str) -> &Self {
+        self.node(|n| n.error_policy = PolicyRef::Named(name.to_owned()))
+    }
+
+    /// How many instances run. The default is that of the stage before it; sources, merges and sinks have one, keyed
+    /// stages one for each core.
+    pub fn parallel(&self, parallelism: Parallelism) -> &Self {
+        self.draft.borrow_mut().parallelism[self.node] = Some(parallelism);
+        self
+    }
+
+    /// When the stage is taken out of service.
+    pub fn circuit_breaker(&self, policy: CircuitBreakerPolicy) -> &Self {
+        self.node(|n| n.circuit_breaker = Some(PolicyRef::Inline(policy)))
+    }
+
+    /// Puts a ring of this size and drop policy on every input of the stage, also where it would have been fused.
+    pub fn input_buffer(&self, policy: BufferPolicy) -> &Self {
+        self.inputs(|c| c.buffer = Some(PolicyRef::Inline(policy)))
+    }
+
+    /// Puts a ring on every input of the stage, also where it would have been fused.
+    pub fn input_cut(&self) -> &Self {
+        self.input_buffer(BufferPolicy::default())
+    }
+
+    /// The stage sees its input in the order in which it was before the parallel instances upstream.
+    pub fn input_ordered(&self) -> &Self {
+        self.inputs(|c| c.ordering = ChannelOrdering::Ordered)
+    }
+
+    pub(super) fn accumulation(&self, descriptor: AccumulationDescriptor) -> &Self {
+        self.node(|n| n.accumulation = Some(descriptor))
+    }
+
+    fn node(&self, set: impl FnOnce(&mut StageNode)) -> &Self {
+        set(&mut self.draft.borrow_mut().graph.nodes[self.node]);
+        self
+    }
+
+    fn inputs(&self, set: impl Fn(&mut ChannelDescriptor)) -> &Self {
+        let mut draft = self.draft.borrow_mut();
+        let id = draft.graph.nodes[self.node].id.clone();
+        draft.graph.edges.iter_mut().filter(|e| e.to == id).for_each(|e| set(&mut e.channel));
+        drop(draft);
+        self
+    }
+}

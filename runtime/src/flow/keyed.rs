@@ -1,0 +1,100 @@
+//! Keyed stages: folds and accumulators, sharded by hash over the cores of their stage.
+
+use std::hash::Hash;
+use std::marker::PhantomData;
+
+use super::segment::{Segment, ThenKeyed};
+use super::stream::Stream;
+use crate::graph::ChannelOrdering;
+use crate::keyed::{AccumulateOp, Accumulator, FoldByKeyOp, hash_key};
+use crate::model::StageKind;
+use crate::policy::{AccumulationDescriptor, AccumulatorPolicy, Parallelism};
+use crate::stage::{Operator, StageError, StageSite};
+
+/// A stream with a key; see [`Stream::key_by`].
+#[must_use = "a key alone does nothing: fold by it"]
+pub struct Keyed<S, F> {
+    stream: Stream<S>,
+    key: F,
+}
+
+impl<S, F> Keyed<S, F> {
+    pub(super) fn new(stream: Stream<S>, key: F) -> Self {
+        Self { stream, key }
+    }
+}
+
+impl<S, K, F> Keyed<S, F>
+where
+    S: Segment,
+    K: Hash + Eq + Send + 'static,
+    F: FnMut(&S::Item) -> K + Clone + Send + 'static,
+{
+    /// Folds the items of each key into one value, emitted with its key when the input has ended. The state grows with
+    /// the number of distinct keys; for limits per key use [`Stream::accumulate`].
+    ///
+    /// One instance for each core of the stage, unless asked otherwise.
+    pub fn fold<A, I, G>(self, name: &str, init: I, fold: G) -> Stream<impl Segment<Item = (K, A)>>
+    where
+        A: Send + 'static,
+        I: FnMut() -> A + Clone + Send + 'static,
+        G: FnMut(&mut A, S::Item) + Clone + Send + 'static,
+    {
+        let Self { stream, key } = self;
+        let mut route = key.clone();
+        let hash = move |item: &S::Item| hash_key(&route(item));
+        let factory = move |site: &StageSite| Ok(FoldByKeyOp::new(key, init, fold, site));
+        stream.keyed_operator(name, hash, AccumulatorPolicy::until_end(), factory)
+    }
+}
+
+impl<S: Segment> Stream<S> {
+    /// Accumulates the items of each key until the accumulator says that they are complete or a limit of `policy` is
+    /// reached.
+    ///
+    /// `accumulator` is cloned for each instance: one for each core of the stage, unless asked otherwise. A key lives in
+    /// exactly one instance.
+    pub fn accumulate<A>(
+        self,
+        name: &str,
+        policy: AccumulatorPolicy,
+        accumulator: A,
+    ) -> Stream<impl Segment<Item = A::Out> + use<S, A>>
+    where
+        A: Accumulator<S::Item> + Clone + Send,
+        A::Out: Send,
+    {
+        let router = accumulator.clone();
+        let hash = move |item: &S::Item| hash_key(&router.key(item));
+        let limits = policy.clone();
+        let factory = move |site: &StageSite| Ok(AccumulateOp::new(accumulator, limits, site));
+        self.keyed_operator(name, hash, policy, factory)
+    }
+
+    fn keyed_operator<O, H, F>(
+        self,
+        name: &str,
+        hash: H,
+        policy: AccumulatorPolicy,
+        factory: F,
+    ) -> Stream<ThenKeyed<S, H, F, O>>
+    where
+        O: Operator<S::Item>,
+        O::Out: Send + 'static,
+        H: FnMut(&S::Item) -> u64 + Clone + Send + 'static,
+        F: FnOnce(&StageSite) -> Result<O, StageError> + Clone + Send + 'static,
+    {
+        let parallelism = Parallelism::CpuBound;
+        let ordering = ChannelOrdering::PartitionOrdered { key: Some(format!("{name}.key")) };
+        let (origin, edge) = self.attach::<O::Out>(name, StageKind::Accumulator, Some(parallelism), ordering);
+        let node = origin.node;
+        let segment = ThenKeyed { up: self.segment, edge, node, hash, factory, op: PhantomData };
+        let stream = Stream { draft: self.draft, origin, segment };
+        stream.options().accumulation(AccumulationDescriptor {
+            policy,
+            engine_hint: parallelism,
+            ..AccumulationDescriptor::default()
+        });
+        stream
+    }
+}

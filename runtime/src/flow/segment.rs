@@ -1,0 +1,106 @@
+//! Segments: the part of a stream upstream of a point, as a type.
+
+use super::assembly::{Assembly, Port};
+use super::blueprint::{ChainBlueprint, Factory, LinkedBlueprint};
+use crate::partition::SourceTask;
+use crate::stage::{Operator, Source};
+
+/// Everything upstream of a point of a stream. Put together by continuation: it is given what follows.
+pub trait Segment: Send + 'static {
+    /// What arrives at the point.
+    type Item: Send + 'static;
+
+    /// Adds its tasks to `assembly`, each ending in `down`.
+    fn assemble<B: ChainBlueprint<Self::Item>>(self, assembly: &mut Assembly, down: B);
+}
+
+/// A source.
+pub struct SourceSegment<F, S> {
+    pub(super) node: usize,
+    pub(super) factory: F,
+    pub(super) source: std::marker::PhantomData<fn() -> S>,
+}
+
+impl<S, F> Segment for SourceSegment<F, S>
+where
+    S: Source,
+    S::Item: Send,
+    F: Factory<S>,
+{
+    type Item = S::Item;
+
+    fn assemble<B: ChainBlueprint<S::Item>>(self, assembly: &mut Assembly, down: B) {
+        let sites = assembly.sites(self.node);
+        assembly.add_tasks(self.node, |instance| {
+            let (site, factory, down) = (sites[instance].clone(), self.factory.clone(), down.clone());
+            Box::new(move || {
+                let source = factory.make(&site).map_err(|e| (site.context.stage_id.clone(), e))?;
+                Ok(Box::new(SourceTask::new(source, down.build(instance)?, site)) as _)
+            })
+        });
+    }
+}
+
+/// An operator behind a segment.
+pub struct Then<P, F, O> {
+    pub(super) up: P,
+    pub(super) edge: usize,
+    pub(super) node: usize,
+    pub(super) factory: F,
+    pub(super) op: std::marker::PhantomData<fn() -> O>,
+}
+
+impl<P, F, O> Segment for Then<P, F, O>
+where
+    P: Segment,
+    O: Operator<P::Item>,
+    O::Out: Send + 'static,
+    F: Factory<O>,
+{
+    type Item = O::Out;
+
+    fn assemble<B: ChainBlueprint<O::Out>>(self, assembly: &mut Assembly, down: B) {
+        let head = LinkedBlueprint::new(self.factory, assembly.sites(self.node), down);
+        assembly.connect(self.edge, self.node, self.up, head);
+    }
+}
+
+/// An operator behind a keyed edge.
+pub struct ThenKeyed<P, H, F, O> {
+    pub(super) up: P,
+    pub(super) edge: usize,
+    pub(super) node: usize,
+    pub(super) hash: H,
+    pub(super) factory: F,
+    pub(super) op: std::marker::PhantomData<fn() -> O>,
+}
+
+impl<P, H, F, O> Segment for ThenKeyed<P, H, F, O>
+where
+    P: Segment,
+    H: FnMut(&P::Item) -> u64 + Clone + Send + 'static,
+    O: Operator<P::Item>,
+    O::Out: Send + 'static,
+    F: Factory<O>,
+{
+    type Item = O::Out;
+
+    fn assemble<B: ChainBlueprint<O::Out>>(self, assembly: &mut Assembly, down: B) {
+        let head = LinkedBlueprint::new(self.factory, assembly.sites(self.node), down);
+        assembly.connect_keyed(self.edge, self.node, self.up, self.hash, head);
+    }
+}
+
+/// What comes out of a branch or a merge.
+pub struct PortSegment<T> {
+    pub(super) port: Port,
+    pub(super) item: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: Send + 'static> Segment for PortSegment<T> {
+    type Item = T;
+
+    fn assemble<B: ChainBlueprint<T>>(self, assembly: &mut Assembly, down: B) {
+        assembly.leave(self.port, down);
+    }
+}

@@ -1,0 +1,364 @@
+//! The typed side of the builder: what can be said of a stream.
+
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::sync::{Arc, PoisonError};
+
+use futures_core::Stream as FuturesStream;
+
+use super::assembly::{Collected, Port};
+use super::blueprint::{EndBlueprint, Factory, SinkBlueprint};
+use super::draft::{Origin, SharedDraft, StageOptions, Terminal};
+use super::keyed::Keyed;
+use super::merge::{BranchBlueprint, MergeInput};
+use super::segment::{PortSegment, Segment, Then};
+use crate::graph::ChannelOrdering;
+use crate::model::StageKind;
+use crate::partition::Branching;
+use crate::policy::{BufferPolicy, CircuitBreakerPolicy, ErrorPolicy, Parallelism};
+use crate::stage::{
+    Filter, FilterMap, FlatMap, FoldSink, ForEach, Inspect, Map, Operator, Sink, StageError, StageSite,
+    StreamFn, StreamIn, Transform, TransformOp, TryMap,
+};
+
+/// A stream of items of one type, and everything upstream of it.
+///
+/// Each method adds a stage with the name given first; names are unique in a pipeline. Closures are cloned for each
+/// instance of the stage and run on that instance's core only. A stream that ends in no sink is an error at `build`.
+#[must_use = "a stream that ends in no sink is an error at build"]
+pub struct Stream<S> {
+    pub(super) draft: SharedDraft,
+    pub(super) origin: Origin,
+    pub(super) segment: S,
+}
+
+impl<S: Segment> Stream<S> {
+    /// One item in, one item out.
+    pub fn map<U, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = U>>
+    where
+        U: Send + 'static,
+        F: FnMut(S::Item) -> U + Clone + Send + 'static,
+    {
+        self.operator(name, move |site: &StageSite| Ok(Map::new(f, site)))
+    }
+
+    /// Keeps the items for which `f` is true; the others count as filtered.
+    pub fn filter<F>(self, name: &str, f: F) -> Stream<impl Segment<Item = S::Item>>
+    where
+        F: FnMut(&S::Item) -> bool + Clone + Send + 'static,
+    {
+        self.operator(name, move |site: &StageSite| Ok(Filter::new(f, site)))
+    }
+
+    /// Maps and filters in one: `None` counts as filtered.
+    pub fn filter_map<U, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = U>>
+    where
+        U: Send + 'static,
+        F: FnMut(S::Item) -> Option<U> + Clone + Send + 'static,
+    {
+        self.operator(name, move |site: &StageSite| Ok(FilterMap::new(f, site)))
+    }
+
+    /// One item in, any number out.
+    pub fn flat_map<U, O, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = U>>
+    where
+        U: Send + 'static,
+        O: IntoIterator<Item = U>,
+        F: FnMut(S::Item) -> O + Clone + Send + 'static,
+    {
+        self.operator(name, move |site: &StageSite| Ok(FlatMap::new(f, site)))
+    }
+
+    /// Looks at every item and passes it on.
+    pub fn inspect<F>(self, name: &str, f: F) -> Stream<impl Segment<Item = S::Item>>
+    where
+        F: FnMut(&S::Item) + Clone + Send + 'static,
+    {
+        self.operator(name, move |site: &StageSite| Ok(Inspect::new(f, site)))
+    }
+
+    /// One item in, one out or an error. `f` borrows the item, so that it can be tried again: this is the stage for an
+    /// error policy with retries.
+    pub fn try_map<U, E, F>(self, name: &str, mut f: F) -> Stream<impl Segment<Item = U>>
+    where
+        U: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+        F: FnMut(&S::Item) -> Result<U, E> + Clone + Send + 'static,
+    {
+        self.operator(name, move |site: &StageSite| {
+            Ok(TryMap::new(move |item: &S::Item| f(item).map_err(|e| StageError::User(e.into())), site))
+        })
+    }
+
+    /// A stage with its own state and timers, made by `factory` on its own core.
+    pub fn transform<X, F>(self, name: &str, factory: F) -> Stream<impl Segment<Item = X::Out>>
+    where
+        X: Transform<In = S::Item>,
+        X::Out: Send,
+        F: FnOnce(&StageSite) -> Result<X, StageError> + Clone + Send + 'static,
+    {
+        self.operator(name, move |site: &StageSite| Ok(TransformOp::new(factory(site)?, site)))
+    }
+
+    /// Any function from a stream to a stream: the contract's `Process`, literally. The stream is polled on the stage's
+    /// core and need not be `Send`.
+    pub fn stream_fn<R, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = R::Item>>
+    where
+        R: FuturesStream + 'static,
+        R::Item: Send,
+        F: FnOnce(StreamIn<S::Item>) -> R + Clone + Send + 'static,
+    {
+        self.operator(name, move |site: &StageSite| Ok(StreamFn::new(f, site)))
+    }
+
+    /// An operator of your own, made by `factory` on its own core.
+    pub fn operator<O, F>(self, name: &str, factory: F) -> Stream<impl Segment<Item = O::Out>>
+    where
+        O: Operator<S::Item>,
+        O::Out: Send + 'static,
+        F: FnOnce(&StageSite) -> Result<O, StageError> + Clone + Send + 'static,
+    {
+        let (origin, edge) =
+            self.attach::<O::Out>(name, StageKind::Transform, None, ChannelOrdering::Unordered);
+        let node = origin.node;
+        let segment = Then { up: self.segment, edge, node, factory, op: PhantomData::<fn() -> O> };
+        Stream { draft: self.draft, origin, segment }
+    }
+
+    /// Adds a node and the edge to it.
+    pub(super) fn attach<Out>(
+        &self,
+        name: &str,
+        kind: StageKind,
+        parallelism: Option<Parallelism>,
+        ordering: ChannelOrdering,
+    ) -> (Origin, usize) {
+        let mut draft = self.draft.borrow_mut();
+        let node = draft.node::<S::Item, Out>(name, kind, parallelism);
+        let edge = draft.edge(&self.origin, node, ordering);
+        (Origin { node, label: None }, edge)
+    }
+
+    /// Items with the same key go to the same instance of the stage that follows, in the order in which they came.
+    pub fn key_by<K, F>(self, f: F) -> Keyed<S, F>
+    where
+        K: Hash + Eq + 'static,
+        F: FnMut(&S::Item) -> K + Clone + Send + 'static,
+    {
+        Keyed::new(self, f)
+    }
+
+    // Options of the stage just added.
+
+    /// See [`StageOptions::on_error`].
+    pub fn on_error(self, policy: ErrorPolicy) -> Self {
+        self.options().on_error(policy);
+        self
+    }
+
+    /// See [`StageOptions::on_error_named`].
+    pub fn on_error_named(self, name: &str) -> Self {
+        self.options().on_error_named(name);
+        self
+    }
+
+    /// See [`StageOptions::parallel`].
+    pub fn parallel(self, parallelism: Parallelism) -> Self {
+        self.options().parallel(parallelism);
+        self
+    }
+
+    /// See [`StageOptions::circuit_breaker`].
+    pub fn circuit_breaker(self, policy: CircuitBreakerPolicy) -> Self {
+        self.options().circuit_breaker(policy);
+        self
+    }
+
+    /// See [`StageOptions::input_buffer`].
+    pub fn input_buffer(self, policy: BufferPolicy) -> Self {
+        self.options().input_buffer(policy);
+        self
+    }
+
+    /// See [`StageOptions::input_cut`].
+    pub fn input_cut(self) -> Self {
+        self.options().input_cut();
+        self
+    }
+
+    /// See [`StageOptions::input_ordered`].
+    pub fn input_ordered(self) -> Self {
+        self.options().input_ordered();
+        self
+    }
+
+    pub(super) fn options(&self) -> StageOptions {
+        StageOptions { draft: SharedDraft::clone(&self.draft), node: self.origin.node }
+    }
+}
+
+/// Branches.
+impl<S: Segment> Stream<S> {
+    /// Sends each item to the output that `f` names by its index into `outputs`. An index out of range goes to the last
+    /// output, which is the default.
+    pub fn route<const N: usize, F>(
+        self,
+        name: &str,
+        outputs: [&str; N],
+        f: F,
+    ) -> [Stream<impl Segment<Item = S::Item> + use<S, N, F>>; N]
+    where
+        F: FnMut(&S::Item) -> usize + Clone + Send + 'static,
+    {
+        self.branch(name, outputs, move || Branching::Route(Box::new(f)))
+    }
+
+    /// Splits by a predicate: the first output has the items for which `f` is true.
+    pub fn split<F>(
+        self,
+        name: &str,
+        outputs: [&str; 2],
+        mut f: F,
+    ) -> [Stream<impl Segment<Item = S::Item> + use<S, F>>; 2]
+    where
+        F: FnMut(&S::Item) -> bool + Clone + Send + 'static,
+    {
+        self.branch(name, outputs, move || Branching::Route(Box::new(move |item| usize::from(!f(item)))))
+    }
+
+    /// A copy of each item to every output.
+    pub fn broadcast<const N: usize>(
+        self,
+        name: &str,
+        outputs: [&str; N],
+    ) -> [Stream<impl Segment<Item = S::Item> + use<S, N>>; N]
+    where
+        S::Item: Clone,
+    {
+        self.branch(name, outputs, || Branching::Broadcast(<S::Item as Clone>::clone))
+    }
+
+    fn branch<const N: usize>(
+        self,
+        name: &str,
+        outputs: [&str; N],
+        how: impl FnOnce() -> Branching<S::Item> + Clone + Send + 'static,
+    ) -> [Stream<PortSegment<S::Item>>; N] {
+        let (origin, edge) =
+            self.attach::<S::Item>(name, StageKind::Branch, None, ChannelOrdering::Unordered);
+        let node = origin.node;
+        self.draft.borrow_mut().graph.nodes[node].has_default = true;
+        let ports: [Port; N] = std::array::from_fn(|_| self.draft.borrow_mut().port());
+        let segment = self.segment;
+        let terminal: Terminal = Box::new(move |assembly| {
+            let erased: Option<Vec<_>> = ports.iter().map(|&port| assembly.fetch::<S::Item>(port)).collect();
+            let Some(outputs) = erased else { return };
+            let head = BranchBlueprint::new(how, outputs, assembly.sites(node));
+            assembly.connect(edge, node, segment, head);
+        });
+        self.draft.borrow_mut().terminals.push(terminal);
+        std::array::from_fn(|i| Stream {
+            draft: SharedDraft::clone(&self.draft),
+            origin: Origin { node, label: Some(outputs[i].to_owned()) },
+            segment: PortSegment { port: ports[i], item: PhantomData },
+        })
+    }
+
+    /// As an input of a merge.
+    pub fn into_input(self) -> MergeInput<S::Item> {
+        let segment = self.segment;
+        MergeInput {
+            origin: self.origin,
+            assemble: Box::new(move |assembly, outlet| segment.assemble(assembly, outlet)),
+        }
+    }
+}
+
+/// Sinks.
+impl<S: Segment> Stream<S> {
+    /// Ends the stream in a sink made by `factory` on its own core. One instance unless asked otherwise.
+    pub fn sink<K, F>(self, name: &str, factory: F) -> StageOptions
+    where
+        K: Sink<Item = S::Item>,
+        F: FnOnce(&StageSite) -> Result<K, StageError> + Clone + Send + 'static,
+    {
+        self.end(name, Some(Parallelism::Sequential), move |sites| SinkBlueprint::<F, K>::new(factory, sites))
+    }
+
+    /// Calls `f` with each item, on the cores of the stage before it.
+    pub fn for_each<F>(self, name: &str, f: F) -> StageOptions
+    where
+        F: FnMut(S::Item) + Clone + Send + 'static,
+    {
+        let factory = move |_: &StageSite| Ok(ForEach::new(f));
+        self.end(name, None, move |sites| SinkBlueprint::<_, ForEach<S::Item, F>>::new(factory, sites))
+    }
+
+    /// Collects all items; for tests and small results. One instance unless asked otherwise.
+    pub fn collect(self, name: &str) -> Collected<S::Item> {
+        let collected = Collected::new();
+        let shared = collected.shared();
+        self.fold_into(name, Some(Parallelism::Sequential), move |site| {
+            let push = |mut all: Vec<S::Item>, item| {
+                all.push(item);
+                all
+            };
+            let hand_over =
+                move |all| shared.lock().unwrap_or_else(PoisonError::into_inner).extend::<Vec<S::Item>>(all);
+            Ok(FoldSink::new(Vec::new(), push, hand_over, site.clone()))
+        });
+        collected
+    }
+
+    /// Folds all items of each instance into one value, handed out when the stream ends or the pipeline stops; a panic
+    /// in `f` fails the pipeline. As many instances as the stage before it.
+    pub fn fold<A, F>(self, name: &str, init: A, f: F) -> Collected<A>
+    where
+        A: Clone + Send + 'static,
+        F: FnMut(A, S::Item) -> A + Clone + Send + 'static,
+    {
+        let collected = Collected::new();
+        let shared = collected.shared();
+        self.fold_into(name, None, move |site| {
+            let hand_over = move |a| shared.lock().unwrap_or_else(PoisonError::into_inner).push(a);
+            Ok(FoldSink::new(init, f, hand_over, site.clone()))
+        });
+        collected
+    }
+
+    fn fold_into<A, F, R, M>(self, name: &str, parallelism: Option<Parallelism>, factory: M)
+    where
+        A: 'static,
+        F: FnMut(A, S::Item) -> A + 'static,
+        R: FnOnce(A) + 'static,
+        M: FnOnce(&StageSite) -> Result<FoldSink<A, F, R>, StageError> + Clone + Send + 'static,
+    {
+        self.end(name, parallelism, move |sites| EndBlueprint::<M, FoldSink<A, F, R>>::new(factory, sites));
+    }
+
+    fn end<B>(
+        self,
+        name: &str,
+        parallelism: Option<Parallelism>,
+        blueprint: impl FnOnce(Arc<[StageSite]>) -> B + Send + 'static,
+    ) -> StageOptions
+    where
+        B: super::blueprint::ChainBlueprint<S::Item>,
+    {
+        let (origin, edge) =
+            self.attach::<()>(name, StageKind::Sink, parallelism, ChannelOrdering::Unordered);
+        let (node, segment) = (origin.node, self.segment);
+        let terminal: Terminal = Box::new(move |assembly| {
+            let head = blueprint(assembly.sites(node));
+            assembly.connect(edge, node, segment, head);
+        });
+        self.draft.borrow_mut().terminals.push(terminal);
+        StageOptions { draft: self.draft, node }
+    }
+}
+
+// Factories are closures; this keeps the bound in one place for readers of the docs.
+const _: fn() = || {
+    fn is_factory<B, F: Factory<B>>(_: F) {}
+    is_factory::<(), _>(|_: &StageSite| Ok(()));
+};

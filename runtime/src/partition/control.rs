@@ -1,0 +1,76 @@
+//! What a pipeline's partitions and its handle share: the phase, and the first failure.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::sync::Doorbell;
+
+/// Where a pipeline is in its life. Phases only move forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Sources produce.
+    Running,
+    /// Sources have been told to end; what is inside flows out.
+    Draining,
+    /// The current step is the last one.
+    Stopping,
+}
+
+/// Why a pipeline failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The stage, or `None` when the failure belongs to a partition as a whole.
+    pub stage: Option<crate::model::StageId>,
+    /// What happened.
+    pub error: String,
+}
+
+/// The one thing that every partition and the handle of a pipeline share. Read once per step, written rarely.
+#[derive(Default)]
+pub struct Control {
+    phase: AtomicU8,
+    failure: Mutex<Option<Failure>>,
+    doorbells: Mutex<Vec<Arc<Doorbell>>>,
+}
+
+impl Control {
+    /// A running pipeline.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// The phase now. One relaxed load: partitions look at it before every step.
+    #[inline]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// Moves on to `phase`, unless already past it, and wakes every parked partition.
+    pub fn advance(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::Relaxed);
+        for bell in self.doorbells.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            bell.ring();
+        }
+    }
+
+    /// Records the first failure and stops the pipeline.
+    #[cold]
+    pub fn fail(&self, failure: Failure) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+        self.advance(Phase::Stopping);
+    }
+
+    /// The first failure.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds a bell that [`advance`](Self::advance) rings.
+    pub fn add_doorbell(&self, bell: Arc<Doorbell>) {
+        self.doorbells.lock().unwrap_or_else(PoisonError::into_inner).push(bell);
+    }
+}

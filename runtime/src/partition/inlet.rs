@@ -1,0 +1,331 @@
+//! The consuming end of one or several edges.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::edge::InletCells;
+use crate::model::{Signal, Timestamp};
+use crate::ring::Consumer;
+use crate::stage::{Chain, StepCx};
+
+/// In which order a stage takes from several inputs.
+pub enum MergePolicy<T> {
+    /// From each in turn, a batch at a time.
+    Fair,
+    /// From the first input that has something, in the order they were given.
+    Priority,
+    /// The item with the earliest time first. Waits for an input that has nothing, unless it has ended, is idle, or its
+    /// watermark is past the candidate.
+    ByTime(Arc<dyn Fn(&T) -> Timestamp + Send + Sync>),
+    /// Input 0 until its producer's turn ends, then input 1, and so on: restores the order that
+    /// [`Spread::Turns`](super::Spread::Turns) gave out.
+    Turns,
+}
+
+impl<T> Clone for MergePolicy<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Fair => Self::Fair,
+            Self::Priority => Self::Priority,
+            Self::ByTime(f) => Self::ByTime(Arc::clone(f)),
+            Self::Turns => Self::Turns,
+        }
+    }
+}
+
+struct Input<T> {
+    ring: Consumer<T>,
+    cells: Arc<InletCells>,
+    watermark: Timestamp,
+    idle: bool,
+    ended: bool,
+    left: u64,
+}
+
+/// Reads one or several rings as one stream.
+///
+/// Watermarks are combined as the minimum over inputs that are neither idle nor ended; the end of the last input is the
+/// end of the stream.
+pub struct Inlet<T> {
+    inputs: Vec<Input<T>>,
+    policy: MergePolicy<T>,
+    at: usize,
+    watermark: Timestamp,
+    batch: Vec<T>,
+    idle_sent: bool,
+    /// Signals due, waiting for room downstream.
+    due: VecDeque<Signal>,
+}
+
+impl<T: Send + 'static> Inlet<T> {
+    /// Reads `rings`, each with the cells to publish its counters to.
+    pub fn new(rings: Vec<(Consumer<T>, Arc<InletCells>)>, policy: MergePolicy<T>) -> Self {
+        let input = |(ring, cells)| Input {
+            ring,
+            cells,
+            watermark: Timestamp::MIN,
+            idle: false,
+            ended: false,
+            left: 0,
+        };
+        Self {
+            inputs: rings.into_iter().map(input).collect(),
+            policy,
+            at: 0,
+            watermark: Timestamp::MIN,
+            batch: Vec::new(),
+            idle_sent: false,
+            due: VecDeque::new(),
+        }
+    }
+
+    /// Touches all slots from the core that will read them.
+    pub fn pretouch(&mut self) {
+        self.inputs.iter_mut().for_each(|i| i.ring.pretouch());
+    }
+
+    /// Whether every input has ended and been read.
+    #[inline]
+    pub fn is_ended(&self) -> bool {
+        self.due.is_empty() && self.inputs.iter().all(|i| i.ended)
+    }
+
+    /// Items taken since the start.
+    pub fn popped(&self) -> u64 {
+        self.inputs.iter().map(|i| i.ring.popped()).sum()
+    }
+
+    /// Moves up to `budget` items into `chain`, and the signals that stand between them. The number of items and
+    /// signals moved; 0 may mean no input or no room.
+    #[inline]
+    pub fn pump<C: Chain<T>>(&mut self, chain: &mut C, budget: usize, cx: &StepCx) -> usize {
+        if !self.due.is_empty() && !self.deliver(chain, cx) {
+            return 0;
+        }
+        match self.policy {
+            MergePolicy::Fair => self.pump_fair(chain, budget, cx),
+            MergePolicy::Priority => self.pump_priority(chain, budget, cx),
+            MergePolicy::Turns => self.pump_turns(chain, budget, cx),
+            MergePolicy::ByTime(_) => self.pump_by_time(chain, budget, cx),
+        }
+    }
+
+    /// Hands due signals on. True if none is left.
+    fn deliver<C: Chain<T>>(&mut self, chain: &mut C, cx: &StepCx) -> bool {
+        while let Some(&signal) = self.due.front() {
+            if chain.room() == 0 {
+                return false;
+            }
+            self.due.pop_front();
+            chain.signal(signal, cx);
+        }
+        true
+    }
+
+    /// Takes from input `i`: one run of items, then the signals that follow it.
+    #[inline]
+    fn take<C: Chain<T>>(&mut self, i: usize, chain: &mut C, budget: usize, cx: &StepCx) -> usize {
+        let room = chain.room().min(budget);
+        if room == 0 {
+            return 0;
+        }
+        let input = &mut self.inputs[i];
+        let items = input.ring.read(room);
+        let n = items.len();
+        if n > 0 {
+            chain.run(items, cx);
+            input.idle = false;
+            self.idle_sent = false;
+        } else {
+            drop(items);
+        }
+        n + self.take_signals(i, chain, cx)
+    }
+
+    #[inline]
+    fn take_signals<C: Chain<T>>(&mut self, i: usize, chain: &mut C, cx: &StepCx) -> usize {
+        let mut n = 0;
+        while self.due.is_empty()
+            && let Some(signal) = self.inputs[i].ring.next_signal()
+        {
+            n += 1;
+            self.handle(i, signal);
+            self.deliver(chain, cx);
+            if signal == Signal::Turn {
+                break;
+            }
+        }
+        n
+    }
+
+    #[cold]
+    fn handle(&mut self, i: usize, signal: Signal) {
+        let input = &mut self.inputs[i];
+        match signal {
+            Signal::Watermark(time) => {
+                input.watermark = input.watermark.max(time);
+                input.idle = false;
+                self.idle_sent = false;
+                self.advance_watermark();
+            }
+            Signal::Idle => {
+                input.idle = true;
+                self.advance_watermark();
+            }
+            Signal::End => {
+                input.ended = true;
+                self.advance_watermark();
+                if matches!(self.policy, MergePolicy::Turns) && self.at == i {
+                    self.next_turn();
+                }
+            }
+            Signal::Turn if matches!(self.policy, MergePolicy::Turns) => self.next_turn(),
+            // One input: a turn of an order that is restored further down.
+            Signal::Turn if self.inputs.len() == 1 => self.due.push_back(signal),
+            Signal::Turn | Signal::Barrier(_) => {}
+        }
+    }
+
+    fn advance_watermark(&mut self) {
+        let active = self.inputs.iter().filter(|i| !i.idle && !i.ended).map(|i| i.watermark).min();
+        match active {
+            Some(time) if time > self.watermark => {
+                self.watermark = time;
+                self.due.push_back(Signal::Watermark(time));
+            }
+            Some(_) => {}
+            None if self.inputs.iter().all(|i| i.ended) => {}
+            None if !std::mem::replace(&mut self.idle_sent, true) => self.due.push_back(Signal::Idle),
+            None => {}
+        }
+    }
+
+    fn pump_fair<C: Chain<T>>(&mut self, chain: &mut C, budget: usize, cx: &StepCx) -> usize {
+        if self.inputs.len() == 1 {
+            return self.take(0, chain, budget, cx);
+        }
+        let mut moved = 0;
+        let inputs = self.inputs.len();
+        for _ in 0..inputs {
+            if moved >= budget {
+                break;
+            }
+            moved += self.take(self.at, chain, budget - moved, cx);
+            self.at = if self.at + 1 == inputs { 0 } else { self.at + 1 };
+        }
+        moved
+    }
+
+    fn pump_priority<C: Chain<T>>(&mut self, chain: &mut C, budget: usize, cx: &StepCx) -> usize {
+        (0..self.inputs.len()).map(|i| self.take(i, chain, budget, cx)).find(|&moved| moved > 0).unwrap_or(0)
+    }
+
+    fn next_turn(&mut self) {
+        let n = self.inputs.len();
+        for _ in 0..n {
+            self.at = (self.at + 1) % n;
+            if !self.inputs[self.at].ended {
+                return;
+            }
+        }
+    }
+
+    fn pump_turns<C: Chain<T>>(&mut self, chain: &mut C, budget: usize, cx: &StepCx) -> usize {
+        let mut moved = 0;
+        while moved < budget {
+            let at = self.at;
+            let n = self.take(at, chain, budget - moved, cx);
+            moved += n;
+            if n == 0 {
+                break;
+            }
+        }
+        moved
+    }
+
+    /// The input whose first item is next in time; `None` while an input that might still have an earlier one is empty.
+    fn earliest(&mut self) -> Option<usize> {
+        let mut best: Option<(Timestamp, usize)> = None;
+        let mut bound = Timestamp::MAX;
+        for (i, input) in self.inputs.iter_mut().enumerate() {
+            match (input.ring.peek(), &self.policy) {
+                (Some(item), policy) => {
+                    let time = match policy {
+                        MergePolicy::ByTime(f) => f(item),
+                        _ => Timestamp::MIN,
+                    };
+                    if best.is_none_or(|(earliest, _)| time < earliest) {
+                        best = Some((time, i));
+                    }
+                }
+                (None, _) if input.ended || input.idle => {}
+                (None, _) => bound = bound.min(input.watermark),
+            }
+        }
+        best.filter(|(time, _)| *time <= bound).map(|(_, i)| i)
+    }
+
+    fn pump_by_time<C: Chain<T>>(&mut self, chain: &mut C, budget: usize, cx: &StepCx) -> usize {
+        let mut moved = 0;
+        for i in 0..self.inputs.len() {
+            if self.inputs[i].ring.available() == 0 {
+                moved += self.take_signals(i, chain, cx);
+            }
+        }
+        let room = chain.room().min(budget);
+        while self.due.is_empty()
+            && self.batch.len() < room
+            && let Some(i) = self.earliest()
+        {
+            self.batch.extend(self.inputs[i].ring.read(1));
+            self.inputs[i].idle = false;
+            self.idle_sent = false;
+            if self.inputs[i].ring.available() == 0 {
+                // A signal may stand right here: it belongs after what is batched so far.
+                break;
+            }
+        }
+        moved += self.batch.len();
+        if !self.batch.is_empty() {
+            chain.run(self.batch.drain(..), cx);
+        }
+        moved
+    }
+
+    /// Whether anything could be read.
+    pub fn has_input(&mut self) -> bool {
+        !self.due.is_empty() || self.inputs.iter_mut().any(|i| !i.ring.is_empty())
+    }
+
+    /// Publishes counters.
+    pub fn report(&self) {
+        for input in &self.inputs {
+            input.cells.publish(
+                input.ring.popped(),
+                input.ring.discarded(),
+                input.left,
+                input.ring.len() as u64,
+            );
+        }
+    }
+
+    /// Counts and drops what is left in the rings, after both ends have stopped.
+    pub fn close(&mut self) {
+        for input in &mut self.inputs {
+            let before = input.ring.popped();
+            loop {
+                let items = input.ring.read(usize::MAX);
+                if items.len() > 0 {
+                    items.for_each(drop);
+                } else {
+                    drop(items);
+                    if input.ring.next_signal().is_none() {
+                        break;
+                    }
+                }
+            }
+            input.left = input.ring.popped() - before;
+            input.cells.publish(before, input.ring.discarded(), input.left, 0);
+        }
+    }
+}

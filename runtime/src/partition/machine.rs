@@ -1,0 +1,183 @@
+//! The step machine.
+
+use std::sync::Arc;
+
+use super::{Control, Failure, Phase, Task, TaskBlueprint};
+use crate::model::{Now, StageId};
+use crate::observe::StageCells;
+use crate::stage::{StageError, StepCx};
+use crate::sync::Doorbell;
+
+/// Steps between two publications of counters while there is work.
+const REPORT_EVERY: u32 = 64;
+
+/// What a step found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// This many items or signals were moved.
+    Worked(usize),
+    /// There was input, but no room downstream.
+    Blocked,
+    /// There was no input.
+    Idle,
+    /// Everything has ended; stepping again does nothing.
+    Drained,
+}
+
+impl Progress {
+    pub(super) fn ticked(moved: bool) -> Self {
+        if moved { Self::Worked(1) } else { Self::Idle }
+    }
+
+    /// The livelier of two.
+    #[must_use]
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Worked(a), Self::Worked(b)) => Self::Worked(a + b),
+            (Self::Worked(n), _) | (_, Self::Worked(n)) => Self::Worked(n),
+            (Self::Blocked, _) | (_, Self::Blocked) => Self::Blocked,
+            (Self::Idle, _) | (_, Self::Idle) => Self::Idle,
+            (Self::Drained, Self::Drained) => Self::Drained,
+        }
+    }
+}
+
+/// A stage instance of a partition, as others see it.
+#[derive(Clone)]
+pub struct StageSlot {
+    /// The stage.
+    pub stage: StageId,
+    /// Which of its instances.
+    pub instance: usize,
+    /// Its published counters.
+    pub cells: Arc<StageCells>,
+}
+
+/// Everything a partition is built from, on its own core.
+pub struct PartitionBlueprint {
+    /// Its index, counted from 0 over the pipeline.
+    pub index: usize,
+    /// Tasks, upstream first.
+    pub tasks: Vec<TaskBlueprint>,
+    /// Phase and failure, shared with the handle.
+    pub control: Arc<Control>,
+    /// Rung by peers and by the handle.
+    pub doorbell: Arc<Doorbell>,
+}
+
+impl PartitionBlueprint {
+    /// Builds and opens the partition. To be called on the core that will step it: memory is first touched here.
+    ///
+    /// # Errors
+    /// The first stage that could not be built or opened.
+    pub fn build(self) -> Result<Partition, Failure> {
+        let named =
+            |(stage, error): (StageId, StageError)| Failure { stage: Some(stage), error: error.to_string() };
+        let mut tasks = Vec::with_capacity(self.tasks.len());
+        for blueprint in self.tasks {
+            let mut task = blueprint().map_err(named)?;
+            task.open().map_err(named)?;
+            tasks.push((task, false));
+        }
+        let phase = Phase::Running;
+        Ok(Partition {
+            index: self.index,
+            tasks,
+            control: self.control,
+            doorbell: self.doorbell,
+            phase,
+            steps: 0,
+        })
+    }
+}
+
+/// One core's part of a pipeline: a state machine that a driver steps.
+pub struct Partition {
+    index: usize,
+    tasks: Vec<(Box<dyn Task>, bool)>,
+    control: Arc<Control>,
+    doorbell: Arc<Doorbell>,
+    phase: Phase,
+    steps: u32,
+}
+
+impl Partition {
+    /// The partition's index.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The bell that says there may be work.
+    pub fn doorbell(&self) -> &Arc<Doorbell> {
+        &self.doorbell
+    }
+
+    /// Does a bounded slice of work: up to `budget` items per task. `now` must not go back.
+    ///
+    /// Costs one virtual call per task that has not ended.
+    pub fn step(&mut self, now: Now, budget: usize) -> Progress {
+        let phase = self.control.phase();
+        if phase != self.phase {
+            self.change_phase(phase);
+        }
+        if phase == Phase::Stopping {
+            return Progress::Drained;
+        }
+        let cx = StepCx::new(now);
+        let mut progress = Progress::Drained;
+        for (task, drained) in &mut self.tasks {
+            if *drained {
+                continue;
+            }
+            let one = task.step(budget, &cx);
+            if one == Progress::Drained {
+                *drained = true;
+                task.report();
+                // The end has just been passed on: that is work, and the others must still be looked at.
+                progress = progress.and(Progress::Worked(1));
+            } else {
+                progress = progress.and(one);
+            }
+        }
+        if cx.is_failing() {
+            self.fail(&cx);
+            return Progress::Drained;
+        }
+        self.steps = self.steps.wrapping_add(1);
+        if self.steps.is_multiple_of(REPORT_EVERY) {
+            self.report();
+        }
+        progress
+    }
+
+    #[cold]
+    fn change_phase(&mut self, phase: Phase) {
+        self.phase = phase;
+        if phase == Phase::Draining {
+            self.tasks.iter_mut().for_each(|(task, _)| task.end_input());
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, cx: &StepCx) {
+        if let Some((stage, error)) = cx.take_failure() {
+            self.control.fail(Failure { stage: Some(stage), error: error.to_string() });
+        }
+    }
+
+    /// The earliest monotonic time at which a step has something to do without new input.
+    pub fn next_deadline(&self) -> Option<i64> {
+        self.tasks.iter().filter(|(_, drained)| !drained).filter_map(|(task, _)| task.next_deadline()).min()
+    }
+
+    /// Publishes all counters. Done every few steps while there is work; a driver calls it before it idles.
+    pub fn report(&mut self) {
+        self.tasks.iter_mut().for_each(|(task, _)| task.report());
+    }
+
+    /// Releases user code and counts what is left, for the account. To be called once no partition of the pipeline is
+    /// stepped any more, or a peer could still push into a ring that has been counted.
+    pub fn close(&mut self) {
+        self.tasks.iter_mut().for_each(|(task, drained)| task.close(!*drained));
+    }
+}

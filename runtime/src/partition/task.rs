@@ -1,0 +1,194 @@
+//! A task: one fused chain and what feeds it.
+
+use std::marker::PhantomData;
+
+use super::{Inlet, Progress};
+use crate::model::{Signal, StageId};
+use crate::observe::StageAccount;
+use crate::stage::{Chain, Emitter, Gate, Produced, Source, StageError, StageSite, StepCx};
+
+/// A unit of scheduling within a partition: one virtual call per step.
+pub trait Task {
+    /// Prepares user code.
+    ///
+    /// # Errors
+    /// The first stage whose `open` failed.
+    fn open(&mut self) -> Result<(), (StageId, StageError)>;
+    /// Moves up to `budget` items.
+    fn step(&mut self, budget: usize, cx: &StepCx) -> Progress;
+    /// A drain has begun: a source ends.
+    fn end_input(&mut self);
+    /// The earliest monotonic time at which a step has something to do without new input.
+    fn next_deadline(&self) -> Option<i64>;
+    /// Publishes counters.
+    fn report(&mut self);
+    /// Releases user code; counts what is still inside as discarded when `discard`. Called after every partition has
+    /// stopped stepping.
+    fn close(&mut self, discard: bool);
+}
+
+/// Builds a task on its own core.
+pub type TaskBlueprint = Box<dyn FnOnce() -> Result<Box<dyn Task>, (StageId, StageError)> + Send>;
+
+/// A source and the chain behind it.
+pub struct SourceTask<S: Source, C> {
+    source: S,
+    chain: C,
+    site: StageSite,
+    gate: Gate,
+    produced: u64,
+    wait_until: i64,
+    ended: bool,
+    end_sent: bool,
+}
+
+impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
+    /// Feeds `chain` from `source`.
+    pub fn new(source: S, chain: C, site: StageSite) -> Self {
+        let gate = Gate::new(&site);
+        Self { source, chain, site, gate, produced: 0, wait_until: i64::MIN, ended: false, end_sent: false }
+    }
+
+    fn produce(&mut self, budget: usize, cx: &StepCx) -> Progress {
+        let mut out = Emitter::new(&mut self.chain, cx, budget);
+        if out.room() == 0 {
+            return Progress::Blocked;
+        }
+        let source = &mut self.source;
+        let said = crate::stage::catch(|| source.produce(&mut out));
+        let emitted = out.emitted();
+        let inner = out.take_error();
+        self.produced += emitted;
+        let said = match (said, inner) {
+            (_, Some(error)) | (Err(error) | Ok(Err(error)), None) => {
+                self.gate.fail(error, cx);
+                self.ended = true;
+                Produced::End
+            }
+            (Ok(Ok(said)), None) => said,
+        };
+        match said {
+            Produced::End => self.ended = true,
+            Produced::Until(time) => self.wait_until = time,
+            Produced::More | Produced::Idle => {}
+        }
+        match said {
+            Produced::Idle | Produced::Until(_) if emitted == 0 => Progress::Idle,
+            _ => Progress::Worked(emitted.max(1) as usize),
+        }
+    }
+}
+
+impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
+    fn open(&mut self) -> Result<(), (StageId, StageError)> {
+        self.site.open(|site| self.source.open(site))?;
+        self.chain.open()
+    }
+
+    fn step(&mut self, budget: usize, cx: &StepCx) -> Progress {
+        let mut progress = Progress::ticked(self.chain.tick(cx));
+        if !self.ended {
+            if cx.now().monotonic >= self.wait_until {
+                progress = progress.and(self.produce(budget, cx));
+            }
+        } else if !self.end_sent && self.chain.room() > 0 {
+            self.chain.signal(Signal::End, cx);
+            self.end_sent = true;
+            progress = Progress::Worked(1);
+        }
+        self.chain.flush(cx);
+        if self.chain.is_finished() { Progress::Drained } else { progress }
+    }
+
+    fn end_input(&mut self) {
+        self.ended = true;
+    }
+
+    fn next_deadline(&self) -> Option<i64> {
+        let own = (!self.ended && self.wait_until > i64::MIN).then_some(self.wait_until);
+        crate::stage::earliest(own, self.chain.next_deadline())
+    }
+
+    fn report(&mut self) {
+        let n = self.produced;
+        let mut account = StageAccount { received: n, passed: n, emitted: n, ..StageAccount::default() };
+        self.gate.account(&mut account);
+        self.site.publish(&account, self.gate.take_last_error(), self.end_sent);
+        self.chain.report(n);
+    }
+
+    fn close(&mut self, discard: bool) {
+        self.chain.close(discard);
+        self.report();
+        self.site.closed(discard);
+    }
+}
+
+/// Rings and the chain behind them.
+pub struct InletTask<T, C> {
+    inlet: Inlet<T>,
+    chain: C,
+    end_sent: bool,
+    items: PhantomData<fn(T)>,
+}
+
+impl<T: Send + 'static, C: Chain<T>> InletTask<T, C> {
+    /// Feeds `chain` from `inlet`.
+    pub fn new(inlet: Inlet<T>, chain: C) -> Self {
+        Self { inlet, chain, end_sent: false, items: PhantomData }
+    }
+}
+
+impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
+    fn open(&mut self) -> Result<(), (StageId, StageError)> {
+        self.inlet.pretouch();
+        self.chain.open()
+    }
+
+    fn step(&mut self, budget: usize, cx: &StepCx) -> Progress {
+        let ticked = self.chain.tick(cx);
+        let mut moved = 0;
+        while moved < budget {
+            let n = self.inlet.pump(&mut self.chain, budget - moved, cx);
+            if n == 0 {
+                break;
+            }
+            moved += n;
+        }
+        if !self.end_sent && self.inlet.is_ended() && self.chain.room() > 0 {
+            self.chain.signal(Signal::End, cx);
+            self.end_sent = true;
+            moved += 1;
+        }
+        self.chain.flush(cx);
+        if self.chain.is_finished() {
+            Progress::Drained
+        } else if moved > 0 {
+            Progress::Worked(moved)
+        } else if ticked {
+            Progress::Worked(1)
+        } else if self.chain.room() == 0 && self.inlet.has_input() {
+            Progress::Blocked
+        } else {
+            Progress::Idle
+        }
+    }
+
+    fn end_input(&mut self) {}
+
+    fn next_deadline(&self) -> Option<i64> {
+        self.chain.next_deadline()
+    }
+
+    fn report(&mut self) {
+        self.inlet.report();
+        self.chain.report(self.inlet.popped());
+    }
+
+    fn close(&mut self, discard: bool) {
+        let received = self.inlet.popped();
+        self.inlet.close();
+        self.chain.close(discard);
+        self.chain.report(received);
+    }
+}

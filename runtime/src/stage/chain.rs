@@ -1,0 +1,339 @@
+//! The fused chain: operators linked by type, driven a batch at a time.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use super::StageError;
+use crate::model::{Now, Signal, StageId};
+use crate::observe::{StageAccount, StageCells, StageContext, StageState};
+use crate::policy::ErrorPolicy;
+
+/// What a step knows: the time it was given, and whether the pipeline must fail.
+#[derive(Debug)]
+pub struct StepCx {
+    now: Now,
+    failing: Cell<bool>,
+    failure: RefCell<Option<(StageId, StageError)>>,
+}
+
+impl StepCx {
+    /// A step at `now`.
+    pub fn new(now: Now) -> Self {
+        Self { now, failing: Cell::new(false), failure: RefCell::new(None) }
+    }
+
+    /// The time of this step, as the driver read it. It does not move while the step runs.
+    #[inline]
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Asks the partition to fail the pipeline once this step has ended. The first failure is kept.
+    #[cold]
+    pub fn fail(&self, stage: &StageId, error: StageError) {
+        if !self.failing.replace(true) {
+            *self.failure.borrow_mut() = Some((stage.clone(), error));
+        }
+    }
+
+    /// Whether something asked to fail.
+    #[inline]
+    pub fn is_failing(&self) -> bool {
+        self.failing.get()
+    }
+
+    /// What failed, handed out once.
+    pub fn take_failure(&self) -> Option<(StageId, StageError)> {
+        self.failure.borrow_mut().take()
+    }
+}
+
+/// Where a stage instance stands: handed to the factory that builds it, on its own core.
+#[derive(Clone)]
+pub struct StageSite {
+    /// Names, instance number, logger, tracer, metrics.
+    pub context: StageContext,
+    /// The stage's error policy, resolved.
+    pub error_policy: ErrorPolicy,
+    /// Where its counters are published.
+    pub cells: Arc<StageCells>,
+    /// Rings when this instance's partition should be stepped again.
+    pub doorbell: Arc<crate::sync::Doorbell>,
+}
+
+impl StageSite {
+    /// Runs user code that prepares the instance; a panic in it is an error.
+    pub(crate) fn open(
+        &self,
+        user: impl FnOnce(&Self) -> Result<(), StageError>,
+    ) -> Result<(), (StageId, StageError)> {
+        self.cells.set_state(StageState::Opening);
+        match super::catch(|| user(self)) {
+            Ok(Ok(())) => {
+                self.cells.set_state(StageState::Running);
+                Ok(())
+            }
+            Ok(Err(error)) | Err(error) => {
+                self.cells.set_last_error(error.to_string());
+                self.cells.set_state(StageState::Failed);
+                Err((self.context.stage_id.clone(), error))
+            }
+        }
+    }
+
+    /// Publishes what the instance has counted, an error if there is a new one, and whether it has finished.
+    pub(crate) fn publish(&self, account: &StageAccount, error: Option<String>, finished: bool) {
+        self.cells.publish(account);
+        if let Some(error) = error {
+            self.cells.set_last_error(error);
+        }
+        if finished {
+            self.cells.set_state(StageState::Finished);
+        }
+    }
+
+    /// The instance's user code has been released, with things still inside when `discard`.
+    pub(crate) fn closed(&self, discard: bool) {
+        self.cells.set_state(if discard { StageState::Stopped } else { StageState::Finished });
+    }
+}
+
+/// Something that takes items: the rest of a fused chain.
+///
+/// The caller keeps three rules: never more items than [`room`](Chain::room) said, never a signal while `room` is
+/// zero, and [`flush`](Chain::flush) before the step ends.
+pub trait Chain<T>: 'static {
+    /// Processes all of `items`. Nothing is visible to other partitions before [`flush`](Chain::flush).
+    fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx);
+
+    /// How many items may be given now. Zero means: not now, also no signal.
+    fn room(&mut self) -> usize;
+
+    /// A signal that stands after all items given so far. A stage that cannot finish it at once (an accumulator with
+    /// many keys to flush) answers `room() == 0` until it has passed it on.
+    fn signal(&mut self, signal: Signal, cx: &StepCx);
+
+    /// Moves what is pending without new input: staged output, timers, retries. True if anything moved.
+    fn tick(&mut self, cx: &StepCx) -> bool;
+
+    /// Makes everything emitted so far visible downstream.
+    fn flush(&mut self, cx: &StepCx);
+
+    /// The earliest monotonic time at which [`tick`](Chain::tick) has something to do.
+    fn next_deadline(&self) -> Option<i64>;
+
+    /// Whether [`Signal::End`] has gone out at the far end.
+    fn is_finished(&self) -> bool;
+
+    /// Prepares user code, first stage first.
+    ///
+    /// # Errors
+    /// What the user's `open` said, with the stage's name.
+    fn open(&mut self) -> Result<(), (StageId, StageError)>;
+
+    /// Publishes counters; `received` is the number of items given since the start.
+    fn report(&mut self, received: u64);
+
+    /// Releases user code; `discard` counts what is still inside as discarded (stop) first.
+    fn close(&mut self, discard: bool);
+}
+
+/// One stage's behaviour, free of what follows it.
+///
+/// Implement this for a stage that needs the runtime's own seams; most stages are closures or a
+/// [`Transform`](super::Transform).
+pub trait Operator<In>: 'static {
+    /// What it emits.
+    type Out;
+
+    /// Processes `items` and gives the results to `down`.
+    fn run<I, D>(&mut self, items: I, down: &mut D, cx: &StepCx)
+    where
+        I: Iterator<Item = In>,
+        D: Chain<Self::Out>;
+
+    /// How many items it takes now, given what follows.
+    #[inline]
+    fn room<D: Chain<Self::Out>>(&mut self, down: &mut D) -> usize {
+        down.room()
+    }
+
+    /// Handles a signal; passes it on unless it must wait.
+    #[inline]
+    fn signal<D: Chain<Self::Out>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
+        down.signal(signal, cx);
+    }
+
+    /// Own pending work (not that of `down`). True if anything moved.
+    #[inline]
+    fn tick<D: Chain<Self::Out>>(&mut self, _down: &mut D, _cx: &StepCx) -> bool {
+        false
+    }
+
+    /// Own earliest deadline.
+    #[inline]
+    fn next_deadline(&self) -> Option<i64> {
+        None
+    }
+
+    /// Prepares user code.
+    ///
+    /// # Errors
+    /// What the user's code said.
+    fn open(&mut self, _site: &StageSite) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Fills in what became of `account.received` items; `account.emitted` is what `down` was given.
+    fn account(&self, account: &mut StageAccount);
+
+    /// The last error, for inspection, if it changed since the last call.
+    fn last_error(&mut self) -> Option<String> {
+        None
+    }
+
+    /// Releases user code. With `discard`, what is held inside counts as discarded.
+    fn close(&mut self, _discard: bool) {}
+}
+
+/// An operator and what follows it.
+pub struct Linked<O, D> {
+    op: O,
+    down: D,
+    site: StageSite,
+}
+
+impl<O, D> Linked<O, D> {
+    /// Links `op` to `down`.
+    pub fn new(op: O, down: D, site: StageSite) -> Self {
+        Self { op, down, site }
+    }
+}
+
+impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Chain<In> for Linked<O, D> {
+    #[inline(always)]
+    fn run<I: Iterator<Item = In>>(&mut self, items: I, cx: &StepCx) {
+        self.op.run(items, &mut self.down, cx);
+    }
+
+    #[inline]
+    fn room(&mut self) -> usize {
+        self.op.room(&mut self.down)
+    }
+
+    #[inline]
+    fn signal(&mut self, signal: Signal, cx: &StepCx) {
+        self.op.signal(signal, &mut self.down, cx);
+    }
+
+    #[inline]
+    fn tick(&mut self, cx: &StepCx) -> bool {
+        // Downstream first: it may make the room that this stage's own pending work needs.
+        let below = self.down.tick(cx);
+        self.op.tick(&mut self.down, cx) | below
+    }
+
+    #[inline]
+    fn flush(&mut self, cx: &StepCx) {
+        self.down.flush(cx);
+    }
+
+    #[inline]
+    fn next_deadline(&self) -> Option<i64> {
+        earliest(self.op.next_deadline(), self.down.next_deadline())
+    }
+
+    #[inline]
+    fn is_finished(&self) -> bool {
+        self.down.is_finished()
+    }
+
+    fn open(&mut self) -> Result<(), (StageId, StageError)> {
+        self.site.open(|site| self.op.open(site))?;
+        self.down.open()
+    }
+
+    fn report(&mut self, received: u64) {
+        let mut account = StageAccount { received, ..StageAccount::default() };
+        self.op.account(&mut account);
+        self.site.publish(&account, self.op.last_error(), self.down.is_finished());
+        self.down.report(account.emitted);
+    }
+
+    fn close(&mut self, discard: bool) {
+        self.op.close(discard);
+        self.site.closed(discard);
+        self.down.close(discard);
+    }
+}
+
+/// The earlier of two deadlines.
+#[inline]
+pub(crate) fn earliest(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}
+
+/// A chain behind a pointer: one virtual call per batch.
+///
+/// Implemented for every [`Chain`]; used where the type of what follows is not known (the outputs of a branch).
+pub trait DynChain<T> {
+    /// Processes and empties `items`.
+    fn run_batch(&mut self, items: &mut Vec<T>, cx: &StepCx);
+    /// See [`Chain::room`].
+    fn room(&mut self) -> usize;
+    /// See [`Chain::signal`].
+    fn signal(&mut self, signal: Signal, cx: &StepCx);
+    /// See [`Chain::tick`].
+    fn tick(&mut self, cx: &StepCx) -> bool;
+    /// See [`Chain::flush`].
+    fn flush(&mut self, cx: &StepCx);
+    /// See [`Chain::next_deadline`].
+    fn next_deadline(&self) -> Option<i64>;
+    /// See [`Chain::is_finished`].
+    fn is_finished(&self) -> bool;
+    /// See [`Chain::report`].
+    fn report(&mut self, received: u64);
+    /// See [`Chain::open`].
+    ///
+    /// # Errors
+    /// As [`Chain::open`].
+    fn open(&mut self) -> Result<(), (StageId, StageError)>;
+    /// See [`Chain::close`].
+    fn close(&mut self, discard: bool);
+}
+
+impl<T: 'static, C: Chain<T>> DynChain<T> for C {
+    fn run_batch(&mut self, items: &mut Vec<T>, cx: &StepCx) {
+        self.run(items.drain(..), cx);
+    }
+    fn room(&mut self) -> usize {
+        Chain::room(self)
+    }
+    fn signal(&mut self, signal: Signal, cx: &StepCx) {
+        Chain::signal(self, signal, cx);
+    }
+    fn tick(&mut self, cx: &StepCx) -> bool {
+        Chain::tick(self, cx)
+    }
+    fn flush(&mut self, cx: &StepCx) {
+        Chain::flush(self, cx);
+    }
+    fn next_deadline(&self) -> Option<i64> {
+        Chain::next_deadline(self)
+    }
+    fn is_finished(&self) -> bool {
+        Chain::is_finished(self)
+    }
+    fn report(&mut self, received: u64) {
+        Chain::report(self, received);
+    }
+    fn open(&mut self) -> Result<(), (StageId, StageError)> {
+        Chain::open(self)
+    }
+    fn close(&mut self, discard: bool) {
+        Chain::close(self, discard);
+    }
+}

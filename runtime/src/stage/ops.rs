@@ -1,0 +1,314 @@
+//! The stateless operators: map, filter, filter_map, flat_map, try_map, and the one that only counts.
+
+use super::gate::{Attempt, Lot, catch};
+use super::pending::Pending;
+use super::{Chain, Gate, Operator, Rejected, StageError, StageSite, StepCx};
+use crate::model::Signal;
+use crate::observe::StageAccount;
+
+/// One item in, one item out.
+pub struct Map<F> {
+    f: F,
+    gate: Gate,
+}
+
+impl<F> Map<F> {
+    /// Maps with `f`.
+    pub fn new(f: F, site: &StageSite) -> Self {
+        Self { f, gate: Gate::new(site) }
+    }
+}
+
+impl<T: 'static, U: 'static, F: FnMut(T) -> U + 'static> Operator<T> for Map<F> {
+    type Out = U;
+
+    #[inline(always)]
+    fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
+        let Self { f, gate } = self;
+        down.run(items.filter_map(|item| gate.call(cx, || f(item))), cx);
+    }
+
+    fn account(&self, account: &mut StageAccount) {
+        self.gate.account(account);
+        account.passed = account.received - self.gate.lost();
+        account.emitted = account.passed;
+    }
+
+    fn last_error(&mut self) -> Option<String> {
+        self.gate.take_last_error()
+    }
+}
+
+/// Keeps the items for which a predicate holds; counts the others as filtered.
+pub struct Filter<F> {
+    f: F,
+    gate: Gate,
+    filtered: u64,
+}
+
+impl<F> Filter<F> {
+    /// Keeps items for which `f` is true.
+    pub fn new(f: F, site: &StageSite) -> Self {
+        Self { f, gate: Gate::new(site), filtered: 0 }
+    }
+}
+
+impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
+    type Out = T;
+
+    #[inline(always)]
+    fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
+        let Self { f, gate, filtered } = self;
+        // A local, so that it lives in a register: a counter in memory costs a store-forward per item.
+        let mut dropped = 0u64;
+        let kept = items.filter(|item| match gate.call(cx, || f(item)) {
+            Some(keep) => {
+                dropped += u64::from(!keep);
+                keep
+            }
+            None => false,
+        });
+        down.run(kept, cx);
+        *filtered += dropped;
+    }
+
+    fn account(&self, account: &mut StageAccount) {
+        self.gate.account(account);
+        account.filtered = self.filtered;
+        account.passed = account.received - self.gate.lost() - self.filtered;
+        account.emitted = account.passed;
+    }
+
+    fn last_error(&mut self) -> Option<String> {
+        self.gate.take_last_error()
+    }
+}
+
+/// Maps and filters in one: `None` counts as filtered.
+pub struct FilterMap<F> {
+    f: F,
+    gate: Gate,
+    filtered: u64,
+}
+
+impl<F> FilterMap<F> {
+    /// Maps with `f`, keeps what is `Some`.
+    pub fn new(f: F, site: &StageSite) -> Self {
+        Self { f, gate: Gate::new(site), filtered: 0 }
+    }
+}
+
+impl<T: 'static, U: 'static, F: FnMut(T) -> Option<U> + 'static> Operator<T> for FilterMap<F> {
+    type Out = U;
+
+    #[inline(always)]
+    fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
+        let Self { f, gate, filtered } = self;
+        let mut dropped = 0u64;
+        let kept = items.filter_map(|item| {
+            let out = gate.call(cx, || f(item))?;
+            dropped += u64::from(out.is_none());
+            out
+        });
+        down.run(kept, cx);
+        *filtered += dropped;
+    }
+
+    fn account(&self, account: &mut StageAccount) {
+        self.gate.account(account);
+        account.filtered = self.filtered;
+        account.passed = account.received - self.gate.lost() - self.filtered;
+        account.emitted = account.passed;
+    }
+
+    fn last_error(&mut self) -> Option<String> {
+        self.gate.take_last_error()
+    }
+}
+
+/// One item in, any number out.
+///
+/// Outputs wait in a queue that is reused, so that a panic in the middle loses none of those already made; no more input
+/// is taken until they have gone.
+pub struct FlatMap<F, U> {
+    f: F,
+    gate: Gate,
+    pending: Pending<U>,
+    discarded: u64,
+}
+
+impl<F, U> FlatMap<F, U> {
+    /// Maps with `f` and emits each element of the result.
+    pub fn new(f: F, site: &StageSite) -> Self {
+        Self { f, gate: Gate::new(site), pending: Pending::new(), discarded: 0 }
+    }
+}
+
+impl<T: 'static, U: 'static, O: IntoIterator<Item = U>, F: FnMut(T) -> O + 'static> Operator<T>
+    for FlatMap<F, U>
+{
+    type Out = U;
+
+    #[inline]
+    fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
+        let Self { f, gate, pending, .. } = self;
+        items.for_each(|item| {
+            gate.call(cx, || pending.extend(f(item)));
+        });
+        pending.settle(down, cx);
+    }
+
+    #[inline]
+    fn room<D: Chain<U>>(&mut self, down: &mut D) -> usize {
+        if self.pending.is_empty() { down.room() } else { 0 }
+    }
+
+    fn signal<D: Chain<U>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
+        self.pending.signal(signal);
+        self.pending.settle(down, cx);
+    }
+
+    #[inline]
+    fn tick<D: Chain<U>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
+        self.pending.settle(down, cx)
+    }
+
+    fn account(&self, account: &mut StageAccount) {
+        self.gate.account(account);
+        account.passed = account.received - self.gate.lost();
+        account.emitted = self.pending.handed_on();
+        account.unsent = self.pending.len() as u64 + self.discarded;
+    }
+
+    fn last_error(&mut self) -> Option<String> {
+        self.gate.take_last_error()
+    }
+
+    fn close(&mut self, _discard: bool) {
+        self.discarded += self.pending.clear();
+    }
+}
+
+/// One item in, one out or an error; the item is kept until its call succeeds, so that it can be retried or handed on
+/// as a dead letter.
+pub struct TryMap<F, T> {
+    f: F,
+    gate: Gate,
+    lot: Lot<T>,
+    discarded: u64,
+}
+
+impl<F, T> TryMap<F, T> {
+    /// Maps with `f`, which borrows the item.
+    pub fn new(f: F, site: &StageSite) -> Self {
+        Self { f, gate: Gate::new(site), lot: Lot::new(), discarded: 0 }
+    }
+}
+
+/// One attempt; the item comes back with the error.
+#[inline(always)]
+fn attempt<T, U>(f: &mut impl FnMut(&T) -> Result<U, StageError>, item: T) -> Attempt<U, T> {
+    match catch(|| f(&item)) {
+        Ok(Ok(u)) => Attempt::Done(u),
+        Ok(Err(error)) | Err(error) => Attempt::Refused(Rejected { item, error }),
+    }
+}
+
+impl<T: 'static, U: 'static, F: FnMut(&T) -> Result<U, StageError> + 'static> Operator<T> for TryMap<F, T> {
+    type Out = U;
+
+    #[inline(always)]
+    fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
+        let Self { f, gate, lot, .. } = self;
+        down.run(items.filter_map(|item| lot.offer(item, gate, cx, |item| attempt(f, item))), cx);
+    }
+
+    #[inline]
+    fn room<D: Chain<U>>(&mut self, down: &mut D) -> usize {
+        if self.lot.is_empty() { down.room() } else { 0 }
+    }
+
+    fn tick<D: Chain<U>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
+        let Self { f, gate, lot, .. } = self;
+        let mut moved = false;
+        while down.room() > 0
+            && let Some(outcome) = lot.retry(gate, cx, |item| attempt(f, item))
+        {
+            moved = true;
+            down.run(outcome.into_iter(), cx);
+        }
+        moved
+    }
+
+    fn next_deadline(&self) -> Option<i64> {
+        self.lot.due()
+    }
+
+    fn account(&self, account: &mut StageAccount) {
+        self.gate.account(account);
+        account.waiting_retry = self.lot.len() as u64;
+        account.discarded = self.discarded;
+        account.passed = account.received - self.gate.lost() - account.waiting_retry - self.discarded;
+        account.emitted = account.passed;
+    }
+
+    fn last_error(&mut self) -> Option<String> {
+        self.gate.take_last_error()
+    }
+
+    fn close(&mut self, discard: bool) {
+        if discard {
+            self.discarded += self.lot.clear();
+        }
+    }
+}
+
+/// Looks at every item and passes it on.
+pub struct Inspect<F> {
+    f: F,
+    gate: Gate,
+}
+
+impl<F> Inspect<F> {
+    /// Calls `f` with each item.
+    pub fn new(f: F, site: &StageSite) -> Self {
+        Self { f, gate: Gate::new(site) }
+    }
+}
+
+impl<T: 'static, F: FnMut(&T) + 'static> Operator<T> for Inspect<F> {
+    type Out = T;
+
+    #[inline(always)]
+    fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
+        let Self { f, gate } = self;
+        down.run(items.filter(|item| gate.call(cx, || f(item)).is_some()), cx);
+    }
+
+    fn account(&self, account: &mut StageAccount) {
+        self.gate.account(account);
+        account.passed = account.received - self.gate.lost();
+        account.emitted = account.passed;
+    }
+
+    fn last_error(&mut self) -> Option<String> {
+        self.gate.take_last_error()
+    }
+}
+
+/// Passes everything on; gives a merge its own counters.
+pub struct Pass;
+
+impl<T: 'static> Operator<T> for Pass {
+    type Out = T;
+
+    #[inline(always)]
+    fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
+        down.run(items, cx);
+    }
+
+    fn account(&self, account: &mut StageAccount) {
+        account.passed = account.received;
+        account.emitted = account.received;
+    }
+}

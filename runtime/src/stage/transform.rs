@@ -1,0 +1,184 @@
+//! Transforms with state and timers.
+
+use super::gate::catch;
+use super::pending::Pending;
+use super::{Chain, Gate, Operator, StageError, StageSite, StepCx};
+use crate::model::{Now, Signal, Timestamp};
+use crate::observe::StageAccount;
+
+/// A stage with its own state, timers and any number of outputs per input.
+///
+/// Built by a factory on its own core, so it need not be `Send`. All calls come from that core, one at a time.
+pub trait Transform: 'static {
+    /// What it takes.
+    type In: 'static;
+    /// What it emits.
+    type Out: 'static;
+
+    /// Called once before any item.
+    ///
+    /// # Errors
+    /// An error ends the pipeline before it starts.
+    fn open(&mut self, _site: &StageSite) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Processes one item.
+    ///
+    /// # Errors
+    /// The item is gone; the stage's error policy decides how that is counted (retries need an operator that keeps its
+    /// item, such as `try_map`).
+    fn process(&mut self, item: Self::In, out: &mut Output<'_, Self::Out>) -> Result<(), StageError>;
+
+    /// Called when a timer set through [`Output::set_timer`] is due.
+    ///
+    /// # Errors
+    /// An error fails the pipeline: it belongs to no item.
+    fn on_timer(&mut self, _out: &mut Output<'_, Self::Out>) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Called when event time has reached `time`, before the watermark goes on downstream.
+    ///
+    /// # Errors
+    /// An error fails the pipeline.
+    fn on_watermark(&mut self, _time: Timestamp, _out: &mut Output<'_, Self::Out>) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Called when the input has ended: emit what is left.
+    ///
+    /// # Errors
+    /// An error fails the pipeline.
+    fn finish(&mut self, _out: &mut Output<'_, Self::Out>) -> Result<(), StageError> {
+        Ok(())
+    }
+}
+
+/// What a transform writes to and asks time of.
+pub struct Output<'a, T> {
+    pending: &'a mut Pending<T>,
+    timer: &'a mut Option<i64>,
+    now: Now,
+}
+
+impl<T> Output<'_, T> {
+    /// Emits one item.
+    #[inline]
+    pub fn emit(&mut self, item: T) {
+        self.pending.push(item);
+    }
+
+    /// States that no item before `time` follows what was emitted so far.
+    pub fn watermark(&mut self, time: Timestamp) {
+        self.pending.signal(Signal::Watermark(time));
+    }
+
+    /// The time of this step.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Asks for [`Transform::on_timer`] at monotonic time `at` (nanoseconds). One timer per stage: a later call replaces
+    /// an earlier one.
+    pub fn set_timer(&mut self, at: i64) {
+        *self.timer = Some(at);
+    }
+}
+
+/// The operator that runs a [`Transform`].
+///
+/// What the transform emits beyond the room downstream waits here, and no more input is taken until it has gone: the
+/// memory it needs is bounded by what one batch of input expands to.
+pub struct TransformOp<X: Transform> {
+    user: X,
+    gate: Gate,
+    pending: Pending<X::Out>,
+    timer: Option<i64>,
+    discarded: u64,
+}
+
+impl<X: Transform> TransformOp<X> {
+    /// Runs `user`.
+    pub fn new(user: X, site: &StageSite) -> Self {
+        Self { user, gate: Gate::new(site), pending: Pending::new(), timer: None, discarded: 0 }
+    }
+
+    /// Calls user code that belongs to no item.
+    fn call(
+        &mut self,
+        cx: &StepCx,
+        f: impl FnOnce(&mut X, &mut Output<'_, X::Out>) -> Result<(), StageError>,
+    ) {
+        let Self { user, gate, pending, timer, .. } = self;
+        let mut out = Output { pending, timer, now: cx.now() };
+        if let Ok(Err(error)) | Err(error) = catch(|| f(user, &mut out)) {
+            gate.fail(error, cx);
+        }
+    }
+}
+
+impl<X: Transform> Operator<X::In> for TransformOp<X> {
+    type Out = X::Out;
+
+    fn run<I: Iterator<Item = X::In>, D: Chain<X::Out>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
+        let Self { user, gate, pending, timer, .. } = self;
+        items.for_each(|item| {
+            let mut out = Output { pending: &mut *pending, timer: &mut *timer, now: cx.now() };
+            gate.try_call(cx, || user.process(item, &mut out));
+        });
+        self.pending.settle(down, cx);
+    }
+
+    #[inline]
+    fn room<D: Chain<X::Out>>(&mut self, down: &mut D) -> usize {
+        if self.pending.is_empty() { down.room() } else { 0 }
+    }
+
+    fn signal<D: Chain<X::Out>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
+        match signal {
+            Signal::Watermark(time) => self.call(cx, |user, out| user.on_watermark(time, out)),
+            Signal::End => {
+                self.timer = None;
+                self.call(cx, |user, out| user.finish(out));
+            }
+            Signal::Idle | Signal::Barrier(_) | Signal::Turn => {}
+        }
+        self.pending.signal(signal);
+        self.pending.settle(down, cx);
+    }
+
+    fn tick<D: Chain<X::Out>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
+        let mut moved = self.pending.settle(down, cx);
+        if self.timer.is_some_and(|at| at <= cx.now().monotonic) && self.pending.is_empty() {
+            self.timer = None;
+            self.call(cx, X::on_timer);
+            self.pending.settle(down, cx);
+            moved = true;
+        }
+        moved
+    }
+
+    fn next_deadline(&self) -> Option<i64> {
+        self.timer
+    }
+
+    fn open(&mut self, site: &StageSite) -> Result<(), StageError> {
+        self.user.open(site)
+    }
+
+    fn account(&self, account: &mut StageAccount) {
+        self.gate.account(account);
+        account.passed = account.received - self.gate.lost();
+        account.emitted = self.pending.handed_on();
+        account.unsent = self.pending.len() as u64 + self.discarded;
+    }
+
+    fn last_error(&mut self) -> Option<String> {
+        self.gate.take_last_error()
+    }
+
+    fn close(&mut self, _discard: bool) {
+        self.discarded += self.pending.clear();
+    }
+}
