@@ -1,0 +1,106 @@
+//! The requests of one or many inputs, in order.
+
+use std::sync::Arc;
+
+use super::error::InputError;
+use super::framing::{Frame, Framing};
+use super::source::{InputPath, InputProgress, Source};
+
+/// Yields the raw requests of all inputs in the order given, and all of that again for each repetition.
+///
+/// Inputs are opened one at a time, when their turn comes. After the first error nothing more is yielded: the
+/// bytes behind a damaged place cannot be told apart. Reading blocks; memory is one request (at most
+/// [`MAX_FRAME_BYTES`](super::MAX_FRAME_BYTES)) and the read buffers.
+pub struct RequestReader {
+    inputs: Vec<InputPath>,
+    repeat: u32,
+    repetition: u32,
+    next_input: usize,
+    next_index: u64,
+    open: Option<Framing>,
+    progress: InputProgress,
+}
+
+impl RequestReader {
+    /// Checks that every input exists and may be read, so that such errors come before anything starts.
+    ///
+    /// `repeat` is the number of passes, at least one is made.
+    ///
+    /// # Errors
+    ///
+    /// The first input that cannot be used; [`InputError::StdinTwice`] when `-` is named twice or would have to
+    /// be read again.
+    pub fn open(inputs: Vec<InputPath>, repeat: u32) -> Result<Self, InputError> {
+        let repeat = repeat.max(1);
+        let stdin = inputs.iter().filter(|input| **input == InputPath::Stdin).count();
+        if stdin > 1 || (stdin == 1 && repeat > 1) {
+            return Err(InputError::StdinTwice);
+        }
+        let mut total = Some(0_u64);
+        for input in &inputs {
+            let size = input.check()?;
+            total = total.zip(size).map(|(total, size)| total.saturating_add(size));
+        }
+        let total = total.map(|total| total.saturating_mul(u64::from(repeat)));
+        let progress = InputProgress::new(total);
+        Ok(RequestReader { inputs, repeat, repetition: 0, next_input: 0, next_index: 0, open: None, progress })
+    }
+
+    /// How far reading has come; to be handed to a progress line on another core.
+    pub fn progress(&self) -> InputProgress {
+        self.progress.clone()
+    }
+
+    /// The next request, `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// What makes the current input unusable from here on.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, InputError> {
+        let result = self.advance();
+        if result.is_err() {
+            self.open = None;
+            self.next_input = self.inputs.len();
+            self.repetition = self.repeat;
+        }
+        result
+    }
+
+    fn advance(&mut self) -> Result<Option<Frame>, InputError> {
+        loop {
+            if let Some(framing) = &mut self.open {
+                if let Some((offset, bytes)) = framing.next()? {
+                    let index = self.next_index;
+                    self.next_index += 1;
+                    return Ok(Some(Frame {
+                        bytes,
+                        encoding: framing.encoding(),
+                        index,
+                        repetition: self.repetition,
+                        input: Arc::clone(framing.label()),
+                        offset,
+                    }));
+                }
+                self.open = None;
+            }
+            if self.next_input == self.inputs.len() {
+                self.repetition = self.repetition.saturating_add(1);
+                if self.repetition >= self.repeat || self.inputs.is_empty() {
+                    return Ok(None);
+                }
+                self.next_input = 0;
+            }
+            let source = Source::open(&self.inputs[self.next_input], &self.progress)?;
+            self.next_input += 1;
+            self.open = Some(Framing::new(source)?);
+        }
+    }
+}
+
+impl Iterator for RequestReader {
+    type Item = Result<Frame, InputError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_frame().transpose()
+    }
+}

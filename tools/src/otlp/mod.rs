@@ -1,0 +1,19 @@
+//! OTLP trace data: from paths to raw requests ([`RequestReader`]) to spans ([`decode`](decode::decode)).
+//!
+//! What a file holds is found by its content, never by its name: plain, gzip or zstd, and inside that
+//! length-prefixed protobuf, one bare protobuf request, or JSON (one document, or one per line).
+
+pub mod decode;
+mod detect;
+mod error;
+mod framing;
+mod input;
+mod repeat;
+mod source;
+
+pub use decode::{DecodeError, Decoded, IdField, SpanError};
+pub use error::{Codec, InputError};
+pub use framing::{Encoding, Frame, MAX_FRAME_BYTES};
+pub use input::RequestReader;
+pub use repeat::{Repeat, RepeatError};
+pub use source::{InputPath, InputProgress};
