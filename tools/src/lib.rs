@@ -7,11 +7,12 @@
 //! Apart from opening files nothing here knows threads or clocks: time is an argument, as in the runtime.
 #![forbid(unsafe_code)]
 
-// pub mod args;
-// pub mod config;
-// pub mod exit;
+pub mod args;
+pub mod config;
+pub mod exit;
 pub mod otlp;
-// pub mod output;
-// pub mod progress;
-// pub mod summary;
+pub mod output;
+pub mod progress;
+pub mod run;
+pub mod summary;
 pub mod trace;

@@ -1,2 +1,43 @@
-//! The `corelane` command.
-fn main() {}
+//! The `corelane` command: parses the command line, runs the job, turns the outcome into an exit code.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use corelane_tools::args::{Cli, Command, Job};
+use corelane_tools::exit::Exit;
+use corelane_tools::run;
+
+/// Decoding allocates a message tree per request, on one core, and frees it on another: mimalloc is made for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => return print_usage(&message).into(),
+    };
+    let Command::Run(Job::TraceAssembly(job)) = cli.command;
+    match run::trace_assembly(&job) {
+        Ok(()) => Exit::Ok.into(),
+        Err(error) => {
+            let exit = Exit::from(&error);
+            if !exit.is_quiet() {
+                // Nothing is left to tell when standard error is gone too.
+                let _ = writeln!(io::stderr(), "corelane: {error}");
+            }
+            exit.into()
+        }
+    }
+}
+
+/// Help and version go to standard output, everything else is a usage error on standard error.
+fn print_usage(message: &clap::Error) -> Exit {
+    match message.print().and_then(|()| io::stdout().flush()) {
+        _ if message.use_stderr() => Exit::Usage,
+        Ok(()) => Exit::Ok,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::OutputClosed,
+        Err(_) => Exit::Output,
+    }
+}

@@ -43,7 +43,15 @@ impl RequestReader {
         }
         let total = total.map(|total| total.saturating_mul(u64::from(repeat)));
         let progress = InputProgress::new(total);
-        Ok(RequestReader { inputs, repeat, repetition: 0, next_input: 0, next_index: 0, open: None, progress })
+        Ok(RequestReader {
+            inputs,
+            repeat,
+            repetition: 0,
+            next_input: 0,
+            next_index: 0,
+            open: None,
+            progress,
+        })
     }
 
     /// How far reading has come; to be handed to a progress line on another core.

@@ -134,11 +134,7 @@ impl ReferenceAssembly {
         Ok(self.counts)
     }
 
-    fn add<E>(
-        &mut self,
-        span: Span,
-        deliver: &mut impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn add<E>(&mut self, span: Span, deliver: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let trace_id = span.trace_id;
         self.counts.spans += 1;
         self.watermark.observe(span.end_ns);

@@ -1,0 +1,270 @@
+//! What a run did, for people and for programs.
+
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::trace::AssemblyCounts;
+
+/// What a run did. `Display` is the text for people; [`Summary::to_json`] is one line for programs.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Summary {
+    /// The driver that ran, and why, if it is not the one asked for.
+    pub driver: String,
+    /// The cores used, as the operating system numbers them.
+    pub cores: Vec<usize>,
+    /// Wall-clock time from start to end.
+    pub elapsed_s: f64,
+    /// Input bytes as stored (compressed), over all repetitions.
+    pub input_bytes: u64,
+    /// Output bytes.
+    pub output_bytes: u64,
+    /// What was assembled.
+    pub counts: AssemblyCounts,
+    /// One line per stage, in the order of the pipeline.
+    pub stages: Vec<StageSummary>,
+    /// Times from one point of the pipeline to another.
+    pub latencies: Vec<LatencySummary>,
+    /// The account of the run as the runtime prints it, empty without one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub account: String,
+}
+
+/// What one stage did, over all its instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StageSummary {
+    /// Its id in the graph.
+    pub id: String,
+    /// Its kind (source, transform, ...).
+    pub kind: String,
+    /// The cores its instances ran on.
+    pub cores: Vec<usize>,
+    /// Items in.
+    pub accepted: u64,
+    /// Items out.
+    pub delivered: u64,
+    /// Items it failed on.
+    pub errors: u64,
+}
+
+/// Percentiles of one latency, in nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LatencySummary {
+    /// What was measured.
+    pub name: String,
+    /// Measurements.
+    pub count: u64,
+    /// Median.
+    pub p50_ns: u64,
+    /// 90th percentile.
+    pub p90_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// 99.9th percentile.
+    pub p999_ns: u64,
+    /// Largest.
+    pub max_ns: u64,
+}
+
+impl LatencySummary {
+    /// Takes the percentiles of a histogram of nanoseconds; all zero when it is empty.
+    pub fn new(name: &str, histogram: &Histogram<u64>) -> Self {
+        LatencySummary {
+            name: name.to_owned(),
+            count: histogram.len(),
+            p50_ns: histogram.value_at_quantile(0.5),
+            p90_ns: histogram.value_at_quantile(0.9),
+            p99_ns: histogram.value_at_quantile(0.99),
+            p999_ns: histogram.value_at_quantile(0.999),
+            max_ns: histogram.max(),
+        }
+    }
+}
+
+impl Summary {
+    /// One JSON object without a newline at the end.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.counts;
+        let rate = if self.elapsed_s > 0.0 { counts.spans as f64 / self.elapsed_s } else { 0.0 };
+        let cores = if self.cores.is_empty() { String::new() } else { format!(" on {}", cores(&self.cores)) };
+        writeln!(f, "ran {:.3} s with {}{cores}", self.elapsed_s, self.driver)?;
+        writeln!(
+            f,
+            "read    {} requests, {} spans from {} ({rate:.0} spans/s)",
+            counts.requests,
+            counts.spans,
+            Bytes(self.input_bytes)
+        )?;
+        writeln!(
+            f,
+            "        {} duplicate spans, {} bad spans left out",
+            counts.duplicates, counts.bad_spans
+        )?;
+        writeln!(
+            f,
+            "traces  {}: {} complete, {} partial by time, {} partial at the end, {} reopened",
+            counts.traces, counts.complete, counts.partial_by_ttl, counts.partial_at_end, counts.reopened
+        )?;
+        writeln!(
+            f,
+            "kept    {} ({}): {} with errors, {} slow, {} sampled; {} sampled out",
+            counts.output_lines,
+            Bytes(self.output_bytes),
+            counts.kept_error,
+            counts.kept_slow,
+            counts.kept_sampled,
+            counts.sampled_out
+        )?;
+        self.write_stages(f)?;
+        self.write_latencies(f)?;
+        if !self.account.is_empty() {
+            writeln!(f, "\n{}", self.account.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+impl Summary {
+    fn write_stages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.stages.is_empty() {
+            return Ok(());
+        }
+        let id = self.stages.iter().map(|stage| stage.id.chars().count()).max().unwrap_or(0).max(5);
+        writeln!(f, "\n{:id$}  {:11}  {:>12}  {:>12}  {:>8}  cores", "stage", "kind", "in", "out", "errors")?;
+        for stage in &self.stages {
+            writeln!(
+                f,
+                "{:id$}  {:11}  {:>12}  {:>12}  {:>8}  {}",
+                stage.id,
+                stage.kind,
+                stage.accepted,
+                stage.delivered,
+                stage.errors,
+                cores(&stage.cores).trim_start_matches("cores ").trim_start_matches("core ")
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.latencies.is_empty() {
+            return Ok(());
+        }
+        let name = self.latencies.iter().map(|line| line.name.chars().count()).max().unwrap_or(0).max(7);
+        write!(f, "\n{:name$}  {:>10}", "latency", "count")?;
+        writeln!(f, "  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}", "p50", "p90", "p99", "p99.9", "max")?;
+        for line in &self.latencies {
+            write!(f, "{:name$}  {:>10}", line.name, line.count)?;
+            for ns in [line.p50_ns, line.p90_ns, line.p99_ns, line.p999_ns, line.max_ns] {
+                write!(f, "  {:>9}", format!("{:.2?}", Duration::from_nanos(ns)))?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// "core 3" or "cores 0-3,6": runs shortened.
+fn cores(numbers: &[usize]) -> String {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let runs: Vec<String> = sorted
+        .chunk_by(|left, right| left + 1 == *right)
+        .map(|run| match run {
+            [one] => one.to_string(),
+            _ => format!("{}-{}", run[0], run[run.len() - 1]),
+        })
+        .collect();
+    format!("{} {}", if sorted.len() == 1 { "core" } else { "cores" }, runs.join(","))
+}
+
+/// A number of bytes in the unit that fits.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const KIB: f64 = 1024.0;
+        match self.0 as f64 {
+            bytes if bytes < KIB => write!(f, "{} B", self.0),
+            bytes if bytes < KIB * KIB => write!(f, "{:.1} KiB", bytes / KIB),
+            bytes if bytes < KIB * KIB * KIB => write!(f, "{:.1} MiB", bytes / KIB / KIB),
+            bytes => write!(f, "{:.1} GiB", bytes / KIB / KIB / KIB),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary() -> Summary {
+        let mut histogram = Histogram::new(3).unwrap();
+        (1..=1_000_u64).for_each(|us| histogram.record(us * 1_000).unwrap());
+        Summary {
+            driver: "thread".to_owned(),
+            cores: vec![1, 0],
+            elapsed_s: 0.5,
+            input_bytes: 3 << 20,
+            output_bytes: 1_536,
+            counts: AssemblyCounts { requests: 7, spans: 100, traces: 9, ..AssemblyCounts::default() },
+            stages: vec![StageSummary {
+                id: "decode".to_owned(),
+                kind: "transform".to_owned(),
+                cores: vec![0],
+                accepted: 7,
+                delivered: 100,
+                errors: 0,
+            }],
+            latencies: vec![LatencySummary::new("end to end", &histogram)],
+            account: "accepted 100 = delivered 100".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_text_names_driver_cores_counts_stages_latencies_and_account() {
+        let text = summary().to_string();
+        for part in [
+            "ran 0.500 s with thread on cores 0-1\n",
+            "7 requests, 100 spans from 3.0 MiB (200 spans/s)",
+            "kept    0 (1.5 KiB)",
+            "decode  transform               7           100         0  0\n",
+            "500.",
+            "accepted 100 = delivered 100\n",
+        ] {
+            assert!(text.contains(part), "{part:?} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_json_is_one_line_with_the_same_numbers() {
+        let text = summary().to_json();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(!text.contains('\n'));
+        assert_eq!(json["counts"]["spans"], 100);
+        assert_eq!(json["stages"][0]["delivered"], 100);
+        assert_eq!(json["latencies"][0]["count"], 1_000);
+        assert_eq!(json["cores"], serde_json::json!([1, 0]));
+    }
+
+    #[test]
+    fn a_run_without_anything_is_still_a_summary() {
+        let text = Summary { driver: "thread".to_owned(), ..Summary::default() }.to_string();
+        assert!(text.starts_with("ran 0.000 s with thread\n") && !text.contains("NaN"), "{text}");
+        assert_eq!(LatencySummary::new("x", &Histogram::new(3).unwrap()).max_ns, 0);
+    }
+
+    #[test]
+    fn core_numbers_are_shortened_to_runs() {
+        assert_eq!(cores(&[3]), "core 3");
+        assert_eq!(cores(&[6, 0, 1, 2, 1, 3]), "cores 0-3,6");
+    }
+}
