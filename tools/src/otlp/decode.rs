@@ -166,3 +166,122 @@ fn id<const N: usize>(field: IdField, bytes: &[u8]) -> Result<[u8; N], SpanError
         Ok(id) => Ok(id),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::testing::{frame, json_frame, proto_span, request};
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+
+    fn decode_json(text: &str) -> Result<Decoded, DecodeError> {
+        decode(&json_frame(text.as_bytes()))
+    }
+
+    #[test]
+    fn protobuf_and_json_of_one_request_give_the_same_spans() {
+        let request = request("cart", vec![proto_span(1, 2, 0, 10, 20), proto_span(1, 3, 2, 12, 18)]);
+        let from_protobuf = decode(&frame(&request)).unwrap();
+        let from_json = decode(&json_frame(&serde_json::to_vec(&request).unwrap())).unwrap();
+        assert_eq!(from_protobuf, from_json);
+        assert_eq!(from_protobuf.spans.len(), 2);
+        assert_eq!(from_protobuf.spans[1].parent, Some(from_protobuf.spans[0].span_id));
+        assert_eq!(&*from_protobuf.spans[0].service, "cart");
+    }
+
+    /// What the protocol allows in JSON: hex ids of either case, 64-bit integers as strings or numbers, enums as
+    /// integers, fields left out, fields that are not known.
+    #[test]
+    fn the_json_forms_of_the_protocol_are_understood() {
+        let decoded = decode_json(
+            r#"{"resourceSpans":[{"resource":{"attributes":[
+                {"key":"pid","value":{"intValue":"7"}},{"key":"n","value":{"intValue":7}},
+                {"key":"service.name","value":{"stringValue":"w\u00e9b"}}]},
+              "scopeSpans":[{"scope":{"name":"s"},"spans":[
+                {"traceId":"5B8EFFF798038103D269B633813FC60C","spanId":"eee19b7ec3c1b174","parentSpanId":"",
+                 "name":"GET /","kind":2,"startTimeUnixNano":"1544712660000000001","endTimeUnixNano":1544712661000000002,
+                 "status":{"code":2},"flags":257,"droppedEventsCount":1,"somethingNew":{"a":[1]},
+                 "attributes":[{"key":"k","value":{"arrayValue":{"values":[{"boolValue":true},{"doubleValue":1}]}}}]},
+                {"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b175",
+                 "parentSpanId":"eee19b7ec3c1b174"}]}]}]}"#,
+        )
+        .unwrap();
+        assert_eq!(decoded.bad, []);
+        let [first, second] = decoded.spans.as_slice() else { panic!("{decoded:?}") };
+        assert_eq!(first.trace_id, 0x5b8e_fff7_9803_8103_d269_b633_813f_c60c_u128.to_be_bytes());
+        assert_eq!((first.start_ns, first.end_ns), (1_544_712_660_000_000_001, 1_544_712_661_000_000_002));
+        assert_eq!((first.kind, first.status, first.parent, &*first.name), (2, 2, None, "GET /"));
+        assert_eq!(&*first.service, "w\u{e9}b");
+        assert_eq!((second.trace_id, second.parent), (first.trace_id, Some(first.span_id)));
+        assert_eq!((second.kind, second.status, second.end_ns, &*second.name), (0, 0, 0, ""));
+    }
+
+    #[test]
+    fn a_span_with_an_unusable_id_is_left_out_and_named_and_the_rest_stays() {
+        let mut spans = vec![proto_span(1, 2, 0, 1, 2); 7];
+        spans[0].trace_id = vec![1; 15];
+        spans[1].trace_id = vec![0; 16];
+        spans[2].span_id = vec![];
+        spans[3].span_id = vec![0; 8];
+        spans[4].parent_span_id = vec![1; 9];
+        spans[5].parent_span_id = vec![0; 8];
+        let decoded = decode(&frame(&request("s", spans))).unwrap();
+        assert_eq!(decoded.spans.len(), 1);
+        assert_eq!(
+            decoded.bad,
+            [
+                SpanError::IdLength { field: IdField::Trace, found: 15, expected: 16 },
+                SpanError::IdZero { field: IdField::Trace },
+                SpanError::IdLength { field: IdField::Span, found: 0, expected: 8 },
+                SpanError::IdZero { field: IdField::Span },
+                SpanError::IdLength { field: IdField::Parent, found: 9, expected: 8 },
+                SpanError::IdZero { field: IdField::Parent },
+            ]
+        );
+        assert_eq!(decoded.bad[2].to_string(), "span_id has 0 bytes, expected 8");
+    }
+
+    #[test]
+    fn a_missing_or_odd_service_name_is_empty() {
+        let spans = || vec![ScopeSpans { spans: vec![proto_span(1, 2, 0, 1, 2)], ..ScopeSpans::default() }];
+        let number = AnyValue { value: Some(Value::IntValue(3)) };
+        let attribute = KeyValue { key: "service.name".into(), value: Some(number), key_strindex: 0 };
+        let odd = Resource { attributes: vec![attribute], ..Resource::default() };
+        for resource in [None, Some(Resource::default()), Some(odd)] {
+            let resource_spans = ResourceSpans { resource, scope_spans: spans(), ..ResourceSpans::default() };
+            let request = ExportTraceServiceRequest { resource_spans: vec![resource_spans] };
+            assert_eq!(&*decode(&frame(&request)).unwrap().spans[0].service, "");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_an_error_with_its_place_and_never_a_panic() {
+        let whole = frame(&request("cart", vec![proto_span(1, 2, 0, 10, 20)]));
+        for length in 1..whole.bytes.len() {
+            let cut = Frame { bytes: whole.bytes[..length].to_vec(), offset: 99, index: 4, ..whole.clone() };
+            let error = decode(&cut).unwrap_err();
+            assert!(error.to_string().contains("request 4 at byte 99"), "{error}");
+        }
+        let deep = "{\"a\":".repeat(100_000);
+        for text in [
+            "{",
+            "7",
+            "{\"resourceSpans\":1}",
+            r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"xyz"}]}]}]}"#,
+            r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"endTimeUnixNano":"1e3"}]}]}]}"#,
+            r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"endTimeUnixNano":18446744073709551616}]}]}]}"#,
+            &deep,
+        ] {
+            assert!(matches!(decode_json(text), Err(DecodeError { cause: DecodeCause::Json(_), .. })));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(bytes: Vec<u8>) {
+            let frame = json_frame(&bytes);
+            let _ = decode(&Frame { encoding: Encoding::Protobuf, ..frame.clone() });
+            let _ = decode(&frame);
+        }
+    }
+}

@@ -10,6 +10,10 @@ mod framing;
 mod input;
 mod repeat;
 mod source;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use decode::{DecodeError, Decoded, IdField, SpanError};
 pub use error::{Codec, InputError};

@@ -91,3 +91,80 @@ fn mask(repetition: u32) -> u64 {
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::otlp::testing::{frame, proto_span, request};
+    use crate::trace::SampleThreshold;
+
+    fn span(trace: u128, id: u64, parent: u64, start: u64, end: u64) -> Span {
+        decode(&frame(&request("s", vec![proto_span(trace, id, parent, start, end)])))
+            .unwrap()
+            .spans
+            .remove(0)
+    }
+
+    fn pass(span: &Span, repeat: Repeat, repetition: u32) -> Span {
+        let mut span = span.clone();
+        repeat.apply(&mut span, repetition);
+        span
+    }
+
+    #[test]
+    fn the_first_pass_is_the_input_unchanged() {
+        let span = span(1, 2, 3, 4, 5);
+        assert_eq!(pass(&span, Repeat { extent_ns: 100 }, 0), span);
+    }
+
+    #[test]
+    fn ids_of_many_passes_never_meet_and_sampling_and_parents_stay() {
+        let repeat = Repeat { extent_ns: 100 };
+        let share = SampleThreshold::new(0.3).unwrap();
+        let (mut traces, mut ids) = (HashSet::new(), HashSet::new());
+        for trace in 1..=20_u128 {
+            let trace = trace << 50; // spread over the bytes that decide sampling
+            let parent = span(trace, 7, 0, 10, 20);
+            let child = span(trace, 8, 7, 10, 20);
+            for repetition in 0..500 {
+                let (parent, child) = (pass(&parent, repeat, repetition), pass(&child, repeat, repetition));
+                assert_eq!(child.trace_id, parent.trace_id);
+                assert_eq!(child.parent, Some(parent.span_id));
+                assert_eq!(share.includes(&child.trace_id), share.includes(&trace.to_be_bytes()));
+                assert!(traces.insert(child.trace_id));
+                ids.insert(child.span_id);
+            }
+        }
+        assert_eq!(ids.len(), 500);
+    }
+
+    #[test]
+    fn no_valid_id_becomes_the_invalid_zero_or_meets_another() {
+        let repeat = Repeat { extent_ns: 1 };
+        for repetition in 1..100 {
+            let mask = mask(repetition);
+            let unlucky = span(u128::from(mask) << 64, mask, 0, 1, 2);
+            let after = pass(&unlucky, repeat, repetition);
+            assert_eq!((after.trace_id, after.span_id), (unlucky.trace_id, unlucky.span_id));
+            let neighbour = pass(&span((u128::from(mask) << 64) + 1, mask ^ 1, 0, 1, 2), repeat, repetition);
+            assert_eq!((neighbour.trace_id, neighbour.span_id), (1_u128.to_be_bytes(), 1_u64.to_be_bytes()));
+        }
+    }
+
+    #[test]
+    fn passes_follow_each_other_in_time_without_overlap() {
+        let frames = [
+            frame(&request("s", vec![proto_span(1, 2, 0, 1_000, 1_500)])),
+            frame(&request("s", vec![proto_span(1, 3, 2, 1_100, 1_700), proto_span(1, 4, 2, 1_200, 1_100)])),
+        ];
+        let repeat = Repeat::measure(frames.into_iter().map(Ok)).unwrap();
+        assert_eq!(repeat.extent_ns, 701);
+        let (first, last) = (span(1, 2, 0, 1_000, 1_500), span(1, 3, 2, 1_100, 1_700));
+        for repetition in 0..10 {
+            assert!(pass(&first, repeat, repetition + 1).start_ns > pass(&last, repeat, repetition).end_ns);
+        }
+        assert_eq!(pass(&last, Repeat { extent_ns: u64::MAX }, 3).end_ns, u64::MAX);
+    }
+}

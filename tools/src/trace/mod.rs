@@ -19,6 +19,8 @@ mod reference;
 mod render;
 mod sample;
 mod span;
+#[cfg(test)]
+mod tests;
 mod watermark;
 
 pub use assemble::{Added, Trace, TraceState};
