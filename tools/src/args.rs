@@ -4,17 +4,14 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::exit::Exit;
 use crate::otlp::InputPath;
 use crate::output::OutputPath;
 use crate::trace::{AssemblyRules, SampleThreshold, SamplingRules};
 
-const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 internal error; 2 command line; 3 input; 4 output; 5 configuration or graph; 6 core map; \
-7 pipeline failed; 8 environment; 9 stopped by a signal; 10 reader of the output went away";
-
 /// `corelane`: run ready-made pipelines on the cores of this machine.
 #[derive(Debug, Parser)]
-#[command(name = "corelane", version, about, after_help = EXIT_CODES, max_term_width = 110)]
+#[command(name = "corelane", version, about, after_help = Exit::help(), max_term_width = 110)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -33,7 +30,7 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum Job {
     /// Assemble OTLP spans into traces, keep errors, slow ones and a sample, write them as NDJSON
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = Exit::help())]
     TraceAssembly(Box<TraceAssembly>),
 }
 

@@ -51,6 +51,13 @@ impl Exit {
         (Exit::OutputClosed, "the reader of the output went away (silent)"),
     ];
 
+    /// All codes in one line, for `--help`.
+    pub fn help() -> String {
+        let codes: Vec<String> =
+            Exit::ALL.iter().map(|(exit, meaning)| format!("{} {meaning}", exit.code())).collect();
+        format!("Exit codes: {}", codes.join("; "))
+    }
+
     /// The number the process ends with.
     pub fn code(self) -> u8 {
         self as u8

@@ -1,10 +1,11 @@
 //! Everything behind the `corelane` command, as a library so that tests reach it without starting a process.
 //!
+//! * [`run`]: the jobs themselves.
 //! * [`args`], [`exit`], [`config`], [`output`], [`progress`], [`summary`]: the command line and what it prints.
 //! * [`otlp`]: OTLP files and streams as raw requests, and requests as spans.
 //! * [`trace`]: spans as assembled traces, tail sampling, the NDJSON line, and a single-threaded reference run.
 //!
-//! Apart from opening files nothing here knows threads or clocks: time is an argument, as in the runtime.
+//! Nothing but `run` reads a clock, and nothing starts threads: time is an argument, as in the runtime.
 #![forbid(unsafe_code)]
 
 pub mod args;

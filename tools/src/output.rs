@@ -3,6 +3,9 @@
 //! A file is created or truncated in place and written from its start. It is not written beside its name and renamed:
 //! the target may be a pipe, a device or `/dev/stdout`, and a reader may follow it while it grows. A run that does
 //! not end with exit code 0 therefore leaves what it had written, always whole lines but perhaps for the last.
+//!
+//! A process started with standard output closed (`>&-`) writes to the null device: Rust's start-up puts it
+//! there, and afterwards nothing tells it from `> /dev/null`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

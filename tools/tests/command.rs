@@ -179,7 +179,7 @@ fn help_goes_to_standard_output_and_survives_a_bad_one_fault_44() {
 }
 
 #[test]
-fn progress_is_shown_only_when_asked_for_or_on_a_terminal() {
+fn without_a_terminal_and_a_summary_nothing_is_printed() {
     let dir = tempfile::tempdir().unwrap();
     let input = recording(dir.path(), 3);
     let output = corelane(&[input.to_str().unwrap(), "--summary", "none"]).output().unwrap();

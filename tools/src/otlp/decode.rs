@@ -1,7 +1,8 @@
 //! A raw request as spans.
 //!
 //! The messages are those of the published `opentelemetry-proto` crate, so what is accepted is what it
-//! accepts: in OTLP/JSON ids are hex, 64-bit integers are numbers or strings, enums are integers.
+//! accepts: in OTLP/JSON ids are hex, 64-bit integers are numbers or strings, enums are integers. Attributes it
+//! refuses do not lose the request (see `json.rs`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use opentelemetry_proto::tonic::trace::v1::Span as ProtoSpan;
 use prost::Message;
 
 use super::framing::{Encoding, Frame};
+use super::json::decode_json;
 use crate::trace::Span;
 
 /// A request that cannot be decoded at all.
@@ -103,7 +105,7 @@ pub fn decode(frame: &Frame) -> Result<Decoded, DecodeError> {
         Encoding::Protobuf => {
             ExportTraceServiceRequest::decode(frame.bytes.as_slice()).map_err(DecodeCause::from)
         }
-        Encoding::Json => serde_json::from_slice(&frame.bytes).map_err(DecodeCause::from),
+        Encoding::Json => decode_json(&frame.bytes).map_err(DecodeCause::from),
     };
     match request {
         Ok(request) => Ok(spans_of(request)),
@@ -174,7 +176,7 @@ mod tests {
     use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
     use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 
-    fn decode_json(text: &str) -> Result<Decoded, DecodeError> {
+    fn decode_text(text: &str) -> Result<Decoded, DecodeError> {
         decode(&json_frame(text.as_bytes()))
     }
 
@@ -193,7 +195,7 @@ mod tests {
     /// integers, fields left out, fields that are not known.
     #[test]
     fn the_json_forms_of_the_protocol_are_understood() {
-        let decoded = decode_json(
+        let decoded = decode_text(
             r#"{"resourceSpans":[{"resource":{"attributes":[
                 {"key":"pid","value":{"intValue":"7"}},{"key":"n","value":{"intValue":7}},
                 {"key":"service.name","value":{"stringValue":"w\u00e9b"}}]},
@@ -272,7 +274,7 @@ mod tests {
             r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"endTimeUnixNano":18446744073709551616}]}]}]}"#,
             &deep,
         ] {
-            assert!(matches!(decode_json(text), Err(DecodeError { cause: DecodeCause::Json(_), .. })));
+            assert!(matches!(decode_text(text), Err(DecodeError { cause: DecodeCause::Json(_), .. })));
         }
     }
 

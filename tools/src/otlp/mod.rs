@@ -1,13 +1,14 @@
-//! OTLP trace data: from paths to raw requests ([`RequestReader`]) to spans ([`decode`](decode::decode)).
+//! OTLP trace data: from paths to raw requests ([`RequestReader`]) to spans ([`decode()`]).
 //!
 //! What a file holds is found by its content, never by its name: plain, gzip or zstd, and inside that
 //! length-prefixed protobuf, one bare protobuf request, or JSON (one document, or one per line).
 
-pub mod decode;
+mod decode;
 mod detect;
 mod error;
 mod framing;
 mod input;
+mod json;
 mod repeat;
 mod source;
 #[cfg(test)]
@@ -15,7 +16,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{DecodeError, Decoded, IdField, SpanError};
+pub use decode::{DecodeCause, DecodeError, Decoded, IdField, SpanError, decode};
 pub use error::{Codec, InputError};
 pub use framing::{Encoding, Frame, MAX_FRAME_BYTES};
 pub use input::RequestReader;

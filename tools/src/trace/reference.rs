@@ -9,8 +9,7 @@ use super::render::render_line;
 use super::sample::{SamplingRules, Verdict};
 use super::span::{Span, TraceId};
 use super::watermark::{Watermark, is_expired};
-use crate::otlp::decode::decode;
-use crate::otlp::{DecodeError, Frame, InputError, Repeat};
+use crate::otlp::{DecodeError, Frame, InputError, Repeat, decode};
 
 /// The options that decide what comes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
