@@ -27,16 +27,16 @@ pub enum TimeDomain {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AccumulatorPolicy {
     /// Forced flush once a key holds this many items.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_items: Option<u64>,
     /// Forced flush once a key holds this many bytes (by the items' cost).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
     /// Forced flush this long after the key's first item, however incomplete.
-    #[serde(default)]
+    #[serde(default, with = "super::duration_text::option", skip_serializing_if = "Option::is_none")]
     pub max_latency: Option<Duration>,
     /// The key expires this long after its first item unless it completed.
-    #[serde(default)]
+    #[serde(default, with = "super::duration_text::option", skip_serializing_if = "Option::is_none")]
     pub completeness_ttl: Option<Duration>,
     /// Whether a forced flush or an expiry may emit what is there. When `false`, such a key emits nothing and its
     /// items are counted as `expired`.
@@ -117,6 +117,6 @@ pub struct AccumulationDescriptor {
     pub engine_hint: Parallelism,
     /// Named parts of completeness and how much each counts: the score is the weight of the parts that are present
     /// over the weight of all parts. Finite and not negative.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub progress_weights: BTreeMap<String, f64>,
 }

@@ -36,13 +36,14 @@ impl Default for BufferPolicy {
 ///
 /// All five are derived from one mechanism: no room downstream means the step takes no more input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum BackpressureStrategy {
     /// A bounded buffer.
     Bounded {
         /// Items held at most.
         capacity: u64,
         /// What happens when it is full.
+        #[serde(default)]
         drop_policy: DropPolicy,
     },
     /// Credits stand for work processed; they are given back in lots once `replenish_threshold` remain.

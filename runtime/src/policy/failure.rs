@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Backoff {
     /// Wait before the first retry. Greater than zero.
+    #[serde(with = "super::duration_text")]
     pub base: Duration,
     /// Longest wait.
+    #[serde(with = "super::duration_text")]
     pub cap: Duration,
 }
 
@@ -46,7 +48,7 @@ pub enum AfterRetries {
 
 /// What a stage's failure on one item does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum ErrorPolicy {
     /// Try again after a wait; the items behind it wait too, so that nothing overtakes it.
     Retry {
@@ -74,11 +76,14 @@ pub struct CircuitBreakerPolicy {
     /// Share of failed calls in the window that opens the breaker, in `0.0..=1.0`.
     pub error_threshold: f64,
     /// A call that takes longer counts as slow.
+    #[serde(with = "super::duration_text")]
     pub latency_threshold: Duration,
     /// Length of the sliding window. Greater than zero.
+    #[serde(with = "super::duration_text")]
     pub window_size: Duration,
     /// Calls in the window below which the breaker never opens.
     pub minimum_throughput: u32,
     /// Time in the open state before a probe is let through.
+    #[serde(with = "super::duration_text")]
     pub cooldown_period: Duration,
 }

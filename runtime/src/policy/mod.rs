@@ -4,14 +4,22 @@
 
 mod accumulator;
 mod backpressure;
+mod check;
+mod duration_text;
 mod failure;
 mod idle;
+mod merge;
 mod parallelism;
+mod reference;
 mod registry;
 
 pub use accumulator::{AccumulationDescriptor, AccumulatorPolicy, TimeDomain};
 pub use backpressure::{BackpressureStrategy, BufferPolicy, DropPolicy};
+pub(crate) use check::within;
+pub use check::{Checked, FieldProblem, MAX_CAPACITY, MAX_PARALLELISM, MAX_RETRIES, PolicyProblem};
 pub use failure::{AfterRetries, Backoff, CircuitBreakerPolicy, ErrorPolicy};
 pub use idle::IdlePolicy;
+pub use merge::MergePolicy;
 pub use parallelism::Parallelism;
+pub use reference::{NamedPolicy, PolicyRef, UnknownPolicy};
 pub use registry::PolicyRegistry;

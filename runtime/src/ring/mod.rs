@@ -1,183 +1,169 @@
-//! stub
-#![allow(missing_docs, clippy::all, unused)]
+//! The one thing that two partitions share: a bounded ring with one producer and one consumer.
+//!
+//! Items are written and read in place. What was pushed becomes visible with [`Producer::publish`], a single release
+//! store however many items there are; what was read becomes free when its [`Chunk`] is dropped, also by one store. Each
+//! side keeps a copy of the other's position and re-reads the real one only when the copy says there is nothing left.
+//!
+//! [`Signal`]s travel beside the items in a small ring of their own, each with the position between two items where it
+//! stands; a [`Chunk`] ends before the next signal. Slots therefore hold nothing but the item.
+//!
+//! ```
+//! use corelane::model::Signal;
+//! use corelane::ring::ring;
+//!
+//! let (mut producer, mut consumer) = ring::<u64>(8)?;
+//! producer.extend(&mut (0..3));
+//! producer.signal(Signal::Barrier(1)).unwrap();
+//! producer.push(3).unwrap();
+//! producer.publish();
+//!
+//! assert_eq!(consumer.read(usize::MAX).sum::<u64>(), 0 + 1 + 2);
+//! assert_eq!(consumer.next_signal(), Some(Signal::Barrier(1)));
+//! assert_eq!(consumer.read(usize::MAX).collect::<Vec<_>>(), [3]);
+//! assert!(consumer.is_empty());
+//! # Ok::<(), corelane::ring::RingError>(())
+//! ```
+
+mod chunk;
+mod consumer;
+mod producer;
+mod slots;
+
+use slots::Slots;
+
+pub use chunk::Chunk;
+pub use consumer::Consumer;
+pub use producer::Producer;
+
 use crate::model::Signal;
-use crate::sync::Doorbell;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct RingError;
-struct S<T> {
-    items: VecDeque<T>,
-    sig: VecDeque<(u64, Signal)>,
-    popped: u64,
-    discarded: u64,
-    pushed: u64,
-    bell_c: Option<Arc<Doorbell>>,
-    bell_p: Option<Arc<Doorbell>>,
+use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, CachePadded, Ordering};
+
+/// The most slots a ring can have.
+pub const MAX_CAPACITY: usize = 1 << 31;
+
+/// Signals that fit beside the items of any ring.
+pub const SIGNAL_CAPACITY: usize = if cfg!(corelane_loom) { 2 } else { 128 };
+
+/// Why a ring could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RingError {
+    /// A ring needs at least one slot.
+    #[error("a ring needs a capacity of at least 1")]
+    ZeroCapacity,
+    /// More than [`MAX_CAPACITY`] slots.
+    #[error("a ring of {capacity} slots is too large: at most {MAX_CAPACITY}")]
+    TooManySlots {
+        /// The capacity asked for.
+        capacity: usize,
+    },
+    /// The slots do not fit in the address space.
+    #[error("a ring of {capacity} slots of {item_bytes} bytes does not fit in the address space")]
+    TooManyBytes {
+        /// The capacity asked for, rounded up.
+        capacity: usize,
+        /// The size of one item.
+        item_bytes: usize,
+    },
+    /// The allocator refused.
+    #[error("no memory for a ring of {bytes} bytes")]
+    OutOfMemory {
+        /// The size of all slots.
+        bytes: usize,
+    },
 }
-pub struct Producer<T> {
-    s: Arc<Mutex<S<T>>>,
-    cap: usize,
+
+/// Makes a ring of at least `capacity` slots, rounded up to a power of two.
+///
+/// Memory is reserved, not touched: call [`Consumer::pretouch`] on the core that reads.
+///
+/// # Errors
+/// [`RingError`] when the capacity is 0 or too large, or when there is no memory for it.
+///
+/// ```
+/// use corelane::ring::{RingError, ring};
+///
+/// assert_eq!(ring::<u8>(0).unwrap_err(), RingError::ZeroCapacity);
+/// assert_eq!(ring::<u8>(5).unwrap().0.capacity(), 8);
+/// ```
+pub fn ring<T>(capacity: usize) -> Result<(Producer<T>, Consumer<T>), RingError> {
+    if capacity == 0 {
+        return Err(RingError::ZeroCapacity);
+    }
+    if capacity > MAX_CAPACITY {
+        return Err(RingError::TooManySlots { capacity });
+    }
+    let shared = Arc::new(Shared {
+        written: CachePadded::default(),
+        read: CachePadded::default(),
+        rare: CachePadded::default(),
+        items: Slots::new(capacity.next_power_of_two())?,
+        signals: Slots::new(SIGNAL_CAPACITY)?,
+    });
+    Ok((Producer::new(Arc::clone(&shared)), Consumer::new(shared)))
 }
-pub struct Consumer<T> {
-    s: Arc<Mutex<S<T>>>,
-    cap: usize,
-    peeked: Option<T>,
+
+/// What the producer writes at every publish.
+#[derive(Default)]
+struct Written {
+    /// Items published.
+    tail: AtomicU64,
+    /// Signals published. Stored before the `tail` that covers items behind them, loaded after it.
+    signal_tail: AtomicU64,
 }
-pub fn ring<T>(c: usize) -> Result<(Producer<T>, Consumer<T>), RingError> {
-    let s = Arc::new(Mutex::new(S {
-        items: VecDeque::new(),
-        sig: VecDeque::new(),
-        popped: 0,
-        discarded: 0,
-        pushed: 0,
-        bell_c: None,
-        bell_p: None,
-    }));
-    let cap = c.next_power_of_two();
-    Ok((Producer { s: s.clone(), cap }, Consumer { s, cap, peeked: None }))
+
+/// What the consumer writes at every commit.
+#[derive(Default)]
+struct Read {
+    /// Items taken or discarded.
+    head: AtomicU64,
+    /// Signals taken.
+    signal_head: AtomicU64,
 }
-impl<T> Producer<T> {
-    pub fn free_for(&mut self, _w: usize) -> usize {
-        self.cap.saturating_sub(self.s.lock().unwrap().items.len())
-    }
-    pub fn push(&mut self, t: T) -> Result<(), T> {
-        let mut s = self.s.lock().unwrap();
-        if s.items.len() >= self.cap {
-            return Err(t);
-        }
-        s.items.push_back(t);
-        s.pushed += 1;
-        Ok(())
-    }
-    pub fn extend(&mut self, i: &mut impl Iterator<Item = T>) -> usize {
-        let mut n = 0;
-        while self.free_for(1) > 0 {
-            match i.next() {
-                Some(t) => {
-                    let _ = self.push(t);
-                    n += 1
-                }
-                None => break,
-            }
-        }
-        n
-    }
-    pub fn publish(&mut self) {
-        let b = self.s.lock().unwrap().bell_c.clone();
-        if let Some(b) = b {
-            b.ring()
-        }
-    }
-    pub fn signal(&mut self, s: Signal) -> Result<(), Signal> {
-        let mut g = self.s.lock().unwrap();
-        if g.sig.len() >= 16 {
-            return Err(s);
-        }
-        let p = g.pushed;
-        g.sig.push_back((p, s));
-        drop(g);
-        self.publish();
-        Ok(())
-    }
-    pub fn discard_oldest(&mut self, n: usize) -> usize {
-        let mut g = self.s.lock().unwrap();
-        let mut k = 0;
-        while k < n {
-            if g.items.pop_front().is_some() {
-                g.discarded += 1;
-                k += 1
-            } else {
-                break;
-            }
-        }
-        k
-    }
-    pub fn pushed(&self) -> u64 {
-        self.s.lock().unwrap().pushed
-    }
-    pub fn attach_doorbell(&mut self, d: Arc<Doorbell>) {
-        self.s.lock().unwrap().bell_c = Some(d)
-    }
+
+/// What seldom changes, so that both sides have it in their caches.
+#[derive(Default)]
+struct Rare {
+    /// Items before this position are to be discarded, not read. At most the published tail.
+    discard_before: AtomicU64,
+    /// The producer has found no room and wants its bell rung when there is some.
+    starved: AtomicBool,
+    /// Who may touch slots that never held an item: see [`touch`].
+    touch: AtomicU8,
+    producer_gone: AtomicBool,
+    consumer_gone: AtomicBool,
 }
-pub struct Chunk<'a, T> {
-    items: VecDeque<T>,
-    c: &'a mut Consumer<T>,
+
+/// States of `Rare::touch`. The slots of a fresh ring belong to nobody: the consumer may claim them to touch their pages,
+/// the producer to write its first item, whoever comes first. While the consumer touches, the ring looks full.
+mod touch {
+    pub(super) const FRESH: u8 = 0;
+    pub(super) const TOUCHING: u8 = 1;
+    pub(super) const READY: u8 = 2;
 }
-impl<T> Iterator for Chunk<'_, T> {
-    type Item = T;
-    fn next(&mut self) -> Option<T> {
-        let t = self.items.pop_front()?;
-        self.c.s.lock().unwrap().popped += 1;
-        Some(t)
-    }
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.items.len(), Some(self.items.len()))
-    }
+
+/// One ring. Positions count items since the start and never wrap; a slot's index is its position masked.
+///
+/// The producer alone accesses the slots at positions from its tail up to `head + capacity`, the consumer alone those
+/// from its head up to `written.tail`. Each hands slots over with a release store that the other acquires.
+struct Shared<T> {
+    written: CachePadded<Written>,
+    read: CachePadded<Read>,
+    rare: CachePadded<Rare>,
+    items: Slots<T>,
+    signals: Slots<(u64, Signal)>,
 }
-impl<T> ExactSizeIterator for Chunk<'_, T> {}
-impl<T> Drop for Chunk<'_, T> {
+
+// SAFETY: items move from the producer's thread to the consumer's, which needs `T: Send`; no `&T` is ever in two threads.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above; slots are accessed by one side at a time, everything else is atomic.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        let mut g = self.c.s.lock().unwrap();
-        while let Some(t) = self.items.pop_back() {
-            g.items.push_front(t)
-        }
-        let b = g.bell_p.clone();
-        drop(g);
-        if let Some(b) = b {
-            b.ring()
-        }
-    }
-}
-impl<T> Consumer<T> {
-    fn avail(&self) -> usize {
-        let g = self.s.lock().unwrap();
-        let pos = g.popped + g.discarded;
-        let lim = g.sig.front().map_or(usize::MAX, |x| (x.0.saturating_sub(pos)) as usize);
-        g.items.len().min(lim)
-    }
-    pub fn pretouch(&mut self) {}
-    pub fn available(&mut self) -> usize {
-        self.avail() + self.peeked.is_some() as usize
-    }
-    pub fn read(&mut self, m: usize) -> Chunk<'_, T> {
-        if let Some(t) = self.peeked.take() {
-            let mut g = self.s.lock().unwrap();
-            g.items.push_front(t)
-        }
-        let n = self.avail().min(m);
-        let items = self.s.lock().unwrap().items.drain(..n).collect();
-        Chunk { items, c: self }
-    }
-    pub fn peek(&mut self) -> Option<&T> {
-        if self.peeked.is_none() && self.avail() > 0 {
-            self.peeked = self.s.lock().unwrap().items.pop_front();
-        }
-        self.peeked.as_ref()
-    }
-    pub fn next_signal(&mut self) -> Option<Signal> {
-        if self.peeked.is_some() {
-            return None;
-        }
-        let mut g = self.s.lock().unwrap();
-        let pos = g.popped + g.discarded;
-        if g.sig.front().map_or(false, |x| x.0 <= pos) { g.sig.pop_front().map(|x| x.1) } else { None }
-    }
-    pub fn is_empty(&mut self) -> bool {
-        let g = self.s.lock().unwrap();
-        self.peeked.is_none() && g.items.is_empty() && g.sig.is_empty()
-    }
-    pub fn len(&self) -> usize {
-        self.s.lock().unwrap().items.len()
-    }
-    pub fn popped(&self) -> u64 {
-        self.s.lock().unwrap().popped
-    }
-    pub fn discarded(&self) -> u64 {
-        self.s.lock().unwrap().discarded
-    }
-    pub fn attach_doorbell(&mut self, d: Arc<Doorbell>) {
-        self.s.lock().unwrap().bell_p = Some(d)
+        let head = self.read.head.load(Ordering::Relaxed);
+        let tail = self.written.tail.load(Ordering::Relaxed);
+        // SAFETY: both ends are gone and have stored their positions: these slots hold the items left.
+        unsafe { self.items.view().drop_items(head, tail) };
     }
 }

@@ -18,6 +18,7 @@ pub use chain::{Chain, DynChain, Linked, Operator, StageSite, StepCx};
 pub(crate) use gate::catch;
 pub use gate::{Gate, Rejected, StageError};
 pub use ops::{Filter, FilterMap, FlatMap, Inspect, Map, Pass, TryMap};
+pub(crate) use pending::Pending;
 pub use sink::{FoldSink, ForEach, Sink, SinkEnd};
 pub use source::{Emitter, Generate, IterSource, Produced, Source};
 pub use stream_fn::{StreamFn, StreamIn};

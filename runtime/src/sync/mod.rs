@@ -1,32 +1,40 @@
-//! stub
-#![allow(missing_docs, clippy::all, unused)]
-use std::sync::Mutex;
-use std::sync::atomic::*;
-#[derive(Default)]
-pub struct Doorbell {
-    w: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
-    parked: AtomicBool,
-}
-impl Doorbell {
-    pub fn new() -> Self {
-        Self::default()
-    }
-    pub fn set_waker(&self, f: impl Fn() + Send + Sync + 'static) {
-        *self.w.lock().unwrap() = Some(Box::new(f));
-    }
-    pub fn ring(&self) {
-        fence(Ordering::SeqCst);
-        if self.parked.swap(false, Ordering::SeqCst) {
-            if let Some(f) = &*self.w.lock().unwrap() {
-                f()
-            }
+//! The atomics that `ring` and `pool` are built on, and the bell that wakes a parked peer.
+//!
+//! Under the private cfg `corelane_loom` everything here comes from loom, so that the same source is model checked.
+
+mod doorbell;
+
+pub use doorbell::Doorbell;
+
+pub(crate) use crossbeam::utils::CachePadded;
+
+#[cfg(not(corelane_loom))]
+mod primitives {
+    pub(crate) use std::sync::Arc;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+
+    /// `std::cell::UnsafeCell` with loom's access by closure.
+    #[repr(transparent)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        #[inline(always)]
+        pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
         }
     }
-    pub fn announce(&self) {
-        self.parked.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-    }
-    pub fn retract(&self) {
-        self.parked.store(false, Ordering::SeqCst);
-    }
 }
+
+#[cfg(corelane_loom)]
+mod primitives {
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::sync::Arc;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+}
+
+pub(crate) use primitives::*;

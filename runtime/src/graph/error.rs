@@ -1,0 +1,79 @@
+//! All errors of a graph, and what is worth saying though it is no error.
+
+use std::fmt;
+
+use super::{At, GraphError};
+
+/// Everything that is wrong with a graph; never empty. `Display` gives one numbered line each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphErrors(pub(super) Vec<GraphError>);
+
+impl GraphErrors {
+    /// The errors: of the graph as a whole, then of its stages, then of its edges, then cycles.
+    pub fn errors(&self) -> &[GraphError] {
+        &self.0
+    }
+}
+
+impl fmt::Display for GraphErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => write!(f, "the graph has 1 error:")?,
+            n => write!(f, "the graph has {n} errors:")?,
+        }
+        for (number, error) in self.0.iter().enumerate() {
+            write!(f, "\n  {}. {error}", number + 1)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for GraphErrors {}
+
+impl<'a> IntoIterator for &'a GraphErrors {
+    type Item = &'a GraphError;
+    type IntoIter = std::slice::Iter<'a, GraphError>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+/// Something the user may want to know; the graph can be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// A capacity that is not a power of two holds more than was asked for.
+    RoundedUp {
+        /// The edge.
+        at: At,
+        /// The field the capacity comes from.
+        field: String,
+        /// What was asked for.
+        asked: u64,
+        /// What it holds.
+        holds: u64,
+    },
+    /// More instances than cores: they take turns.
+    MoreInstancesThanCores {
+        /// The stage.
+        at: At,
+        /// The field.
+        field: &'static str,
+        /// Instances.
+        instances: u32,
+        /// Cores there are.
+        cores: usize,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RoundedUp { at, field, asked, holds } => {
+                write!(f, "{at}, field {field}: {asked} is rounded up to {holds}, the next power of two")
+            }
+            Self::MoreInstancesThanCores { at, field, instances, cores } => {
+                write!(f, "{at}, field {field}: {instances} instances take turns on {cores} cores")
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The stage that runs an [`Accumulator`].
+
+use std::mem::take;
+
+use super::Accumulator;
+use super::keys::{Keys, Release};
+use crate::model::{ProgressWeights, Signal};
+use crate::observe::StageAccount;
+use crate::policy::{AccumulatorPolicy, TimeDomain};
+use crate::stage::{Chain, Gate, Operator, StageError, StageSite, StepCx, catch};
+
+/// Keys let go of, or timers moved, in one step.
+const BATCH: usize = 1024;
+
+/// Accumulates items by key.
+///
+/// A key leaves when it is complete, expires or reaches a limit, and leaves nothing behind. Deadlines on processing time
+/// fire in the first step at or after them, at most 1 024 per step and only as far as there is room for results; no item
+/// that comes at or after its key's deadline joins it. Deadlines on event time fire when a watermark reaches them,
+/// before it is passed on, in the order of the deadlines. The end of the input lets go of all keys, in the order in
+/// which they were opened. While there are keys to let go of before a signal can be passed on, no input is taken.
+///
+/// Costs one look-up per item; allocates only when there are more keys than ever before.
+pub struct AccumulateOp<In, A: Accumulator<In>> {
+    keys: Keys<In, A>,
+    gate: Gate,
+    /// A watermark or the end, to be passed on once every key has gone that goes before it.
+    waiting: Option<Signal>,
+    /// User code panicked: its state must not be used again.
+    suspect: bool,
+    /// Keys are due, and there is no room for their results.
+    blocked: bool,
+    discarded: u64,
+    discarded_results: u64,
+    close_error: Option<StageError>,
+    close_errors: u64,
+}
+
+impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
+    /// Runs `accumulator` under `policy`, without weights.
+    pub fn new(accumulator: A, policy: AccumulatorPolicy, site: &StageSite) -> Self {
+        Self {
+            keys: Keys::new(accumulator, &policy, ProgressWeights::default()),
+            gate: Gate::new(site),
+            waiting: None,
+            suspect: false,
+            blocked: false,
+            discarded: 0,
+            discarded_results: 0,
+            close_error: None,
+            close_errors: 0,
+        }
+    }
+
+    /// Sets the weights that [`Accumulator::progress`] is given.
+    #[must_use]
+    pub fn with_weights(mut self, weights: ProgressWeights) -> Self {
+        self.keys.set_weights(weights);
+        self
+    }
+
+    /// Takes down what the user's code threw, and sees that its state is not used again.
+    #[cold]
+    fn panicked(&mut self, error: StageError, cx: &StepCx) {
+        self.suspect = true;
+        self.waiting = None;
+        self.gate.fail(error, cx);
+    }
+
+    /// Lets go of keys, as many as a step has time and room for, and then of the signal that waits for that.
+    fn let_go<D: Chain<A::Out>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
+        let which = if self.waiting == Some(Signal::End) { Release::All } else { Release::Due };
+        let mut budget = BATCH;
+        let mut moved = false;
+        loop {
+            moved |= self.keys.results().settle(down, cx);
+            let room = down.room();
+            self.blocked = room == 0;
+            if self.blocked || budget == 0 {
+                return moved;
+            }
+            let before = budget;
+            let keys = &mut self.keys;
+            let done = match catch(|| keys.release(which, cx.now(), room, &mut budget)) {
+                Ok(done) => done,
+                Err(error) => {
+                    self.panicked(error, cx);
+                    return true;
+                }
+            };
+            moved |= budget < before;
+            if done {
+                break;
+            }
+        }
+        if let Some(signal) = take(&mut self.waiting) {
+            self.keys.results().signal(signal);
+            moved = true;
+        }
+        self.keys.results().settle(down, cx) | moved
+    }
+}
+
+impl<In: 'static, A: Accumulator<In>> Operator<In> for AccumulateOp<In, A> {
+    type Out = A::Out;
+
+    fn run<I, D>(&mut self, mut items: I, down: &mut D, cx: &StepCx)
+    where
+        I: Iterator<Item = In>,
+        D: Chain<A::Out>,
+    {
+        if !self.suspect {
+            let keys = &mut self.keys;
+            if let Err(error) = catch(|| items.by_ref().for_each(|item| keys.add(item, cx.now()))) {
+                self.panicked(error, cx);
+            }
+        }
+        if self.suspect {
+            self.discarded += items.count() as u64;
+        }
+        self.keys.results().settle(down, cx);
+    }
+
+    #[inline]
+    fn room<D: Chain<A::Out>>(&mut self, down: &mut D) -> usize {
+        if self.suspect || self.waiting.is_some() || !self.keys.results().is_empty() {
+            0
+        } else {
+            down.room()
+        }
+    }
+
+    fn signal<D: Chain<A::Out>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
+        if self.suspect {
+            return;
+        }
+        if let Signal::Watermark(time) = signal {
+            self.keys.advance(time);
+        }
+        match (signal, self.keys.clock()) {
+            (Signal::End, _) | (Signal::Watermark(_), TimeDomain::Event) => {
+                self.waiting = Some(signal);
+                self.let_go(down, cx);
+            }
+            _ => {
+                self.keys.results().signal(signal);
+                self.keys.results().settle(down, cx);
+            }
+        }
+    }
+
+    fn tick<D: Chain<A::Out>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
+        let due = || self.keys.clock() == TimeDomain::Processing && self.keys.is_due(cx.now());
+        if !self.suspect && (self.waiting.is_some() || due()) {
+            return self.let_go(down, cx);
+        }
+        self.keys.results().settle(down, cx)
+    }
+
+    fn next_deadline(&self) -> Option<i64> {
+        // What waits for room, or for the rest of its turn, needs no clock: room comes with a doorbell, and a step that
+        // stopped for its budget has said that it moved something.
+        if self.suspect || self.waiting.is_some() || self.blocked || self.keys.clock() == TimeDomain::Event {
+            return None;
+        }
+        self.keys.next_deadline()
+    }
+
+    fn open(&mut self, site: &StageSite) -> Result<(), StageError> {
+        self.keys.user().open(site)
+    }
+
+    fn account(&self, account: &mut StageAccount) {
+        account.add(&self.keys.tally());
+        self.gate.account(account);
+        account.discarded += self.discarded;
+        account.errors += self.close_errors;
+        account.panics += self.close_errors;
+        account.emitted = self.keys.handed_on();
+        account.unsent = self.keys.unsent() + self.discarded_results;
+    }
+
+    fn last_error(&mut self) -> Option<String> {
+        let closing = self.close_error.take().map(|error| error.to_string());
+        closing.or_else(|| self.gate.take_last_error())
+    }
+
+    fn close(&mut self, _discard: bool) {
+        self.discarded_results += self.keys.results().clear();
+        let keys = &mut self.keys;
+        // The user's `close`, and the `Drop` of what was left.
+        for step in [Keys::clear, |keys: &mut Keys<In, A>| keys.user().close()] {
+            if let Err(error) = catch(|| step(keys)) {
+                self.close_errors += 1;
+                self.close_error = Some(error);
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Runs an operator by hand: a site, a chain end with as much room as told, and the clock.
+
+use std::sync::Arc;
+
+use crate::model::{Now, Signal, StageId, Timestamp};
+use crate::observe::{StageAccount, StageCells, StageContext};
+use crate::policy::ErrorPolicy;
+use crate::stage::{Chain, Linked, Operator, StageError, StageSite, StepCx};
+use crate::sync::Doorbell;
+
+pub(super) fn site() -> StageSite {
+    StageSite {
+        context: StageContext::new("test", StageId::new("keyed").unwrap()),
+        error_policy: ErrorPolicy::Ignore,
+        cells: Arc::new(StageCells::default()),
+        doorbell: Arc::new(Doorbell::default()),
+    }
+}
+
+/// What came out, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Event<T> {
+    Item(T),
+    Signal(Signal),
+}
+
+/// The end of the chain: keeps everything, and refuses to be given more than the room it stated.
+pub(super) struct Collect<T> {
+    pub(super) events: Vec<Event<T>>,
+    pub(super) room: usize,
+}
+
+impl<T: 'static> Chain<T> for Collect<T> {
+    fn run<I: Iterator<Item = T>>(&mut self, items: I, _cx: &StepCx) {
+        for item in items {
+            self.room = self.room.checked_sub(1).expect("no more items than there is room for");
+            self.events.push(Event::Item(item));
+        }
+    }
+    fn room(&mut self) -> usize {
+        self.room
+    }
+    fn signal(&mut self, signal: Signal, _cx: &StepCx) {
+        assert!(self.room > 0, "no signal without room");
+        self.events.push(Event::Signal(signal));
+    }
+    fn tick(&mut self, _cx: &StepCx) -> bool {
+        false
+    }
+    fn flush(&mut self, _cx: &StepCx) {}
+    fn next_deadline(&self) -> Option<i64> {
+        None
+    }
+    fn is_finished(&self) -> bool {
+        matches!(self.events.last(), Some(Event::Signal(Signal::End)))
+    }
+    fn open(&mut self) -> Result<(), (StageId, StageError)> {
+        Ok(())
+    }
+    fn report(&mut self, _received: u64) {}
+    fn close(&mut self, _discard: bool) {}
+}
+
+/// An operator between a hand and a [`Collect`]. Checks both laws of its account after every call.
+pub(super) struct Bench<In: 'static, O: Operator<In>> {
+    pub(super) op: O,
+    pub(super) down: Collect<O::Out>,
+    /// Room granted before each call.
+    pub(super) room: usize,
+    pub(super) now: i64,
+    pub(super) failure: Option<String>,
+    received: u64,
+    items: std::marker::PhantomData<fn(In)>,
+}
+
+impl<In: 'static, O: Operator<In>> Bench<In, O>
+where
+    O::Out: 'static,
+{
+    pub(super) fn new(op: O) -> Self {
+        let down = Collect { events: Vec::new(), room: 0 };
+        let items = std::marker::PhantomData;
+        Self { op, down, room: 1 << 20, now: 0, failure: None, received: 0, items }
+    }
+
+    fn call<R>(&mut self, f: impl FnOnce(&mut O, &mut Collect<O::Out>, &StepCx) -> R) -> R {
+        let cx = StepCx::new(Now { monotonic: self.now, wall: Timestamp(self.now) });
+        self.down.room = self.room;
+        let r = f(&mut self.op, &mut self.down, &cx);
+        if let Some((_, error)) = cx.take_failure() {
+            self.failure.get_or_insert(error.to_string());
+        }
+        self.account();
+        r
+    }
+
+    pub(super) fn account(&self) -> StageAccount {
+        let mut account = StageAccount { received: self.received, ..StageAccount::default() };
+        self.op.account(&mut account);
+        account.verify(&StageId::new("keyed").unwrap()).unwrap();
+        let out = self.down.events.iter().filter(|event| matches!(event, Event::Item(_))).count();
+        assert_eq!(account.emitted, out as u64);
+        let results = account.results_complete + account.results_partial + account.results_expired;
+        assert_eq!(account.emitted + account.unsent, results);
+        account
+    }
+
+    /// Gives items, as the room allows, ticking in between.
+    pub(super) fn give(&mut self, items: impl IntoIterator<Item = In>) {
+        let mut items: std::collections::VecDeque<In> = items.into_iter().collect();
+        while !items.is_empty() {
+            let room = self.call(|op, down, _| op.room(down)).min(items.len());
+            if room == 0 && !self.tick() {
+                return;
+            }
+            self.received += room as u64;
+            self.call(|op, down, cx| op.run(items.drain(..room), down, cx));
+        }
+    }
+
+    pub(super) fn tick(&mut self) -> bool {
+        self.call(|op, down, cx| op.tick(down, cx))
+    }
+
+    /// Ticks until nothing moves; the number of ticks that moved something.
+    pub(super) fn settle(&mut self) -> usize {
+        std::iter::from_fn(|| self.tick().then_some(())).count()
+    }
+
+    /// One step at `now`.
+    pub(super) fn at(&mut self, now: i64) -> &mut Self {
+        self.now = now;
+        self.tick();
+        self
+    }
+
+    pub(super) fn signal(&mut self, signal: Signal) {
+        assert!(self.call(|op, down, _| op.room(down)) > 0, "the operator takes a signal");
+        self.call(|op, down, cx| op.signal(signal, down, cx));
+    }
+
+    pub(super) fn watermark(&mut self, time: i64) {
+        self.signal(Signal::Watermark(Timestamp(time)));
+        self.settle();
+    }
+
+    pub(super) fn end(&mut self) {
+        self.signal(Signal::End);
+        self.settle();
+    }
+
+    /// Takes the items that came out; signals go.
+    pub(super) fn take(&mut self) -> Vec<O::Out>
+    where
+        O::Out: Clone,
+    {
+        let item = |event: &Event<O::Out>| match event {
+            Event::Item(item) => Some(item.clone()),
+            Event::Signal(_) => None,
+        };
+        self.down.events.iter().filter_map(item).collect()
+    }
+}
+
+/// That the operator links into a chain.
+pub(super) fn linked<In: 'static, O: Operator<In>>(op: O, down: Collect<O::Out>) -> Linked<O, Collect<O::Out>> {
+    Linked::new(op, down, site())
+}

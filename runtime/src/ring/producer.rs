@@ -1,0 +1,272 @@
+//! The writing end.
+
+use std::fmt;
+
+use super::slots::View;
+use super::{SIGNAL_CAPACITY, Shared, touch};
+use crate::model::Signal;
+use crate::sync::{Arc, Doorbell, Ordering, fence};
+
+/// The writing end of a [`ring`](super::ring()).
+///
+/// What is pushed is visible to the consumer after [`publish`](Self::publish), at the latest when the producer is
+/// dropped. It belongs to one thread at a time: it is neither `Sync` nor `Clone`.
+///
+/// ```compile_fail,E0277
+/// fn share<T: Sync>(_: T) {}
+/// share(corelane::ring::ring::<u64>(8).unwrap().0);
+/// ```
+/// ```compile_fail,E0599
+/// let (producer, _consumer) = corelane::ring::ring::<u64>(8).unwrap();
+/// let second = producer.clone();
+/// ```
+pub struct Producer<T> {
+    slots: View<T>,
+    signals: View<(u64, Signal)>,
+    /// Items pushed.
+    tail: u64,
+    /// Items may be pushed up to this position: the consumer's position when last looked at, plus the capacity.
+    limit: u64,
+    /// Items published.
+    published: u64,
+    signal_tail: u64,
+    signal_limit: u64,
+    signal_published: u64,
+    bell: Option<std::sync::Arc<Doorbell>>,
+    shared: Arc<Shared<T>>,
+}
+
+// SAFETY: the slots behind the views are kept alive by `shared`; see `Shared` for who accesses which.
+unsafe impl<T: Send> Send for Producer<T> {}
+
+impl<T> Producer<T> {
+    pub(super) fn new(shared: Arc<Shared<T>>) -> Self {
+        Self {
+            slots: shared.items.view(),
+            signals: shared.signals.view(),
+            tail: 0,
+            // Not the capacity: the first push has to ask whether the consumer is touching the slots.
+            limit: 0,
+            published: 0,
+            signal_tail: 0,
+            signal_limit: SIGNAL_CAPACITY as u64,
+            signal_published: 0,
+            bell: None,
+            shared,
+        }
+    }
+
+    /// Slots, whether free or not.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    /// Free slots by the consumer's position as last seen; looks at the real one if those are fewer than `wanted`.
+    ///
+    /// When the answer is 0 and the consumer has this side's bell, it rings it as soon as there is room.
+    #[inline]
+    pub fn free_for(&mut self, wanted: usize) -> usize {
+        let free = (self.limit - self.tail) as usize;
+        if free >= wanted { free } else { self.refresh() }
+    }
+
+    /// Looks at the consumer's position. The free slots.
+    #[cold]
+    #[inline(never)]
+    fn refresh(&mut self) -> usize {
+        self.observe();
+        if self.limit == self.tail {
+            self.starve();
+            self.observe();
+        }
+        (self.limit - self.tail) as usize
+    }
+
+    fn observe(&mut self) {
+        if self.limit == 0 && !self.claim() {
+            return;
+        }
+        self.limit = self.shared.read.head.load(Ordering::Acquire) + self.slots.capacity() as u64;
+    }
+
+    /// Claims the slots for writing. False while the consumer is touching them.
+    fn claim(&self) -> bool {
+        let claim = &self.shared.rare.touch;
+        match claim.compare_exchange(touch::FRESH, touch::READY, Ordering::Acquire, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(state) => state == touch::READY,
+        }
+    }
+
+    /// Asks the consumer to ring when it has made room; the caller has to look once more afterwards.
+    #[cold]
+    fn starve(&self) {
+        let starved = &self.shared.rare.starved;
+        if !starved.load(Ordering::Relaxed) {
+            starved.store(true, Ordering::Relaxed);
+        }
+        // Pairs with the fence in `Consumer::made_room`: either it sees the wish, or the next look sees the room.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Writes one item, not yet visible.
+    ///
+    /// # Errors
+    /// Gives the item back when the ring is full.
+    #[inline]
+    pub fn push(&mut self, item: T) -> Result<(), T> {
+        if self.tail == self.limit && self.refresh() == 0 {
+            return Err(item);
+        }
+        // SAFETY: the tail is below the limit, so the slot is free and belongs to this side.
+        unsafe { self.slots.write(self.slots.index(self.tail), item) };
+        self.tail += 1;
+        Ok(())
+    }
+
+    /// Writes items until `items` ends or the ring is full, not yet visible. How many.
+    ///
+    /// An item for which there is no room is not pulled. If `items` panics, those written before it stay.
+    #[inline]
+    pub fn extend(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
+        let start = self.tail;
+        while self.tail != self.limit || self.refresh() > 0 {
+            let run = self.slots.run(self.tail, self.limit);
+            let end = self.tail + run.len() as u64;
+            let slots = self.slots;
+            let mut index = run.start;
+            let mut progress = Progress { at: self.tail, tail: &mut self.tail };
+            items.take(run.len()).for_each(|item| {
+                // SAFETY: at most `run.len()` items are taken, and the slots of the run are below the limit.
+                unsafe { slots.write(index, item) };
+                index += 1;
+                progress.at += 1;
+            });
+            drop(progress);
+            if self.tail != end {
+                break;
+            }
+        }
+        (self.tail - start) as usize
+    }
+
+    /// Makes what was pushed and signalled visible, and rings the consumer's bell.
+    ///
+    /// One release store of the tail, whatever the number of items; nothing if there is nothing new.
+    #[inline]
+    pub fn publish(&mut self) {
+        if self.signal_tail != self.signal_published {
+            // Before the tail: whoever sees an item sees the signals that stand before it.
+            self.shared.written.signal_tail.store(self.signal_tail, Ordering::Release);
+            self.signal_published = self.signal_tail;
+        } else if self.tail == self.published {
+            return;
+        }
+        if self.tail != self.published {
+            self.shared.written.tail.store(self.tail, Ordering::Release);
+            self.published = self.tail;
+        }
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
+    }
+
+    /// Places `signal` after all items pushed so far. Visible at the next [`publish`](Self::publish).
+    ///
+    /// # Errors
+    /// Gives the signal back when [`SIGNAL_CAPACITY`] signals wait to be read.
+    pub fn signal(&mut self, signal: Signal) -> Result<(), Signal> {
+        if self.signal_room() == 0 {
+            return Err(signal);
+        }
+        // SAFETY: the signal tail is below its limit, so the slot is free and belongs to this side.
+        unsafe { self.signals.write(self.signals.index(self.signal_tail), (self.tail, signal)) };
+        self.signal_tail += 1;
+        Ok(())
+    }
+
+    /// Signals that can be placed now.
+    ///
+    /// When the answer is 0 and the consumer has this side's bell, it rings it as soon as there is room.
+    pub fn signal_room(&mut self) -> usize {
+        if self.signal_tail == self.signal_limit {
+            self.observe_signals();
+            if self.signal_tail == self.signal_limit {
+                self.starve();
+                self.observe_signals();
+            }
+        }
+        (self.signal_limit - self.signal_tail) as usize
+    }
+
+    fn observe_signals(&mut self) {
+        self.signal_limit = self.shared.read.signal_head.load(Ordering::Acquire) + SIGNAL_CAPACITY as u64;
+    }
+
+    /// Marks up to `n` of the oldest published items to be discarded instead of read. How many.
+    ///
+    /// The consumer discards and counts them when it next reads; their slots are free after that. An item that the
+    /// consumer takes at the same moment may be marked too late: it is then read, and not counted as discarded.
+    /// Signals are never discarded.
+    pub fn discard_oldest(&mut self, n: usize) -> usize {
+        let marked = &self.shared.rare.discard_before;
+        let head = self.shared.read.head.load(Ordering::Acquire);
+        let oldest = marked.load(Ordering::Relaxed).max(head);
+        let n = (n as u64).min(self.published - oldest);
+        if n > 0 {
+            // Release: the consumer that sees it sees the published tail, which is not before it.
+            marked.store(oldest + n, Ordering::Release);
+        }
+        n as usize
+    }
+
+    /// Items pushed since the start, whether published or not.
+    #[inline]
+    pub fn pushed(&self) -> u64 {
+        self.tail
+    }
+
+    /// Whether the consumer is gone: nobody will read.
+    pub fn is_abandoned(&self) -> bool {
+        self.shared.rare.consumer_gone.load(Ordering::Acquire)
+    }
+
+    /// Takes the bell of the consumer's side, to be rung by [`publish`](Self::publish).
+    pub fn attach_doorbell(&mut self, bell: std::sync::Arc<Doorbell>) {
+        self.bell = Some(bell);
+    }
+}
+
+/// Stores the position reached, also when the iterator of `extend` panics.
+struct Progress<'a> {
+    at: u64,
+    tail: &'a mut u64,
+}
+
+impl Drop for Progress<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.tail = self.at;
+    }
+}
+
+impl<T> Drop for Producer<T> {
+    fn drop(&mut self) {
+        self.publish();
+        self.shared.rare.producer_gone.store(true, Ordering::Release);
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Producer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("capacity", &self.capacity())
+            .field("pushed", &self.tail)
+            .field("published", &self.published)
+            .finish_non_exhaustive()
+    }
+}

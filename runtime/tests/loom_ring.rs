@@ -1,0 +1,284 @@
+//! The ring and the doorbell under every interleaving and every weak-memory outcome that loom knows.
+//!
+//! Run with `RUSTFLAGS="--cfg corelane_loom" cargo test --release -p corelane --test loom_ring`.
+#![cfg(corelane_loom)]
+
+use std::sync::Arc;
+
+use corelane::model::Signal;
+use corelane::ring::{Consumer, Producer, ring};
+use corelane::sync::Doorbell;
+use loom::thread;
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Item(u64),
+    Signal(Signal),
+}
+
+use Seen::Item;
+
+/// What the consumer can take right now.
+fn take(consumer: &mut Consumer<u64>, seen: &mut Vec<Seen>) {
+    consumer.read(usize::MAX).for_each(|item| seen.push(Item(item)));
+    if let Some(signal) = consumer.next_signal() {
+        seen.push(Seen::Signal(signal));
+    }
+}
+
+/// All there is, until the producer is gone.
+fn take_all(consumer: &mut Consumer<u64>) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    loop {
+        let last = consumer.is_abandoned();
+        take(consumer, &mut seen);
+        if last && consumer.is_empty() {
+            return seen;
+        }
+        thread::yield_now();
+    }
+}
+
+fn push(producer: &mut Producer<u64>, item: u64) {
+    while producer.push(item).is_err() {
+        producer.publish();
+        thread::yield_now();
+    }
+}
+
+/// A bell that unparks the thread it is made on.
+fn bell() -> Arc<Doorbell> {
+    let bell = Arc::new(Doorbell::new());
+    let owner = thread::current();
+    bell.set_waker(move || owner.unpark());
+    bell
+}
+
+/// Parks unless `ready`, the way a driver does. Never woken = deadlock, which loom reports.
+fn park_unless(bell: &Doorbell, mut ready: impl FnMut() -> bool) {
+    bell.announce();
+    if !ready() {
+        while !bell.is_rung() {
+            thread::park();
+        }
+    }
+    bell.retract();
+}
+
+#[test]
+fn items_arrive_once_and_in_order() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring(2).unwrap();
+        let other = thread::spawn(move || {
+            push(&mut producer, 1);
+            producer.publish();
+            push(&mut producer, 2);
+            push(&mut producer, 3);
+        });
+        assert_eq!(take_all(&mut consumer), [Item(1), Item(2), Item(3)]);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_signal_is_seen_after_the_items_before_it_and_before_those_behind() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring(2).unwrap();
+        let other = thread::spawn(move || {
+            producer.push(1).unwrap();
+            producer.publish();
+            producer.signal(Signal::Barrier(1)).unwrap();
+            producer.push(2).unwrap();
+            producer.publish();
+            producer.signal(Signal::End).unwrap();
+        });
+        let expected = [Item(1), Seen::Signal(Signal::Barrier(1)), Item(2), Seen::Signal(Signal::End)];
+        assert_eq!(take_all(&mut consumer), expected);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_slot_of_the_signal_ring_is_reused_only_after_it_was_read() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring::<u64>(1).unwrap();
+        let other = thread::spawn(move || {
+            for barrier in 1..=3 {
+                while producer.signal(Signal::Barrier(barrier)).is_err() {
+                    producer.publish();
+                    thread::yield_now();
+                }
+            }
+        });
+        let seen = take_all(&mut consumer);
+        assert_eq!(seen, [1, 2, 3].map(|barrier| Seen::Signal(Signal::Barrier(barrier))));
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn what_is_discarded_is_counted_and_signals_survive() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring(2).unwrap();
+        let other = thread::spawn(move || {
+            producer.push(1).unwrap();
+            producer.signal(Signal::Barrier(1)).unwrap();
+            producer.push(2).unwrap();
+            producer.publish();
+            let marked = producer.discard_oldest(2);
+            push(&mut producer, 3);
+            marked as u64
+        });
+        let seen = take_all(&mut consumer);
+        let marked = other.join().unwrap();
+        let items = seen.iter().filter(|s| matches!(s, Item(_))).count() as u64;
+        assert_eq!(consumer.popped(), items);
+        assert_eq!(consumer.popped() + consumer.discarded(), 3);
+        assert!(consumer.discarded() <= marked);
+        let order = [Item(1), Seen::Signal(Signal::Barrier(1)), Item(2), Item(3)];
+        let mut rest = order.iter();
+        assert!(seen.iter().all(|s| rest.any(|o| o == s)), "{seen:?} is no part of {order:?}");
+        assert!(seen.contains(&order[1]) && seen.contains(&order[3]), "{seen:?}");
+    });
+}
+
+#[test]
+fn touching_the_slots_never_meets_an_item() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring(2).unwrap();
+        let other = thread::spawn(move || {
+            push(&mut producer, 1);
+            push(&mut producer, 2);
+        });
+        consumer.pretouch();
+        assert_eq!(take_all(&mut consumer), [Item(1), Item(2)]);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_parked_consumer_is_woken_by_publish() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring(2).unwrap();
+        let bell = bell();
+        producer.attach_doorbell(Arc::clone(&bell));
+        let other = thread::spawn(move || {
+            producer.push(1).unwrap();
+            producer.publish();
+            // Stays alive: the bell of its drop must not be what wakes the consumer.
+            producer
+        });
+        while consumer.is_empty() {
+            park_unless(&bell, || !consumer.is_empty());
+        }
+        assert_eq!(consumer.read(2).next(), Some(1));
+        drop(other.join().unwrap());
+    });
+}
+
+#[test]
+fn a_parked_consumer_is_woken_by_a_signal_and_by_the_end_of_the_producer() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring::<u64>(2).unwrap();
+        let bell = bell();
+        producer.attach_doorbell(Arc::clone(&bell));
+        let other = thread::spawn(move || {
+            producer.signal(Signal::Idle).unwrap();
+            producer.publish();
+        });
+        while consumer.is_empty() {
+            park_unless(&bell, || !consumer.is_empty());
+        }
+        assert_eq!(consumer.next_signal(), Some(Signal::Idle));
+        while !consumer.is_abandoned() {
+            park_unless(&bell, || consumer.is_abandoned());
+        }
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_parked_producer_is_woken_when_there_is_room() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring(1).unwrap();
+        let bell = bell();
+        consumer.attach_doorbell(Arc::clone(&bell));
+        producer.push(1).unwrap();
+        producer.publish();
+        let other = thread::spawn(move || {
+            assert_eq!(consumer.read(1).next(), Some(1));
+            consumer
+        });
+        while producer.push(2).is_err() {
+            park_unless(&bell, || producer.free_for(1) > 0);
+        }
+        drop(other.join().unwrap());
+    });
+}
+
+#[test]
+fn a_parked_producer_is_woken_again_and_again() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring(1).unwrap();
+        let bell = bell();
+        consumer.attach_doorbell(Arc::clone(&bell));
+        producer.push(1).unwrap();
+        producer.publish();
+        let other = thread::spawn(move || {
+            let mut next = 1;
+            while next <= 2 {
+                match consumer.read(1).next() {
+                    Some(item) => {
+                        assert_eq!(item, next);
+                        next += 1;
+                    }
+                    None => thread::yield_now(),
+                }
+            }
+            consumer
+        });
+        for item in 2..=3 {
+            while producer.push(item).is_err() {
+                park_unless(&bell, || producer.free_for(1) > 0);
+            }
+            producer.publish();
+        }
+        drop(other.join().unwrap());
+    });
+}
+
+#[test]
+fn a_parked_producer_is_woken_when_there_is_room_for_a_signal() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring::<u64>(1).unwrap();
+        let bell = bell();
+        consumer.attach_doorbell(Arc::clone(&bell));
+        while producer.signal(Signal::Idle).is_ok() {}
+        producer.publish();
+        let other = thread::spawn(move || {
+            assert_eq!(consumer.next_signal(), Some(Signal::Idle));
+            consumer
+        });
+        while producer.signal(Signal::End).is_err() {
+            park_unless(&bell, || producer.signal_room() > 0);
+        }
+        drop(other.join().unwrap());
+    });
+}
+
+#[test]
+fn a_waker_runs_at_most_once_per_announcement() {
+    loom::model(|| {
+        let woken = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        let bell = Arc::new(Doorbell::new());
+        let count = Arc::clone(&woken);
+        bell.set_waker(move || {
+            count.fetch_add(1, loom::sync::atomic::Ordering::Relaxed);
+        });
+        bell.announce();
+        let ringers = [Arc::clone(&bell), Arc::clone(&bell)].map(|bell| thread::spawn(move || bell.ring()));
+        ringers.into_iter().for_each(|ringer| ringer.join().unwrap());
+        assert!(bell.is_rung());
+        assert_eq!(woken.load(loom::sync::atomic::Ordering::Relaxed), 1);
+    });
+}

@@ -1,0 +1,239 @@
+//! Every item is dropped exactly once, whatever panics.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use corelane::model::Signal;
+use corelane::ring::{Consumer, Producer, ring};
+
+/// How often each item was dropped.
+#[derive(Clone, Default)]
+struct Drops(Rc<RefCell<Vec<u32>>>);
+
+struct Item {
+    id: usize,
+    panics: bool,
+    drops: Drops,
+}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        self.drops.0.borrow_mut()[self.id] += 1;
+        assert!(!self.panics, "an item's drop panics");
+    }
+}
+
+impl Drops {
+    fn item(&self) -> Item {
+        let mut drops = self.0.borrow_mut();
+        drops.push(0);
+        Item { id: drops.len() - 1, panics: false, drops: self.clone() }
+    }
+
+    fn items(&self, n: usize) -> impl Iterator<Item = Item> {
+        (0..n).map(|_| self.item())
+    }
+
+    fn assert_each_once(&self) {
+        let drops = self.0.borrow();
+        assert!(drops.iter().all(|&n| n == 1), "{drops:?}");
+    }
+
+    /// A ring of 4 whose positions have moved on by `moved`, so that the next items wrap.
+    fn ring(&self, moved: usize) -> (Producer<Item>, Consumer<Item>) {
+        let (mut producer, mut consumer) = ring(4).unwrap();
+        for item in self.items(moved) {
+            producer.push(item).ok().unwrap();
+            producer.publish();
+            consumer.read(1).for_each(drop);
+        }
+        (producer, consumer)
+    }
+}
+
+fn panics(f: impl FnOnce()) {
+    assert!(catch_unwind(AssertUnwindSafe(f)).is_err(), "this was to panic");
+}
+
+#[test]
+fn items_left_in_the_ring_are_dropped_with_it() {
+    for (moved, n) in (0..4).flat_map(|moved| (0..=4).map(move |n| (moved, n))) {
+        for (taken, producer_first) in (0..=n).flat_map(|taken| [(taken, true), (taken, false)]) {
+            let drops = Drops::default();
+            let (mut producer, mut consumer) = drops.ring(moved);
+            producer.extend(&mut drops.items(n));
+            if n < 3 {
+                producer.publish();
+            }
+            consumer.read(taken).for_each(drop);
+            if producer_first {
+                drop(producer);
+                drop(consumer);
+            } else {
+                drop(consumer);
+                drop(producer);
+            }
+            drops.assert_each_once();
+        }
+    }
+}
+
+#[test]
+fn an_item_given_back_by_a_full_ring_is_the_callers() {
+    let drops = Drops::default();
+    let (mut producer, _consumer) = drops.ring(0);
+    assert_eq!(producer.extend(&mut drops.items(9)), 4);
+    let refused = producer.push(drops.item()).unwrap_err();
+    assert_eq!(drops.0.borrow().iter().sum::<u32>(), 0);
+    drop(refused);
+    drop((producer, _consumer));
+    drops.assert_each_once();
+    assert_eq!(drops.0.borrow().len(), 5, "extend pulled an item it could not store");
+}
+
+#[test]
+fn a_panic_in_for_each_takes_the_items_it_was_given() {
+    for (moved, n) in (0..4).flat_map(|moved| (1..=4).map(move |n| (moved, n))) {
+        for at in 0..n {
+            let drops = Drops::default();
+            let (mut producer, mut consumer) = drops.ring(moved);
+            producer.extend(&mut drops.items(n));
+            producer.publish();
+            panics(|| consumer.read(n).for_each(|item| assert!(item.id < moved + at, "the stage panics")));
+            assert_eq!(consumer.popped(), (moved + at + 1) as u64);
+            assert_eq!(consumer.len(), n - at - 1);
+            assert_eq!(producer.free_for(4), 4 - consumer.len(), "what was taken is free");
+            if let Some(next) = consumer.peek() {
+                assert_eq!(next.id, moved + at + 1);
+            }
+            drop((producer, consumer));
+            drops.assert_each_once();
+        }
+    }
+}
+
+#[test]
+fn a_panic_in_the_iterator_of_extend_keeps_the_items_before() {
+    for (moved, at) in (0..4).flat_map(|moved| (0..4).map(move |at| (moved, at))) {
+        let drops = Drops::default();
+        let (mut producer, mut consumer) = drops.ring(moved);
+        let mut items = drops.items(4).inspect(|item| assert!(item.id < moved + at, "the source panics"));
+        panics(|| {
+            producer.extend(&mut items);
+        });
+        drop(items);
+        assert_eq!(producer.pushed(), (moved + at) as u64);
+        producer.publish();
+        assert_eq!(
+            consumer.read(4).map(|item| item.id).collect::<Vec<_>>(),
+            (moved..moved + at).collect::<Vec<_>>()
+        );
+        assert_eq!(producer.extend(&mut drops.items(9)), 4, "the ring goes on");
+        drop((producer, consumer));
+        drops.assert_each_once();
+    }
+}
+
+#[test]
+fn discarded_items_are_dropped_once_and_signals_stay() {
+    for moved in 0..4 {
+        let drops = Drops::default();
+        let (mut producer, mut consumer) = drops.ring(moved);
+        producer.extend(&mut drops.items(2));
+        producer.signal(Signal::Barrier(1)).unwrap();
+        producer.extend(&mut drops.items(2));
+        producer.publish();
+        assert_eq!(producer.discard_oldest(3), 3);
+        assert_eq!(consumer.available(), 0);
+        assert_eq!((consumer.discarded(), consumer.len()), (2, 2), "no further than the signal");
+        assert_eq!(consumer.next_signal(), Some(Signal::Barrier(1)));
+        assert_eq!(consumer.read(4).map(|item| item.id).collect::<Vec<_>>(), [moved + 3]);
+        assert_eq!((consumer.discarded(), consumer.popped()), (3, moved as u64 + 1));
+        drop((producer, consumer));
+        drops.assert_each_once();
+    }
+}
+
+#[test]
+fn a_panic_in_an_items_drop_loses_no_other_item() {
+    for (moved, at) in (0..4).flat_map(|moved| (0..4).map(move |at| (moved, at))) {
+        let bombed = |drops: &Drops| {
+            let (mut producer, consumer) = drops.ring(moved);
+            producer.extend(&mut drops.items(4).map(|mut item| {
+                item.panics = item.id == moved + at;
+                item
+            }));
+            producer.publish();
+            (producer, consumer)
+        };
+        let drops = Drops::default();
+        let (mut producer, mut consumer) = bombed(&drops);
+        producer.discard_oldest(4);
+        panics(|| {
+            consumer.available();
+        });
+        assert_eq!((consumer.discarded(), consumer.available()), (4, 0));
+        drop((producer, consumer));
+        drops.assert_each_once();
+
+        let drops = Drops::default();
+        let ends = bombed(&drops);
+        panics(|| drop(ends));
+        drops.assert_each_once();
+    }
+}
+
+#[test]
+fn items_not_taken_from_a_chunk_stay() {
+    let drops = Drops::default();
+    let (mut producer, mut consumer) = drops.ring(3);
+    producer.extend(&mut drops.items(4));
+    producer.publish();
+    drop(consumer.read(4));
+    let mut chunk = consumer.read(3);
+    assert_eq!(chunk.next().map(|item| item.id), Some(3));
+    assert_eq!(chunk.len(), 2);
+    drop(chunk);
+    assert_eq!(consumer.popped(), 4);
+    assert_eq!(consumer.read(4).map(|item| item.id).collect::<Vec<_>>(), [4, 5, 6]);
+    drop((producer, consumer));
+    drops.assert_each_once();
+}
+
+#[test]
+fn a_leaked_chunk_leaks_its_items_and_drops_none_twice() {
+    let drops = Drops::default();
+    let (mut producer, mut consumer) = drops.ring(0);
+    producer.extend(&mut drops.items(4));
+    producer.publish();
+    let mut chunk = consumer.read(3);
+    drop(chunk.next());
+    std::mem::forget(chunk);
+    assert_eq!(consumer.read(4).map(|item| item.id).collect::<Vec<_>>(), [3]);
+    assert_eq!(producer.extend(&mut drops.items(9)), 4);
+    drop((producer, consumer));
+    assert_eq!(*drops.0.borrow(), [1, 0, 0, 1, 1, 1, 1, 1]);
+}
+
+#[test]
+fn items_of_no_size_are_counted_and_dropped() {
+    thread_local!(static DROPPED: RefCell<u32> = const { RefCell::new(0) });
+    struct Token;
+    impl Drop for Token {
+        fn drop(&mut self) {
+            DROPPED.with_borrow_mut(|n| *n += 1);
+        }
+    }
+    let dropped = || DROPPED.with_borrow(|n| *n);
+    let (mut producer, mut consumer) = ring::<Token>(3).unwrap();
+    consumer.pretouch();
+    assert_eq!(producer.extend(&mut std::iter::repeat_with(|| Token)), 4);
+    producer.publish();
+    assert_eq!(consumer.read(1).count(), 1);
+    assert_eq!(dropped(), 1);
+    producer.discard_oldest(1);
+    assert_eq!((consumer.available(), dropped()), (2, 2));
+    drop((producer, consumer));
+    assert_eq!(dropped(), 4);
+}

@@ -1,0 +1,371 @@
+//! The ring against the dumbest thing that is right: one `VecDeque` in which items and signals stand in order.
+
+use std::collections::VecDeque;
+
+use corelane::model::{Signal, Timestamp};
+use corelane::ring::{Consumer, MAX_CAPACITY, Producer, RingError, SIGNAL_CAPACITY, ring};
+use proptest::prelude::*;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Entry {
+    Item { value: u64, marked: bool },
+    Signal(Signal),
+}
+
+/// What is published, what is not yet, and the totals.
+#[derive(Default)]
+struct Model {
+    capacity: usize,
+    published: VecDeque<Entry>,
+    pending: VecDeque<Entry>,
+    pushed: u64,
+    popped: u64,
+    discarded: u64,
+}
+
+fn items(entries: &VecDeque<Entry>) -> usize {
+    entries.iter().filter(|e| matches!(e, Entry::Item { .. })).count()
+}
+
+impl Model {
+    fn free(&self) -> usize {
+        self.capacity - items(&self.published) - items(&self.pending)
+    }
+
+    fn signal_room(&self) -> usize {
+        let all = self.published.len() + self.pending.len();
+        SIGNAL_CAPACITY - (all - items(&self.published) - items(&self.pending))
+    }
+
+    fn push(&mut self, value: u64) {
+        self.pending.push_back(Entry::Item { value, marked: false });
+        self.pushed += 1;
+    }
+
+    fn mark(&mut self, n: usize) -> usize {
+        let mut left = n;
+        for entry in &mut self.published {
+            match entry {
+                Entry::Item { marked, .. } if !*marked && left > 0 => {
+                    *marked = true;
+                    left -= 1;
+                }
+                _ => {}
+            }
+        }
+        n - left
+    }
+
+    /// What the consumer does whenever it looks.
+    fn settle(&mut self) {
+        while let Some(Entry::Item { marked: true, .. }) = self.published.front() {
+            self.published.pop_front();
+            self.discarded += 1;
+        }
+    }
+
+    /// The items before the next signal.
+    fn readable(&self) -> Vec<u64> {
+        self.published
+            .iter()
+            .map_while(|e| if let Entry::Item { value, .. } = e { Some(*value) } else { None })
+            .collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Push,
+    Extend(usize),
+    Publish,
+    Signal(i64),
+    SignalRoom,
+    FreeFor(usize),
+    DiscardOldest(usize),
+    Available,
+    /// Read a chunk of at most `max` and take at most `take` of it one by one, or all of it by `for_each`.
+    Read {
+        max: usize,
+        take: usize,
+        whole: bool,
+    },
+    Peek,
+    NextSignal,
+    IsEmpty,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => Just(Op::Push),
+        3 => (0..12usize).prop_map(Op::Extend),
+        4 => Just(Op::Publish),
+        2 => any::<i64>().prop_map(Op::Signal),
+        1 => Just(Op::SignalRoom),
+        2 => (0..12usize).prop_map(Op::FreeFor),
+        2 => (0..6usize).prop_map(Op::DiscardOldest),
+        1 => Just(Op::Available),
+        6 => (0..12usize, 0..12usize, any::<bool>()).prop_map(|(max, take, whole)| Op::Read { max, take, whole }),
+        1 => Just(Op::Peek),
+        3 => Just(Op::NextSignal),
+        1 => Just(Op::IsEmpty),
+    ]
+}
+
+struct Pair {
+    producer: Producer<u64>,
+    consumer: Consumer<u64>,
+    model: Model,
+    next: u64,
+}
+
+impl Pair {
+    fn new(capacity: usize) -> Self {
+        let (producer, consumer) = ring(capacity).unwrap();
+        let model = Model { capacity: capacity.next_power_of_two(), ..Model::default() };
+        Self { producer, consumer, model, next: 0 }
+    }
+
+    fn run(&mut self, op: Op) {
+        match op {
+            Op::Push | Op::Extend(_) | Op::Publish | Op::FreeFor(_) => self.write(op),
+            Op::Signal(_) | Op::SignalRoom | Op::DiscardOldest(_) => self.steer(op),
+            _ => {
+                self.model.settle();
+                self.take(op);
+            }
+        }
+        let (model, consumer) = (&self.model, &self.consumer);
+        assert_eq!(self.producer.pushed(), model.pushed);
+        assert_eq!((consumer.popped(), consumer.discarded()), (model.popped, model.discarded));
+        assert_eq!(consumer.len(), items(&model.published));
+        assert!(consumer.len() <= model.capacity);
+        let pending = items(&model.pending) as u64;
+        assert_eq!(model.pushed, consumer.popped() + consumer.discarded() + consumer.len() as u64 + pending);
+    }
+
+    fn write(&mut self, op: Op) {
+        let (producer, model) = (&mut self.producer, &mut self.model);
+        let free = model.free();
+        match op {
+            Op::Push => {
+                let pushed = producer.push(self.next);
+                assert_eq!(pushed, if free > 0 { Ok(()) } else { Err(self.next) });
+                if pushed.is_ok() {
+                    model.push(self.next);
+                    self.next += 1;
+                }
+            }
+            Op::Extend(n) => {
+                let mut values = self.next..self.next + n as u64;
+                let written = producer.extend(&mut values);
+                assert_eq!(written, n.min(free));
+                (self.next..values.start).for_each(|value| model.push(value));
+                assert_eq!(values.start - self.next, written as u64, "an item was pulled and lost");
+                self.next = values.start;
+            }
+            Op::FreeFor(wanted) => {
+                let seen = producer.free_for(wanted);
+                assert!(
+                    seen == free || (wanted <= seen && seen < free),
+                    "{seen} of {free} free, {wanted} wanted"
+                );
+            }
+            _ => {
+                producer.publish();
+                model.published.append(&mut model.pending);
+            }
+        }
+    }
+
+    fn steer(&mut self, op: Op) {
+        let (producer, model) = (&mut self.producer, &mut self.model);
+        match op {
+            Op::Signal(time) => {
+                let signal = Signal::Watermark(Timestamp::from_nanos(time));
+                let room = model.signal_room() > 0;
+                assert_eq!(producer.signal(signal), if room { Ok(()) } else { Err(signal) });
+                if room {
+                    model.pending.push_back(Entry::Signal(signal));
+                }
+            }
+            Op::SignalRoom => {
+                let (seen, room) = (producer.signal_room(), model.signal_room());
+                assert!(seen == room || (0 < seen && seen < room));
+            }
+            Op::DiscardOldest(n) => assert_eq!(producer.discard_oldest(n), model.mark(n)),
+            _ => unreachable!(),
+        }
+    }
+
+    fn take(&mut self, op: Op) {
+        let (consumer, model) = (&mut self.consumer, &mut self.model);
+        let readable = model.readable();
+        match op {
+            Op::Available => {
+                let seen = consumer.available();
+                assert!(seen <= readable.len() && (seen > 0 || readable.is_empty()));
+            }
+            Op::Peek => assert_eq!(consumer.peek(), readable.first()),
+            Op::IsEmpty => assert_eq!(consumer.is_empty(), model.published.is_empty()),
+            Op::NextSignal => {
+                let expected = match model.published.front() {
+                    Some(Entry::Signal(signal)) => Some(*signal),
+                    _ => None,
+                };
+                assert_eq!(consumer.next_signal(), expected);
+                if expected.is_some() {
+                    model.published.pop_front();
+                }
+            }
+            Op::Read { max, take, whole } => {
+                let mut chunk = consumer.read(max);
+                let n = chunk.len();
+                assert!(n <= max.min(readable.len()) && (n > 0 || max == 0 || readable.is_empty()));
+                let mut taken: Vec<u64> = chunk.by_ref().take(take).collect();
+                assert_eq!(chunk.len(), n - taken.len());
+                if whole {
+                    chunk.for_each(|value| taken.push(value));
+                    assert_eq!(taken.len(), n);
+                }
+                assert_eq!(taken, readable[..taken.len()]);
+                model.published.drain(..taken.len());
+                model.popped += taken.len() as u64;
+            }
+            _ => unreachable!(),
+        }
+    }
+
+    /// Publishes and reads until nothing is left.
+    fn drain(&mut self) {
+        self.run(Op::Publish);
+        while self.model.published.iter().any(|e| !matches!(e, Entry::Item { marked: true, .. })) {
+            self.run(Op::Read { max: usize::MAX, take: 0, whole: true });
+            self.run(Op::NextSignal);
+        }
+        self.run(Op::IsEmpty);
+        assert_eq!(self.consumer.len(), 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_of_calls_gives_what_a_deque_gives(
+        capacity in prop_oneof![Just(1usize), Just(2), Just(3), Just(8)],
+        pretouch in any::<bool>(),
+        ops in prop::collection::vec(op(), 0..200),
+    ) {
+        let mut pair = Pair::new(capacity);
+        if pretouch {
+            pair.consumer.pretouch();
+        }
+        ops.into_iter().for_each(|op| pair.run(op));
+        pair.drain();
+    }
+}
+
+#[test]
+fn signals_beyond_their_room_come_back() {
+    let mut pair = Pair::new(1);
+    (0..SIGNAL_CAPACITY as i64 + 3).for_each(|time| pair.run(Op::Signal(time)));
+    pair.run(Op::SignalRoom);
+    pair.run(Op::Publish);
+    pair.run(Op::NextSignal);
+    (0..3).for_each(|time| pair.run(Op::Signal(time)));
+    pair.drain();
+}
+
+#[test]
+fn a_capacity_that_cannot_be_is_an_error() {
+    assert_eq!(ring::<u64>(0).unwrap_err(), RingError::ZeroCapacity);
+    let capacity = MAX_CAPACITY + 1;
+    assert_eq!(ring::<u8>(capacity).unwrap_err(), RingError::TooManySlots { capacity });
+    assert_eq!(ring::<()>(usize::MAX).unwrap_err(), RingError::TooManySlots { capacity: usize::MAX });
+    let item_bytes = 1 << 40;
+    let expected = RingError::TooManyBytes { capacity: MAX_CAPACITY, item_bytes };
+    assert_eq!(ring::<[u8; 1 << 40]>(MAX_CAPACITY - 1).unwrap_err(), expected);
+    // Half of a 64-bit address space: more than any machine maps.
+    assert_eq!(ring::<[u8; 1 << 31]>(MAX_CAPACITY).unwrap_err(), RingError::OutOfMemory { bytes: 1 << 62 });
+}
+
+#[test]
+fn pretouch_leaves_items_alone() {
+    let (mut producer, mut consumer) = ring::<u64>(4096).unwrap();
+    producer.extend(&mut (1..=4096));
+    consumer.pretouch();
+    producer.publish();
+    consumer.pretouch();
+    assert_eq!(consumer.read(usize::MAX).sum::<u64>(), 4096 * 4097 / 2);
+}
+
+#[test]
+fn each_end_sees_that_the_other_is_gone() {
+    let (mut producer, mut consumer) = ring::<u8>(2).unwrap();
+    assert!(!consumer.is_abandoned() && !producer.is_abandoned());
+    producer.push(7).unwrap();
+    drop(producer);
+    assert!(
+        consumer.is_abandoned() && !consumer.is_empty(),
+        "what was pushed is published at the latest by drop"
+    );
+    assert_eq!(consumer.read(1).next(), Some(7));
+    assert!(consumer.is_empty());
+
+    let (producer, consumer) = ring::<u8>(2).unwrap();
+    drop(consumer);
+    assert!(producer.is_abandoned());
+}
+
+/// Two threads: every item arrives once and in order or is counted as discarded, and every signal stands where it was.
+#[test]
+fn two_threads_lose_nothing() {
+    const ITEMS: u64 = 200_000;
+    for (capacity, discard) in [(1, false), (8, true), (1024, false), (64, true)] {
+        let (mut producer, consumer) = ring::<u64>(capacity).unwrap();
+        // Moved in, so that a failed assertion drops the consumer and the producer does not wait for it forever.
+        std::thread::scope(move |scope| {
+            let mut consumer = consumer;
+            scope.spawn(move || {
+                let mut values = 0..ITEMS;
+                while !values.is_empty() && !producer.is_abandoned() {
+                    let upto = (values.start / 100 + 1) * 100;
+                    let mut part = values.start..upto;
+                    producer.extend(&mut part);
+                    values.start = part.start;
+                    producer.publish();
+                    if part.is_empty() {
+                        while producer.signal(Signal::Barrier(upto)).is_err() && !producer.is_abandoned() {
+                            std::thread::yield_now();
+                        }
+                    } else if discard {
+                        producer.discard_oldest(3);
+                    }
+                    std::thread::yield_now();
+                }
+                while producer.signal(Signal::End).is_err() && !producer.is_abandoned() {
+                    std::thread::yield_now();
+                }
+            });
+            let (mut last, mut barriers) = (None, 0);
+            loop {
+                consumer.read(usize::MAX).for_each(|value| {
+                    assert!(last < Some(value), "{last:?} then {value}");
+                    assert!(barriers <= value && value < barriers + 100, "{value} after barrier {barriers}");
+                    last = Some(value);
+                });
+                match consumer.next_signal() {
+                    Some(Signal::Barrier(upto)) => {
+                        assert_eq!(upto, barriers + 100);
+                        barriers = upto;
+                        assert_eq!(consumer.popped() + consumer.discarded(), upto);
+                    }
+                    Some(_) => break,
+                    None => std::thread::yield_now(),
+                }
+            }
+            assert_eq!(consumer.popped() + consumer.discarded(), ITEMS);
+            assert!(discard || consumer.discarded() == 0);
+        });
+    }
+}
