@@ -159,7 +159,7 @@ impl Engine {
         let options = &self.options;
         let driver = options.driver.resolve().map_err(StartError::Driver)?;
         let machine = this_machine()?;
-        let stages = pipeline.graph().stage_parallelism();
+        let stages = pipeline.stages();
         let placement = match options.virtual_cores {
             Some(cores) => Placement::virtual_cores(cores, &machine.allowed(), &options.core_map, &stages)?,
             None => options.core_map.resolve(&machine, &stages)?,

@@ -25,7 +25,6 @@ use super::clock::Clock;
 use super::idler::{Idler, Pause, park_nanos};
 use super::worker::{Worker, spawn_each};
 use crate::partition::{Control, Failure, Partition, Progress};
-use crate::sync::Doorbell;
 
 /// How long a task may run before `yield_if_needed` yields. Never below 1 ms.
 const PREEMPT: Duration = Duration::from_millis(1);
@@ -65,26 +64,26 @@ pub(crate) fn spawn(workers: Vec<Worker>, control: &Arc<Control>) -> std::io::Re
         Err(error) => {
             control.fail(Failure { stage: None, error });
             // The others wait for this one.
-            drop(worker.build(control));
+            drop(worker.build(control, || ()));
         }
     })
 }
 
 async fn run(mut worker: Worker, control: &Control) {
-    let Some(mut partition) = worker.build(control) else { return };
+    let call = Call::default();
+    let Some(mut partition) = worker.build(control, call.waker()) else { return };
     let heartbeat = glommio::spawn_local(async {
         loop {
             Timer::new(HEARTBEAT).await;
         }
     });
-    let stepping = step_until_drained(&mut partition, &worker.seat, &mut worker.clock);
+    let stepping = step_until_drained(&mut partition, &worker.seat, &mut worker.clock, &call);
     let stepped = AssertUnwindSafe(stepping).catch_unwind().await;
     heartbeat.cancel().await;
     worker.finish(partition, stepped, control);
 }
 
-async fn step_until_drained(partition: &mut Partition, seat: &Seat, clock: &mut Clock) {
-    let call = Call::of(partition.doorbell());
+async fn step_until_drained(partition: &mut Partition, seat: &Seat, clock: &mut Clock, call: &Call) {
     let mut idler = Idler::new(seat.idle);
     loop {
         match partition.step(clock.now(), seat.budget) {
@@ -99,7 +98,7 @@ async fn step_until_drained(partition: &mut Partition, seat: &Seat, clock: &mut 
                     Pause::Spin => std::hint::spin_loop(),
                     Pause::Yield => std::thread::yield_now(),
                     Pause::Park => {
-                        if park(partition, seat, clock, &call).await {
+                        if park(partition, seat, clock, call).await {
                             idler.reset();
                         }
                     }
@@ -144,17 +143,16 @@ struct CallState {
 }
 
 impl Call {
-    fn of(doorbell: &Doorbell) -> Self {
-        let call = Self::default();
-        let there = Arc::clone(&call.shared);
-        doorbell.set_waker(move || {
+    /// What a doorbell calls to wake this executor.
+    fn waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let there = Arc::clone(&self.shared);
+        move || {
             there.rung.store(true, Ordering::Release);
             // Woken under the lock: once `forget` has had it, no waker of a finished executor is in use anywhere.
             if let Some(waker) = there.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 waker.wake();
             }
-        });
-        call
+        }
     }
 
     fn reset(&self) {

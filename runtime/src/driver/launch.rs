@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::flow::{Assembled, BuildError, EdgeWires, Pipeline};
-use crate::graph::PipelineGraph;
-use crate::model::{IdError, StageId};
+use crate::graph::{PipelineGraph, ValidatedGraph};
+use crate::model::StageId;
 use crate::observe::{
     Account, EdgeAccount, Logger, Metrics, NoMetrics, NoTracer, Outcome, PipelineResult, StageAccount,
     StageCells, StageContext, StageRuntimeState, StageState, Tracer, TracingLogger,
@@ -44,9 +44,6 @@ pub enum LaunchError {
     /// An edge whose rings cannot be made.
     #[error("{}", .0.iter().map(|(stage, error)| format!("stage {stage}: {error}")).collect::<Vec<_>>().join("; "))]
     Assembly(Vec<BuildError>),
-    /// A stage id that validation should have refused.
-    #[error("internal error: stage id: {0}")]
-    Id(#[from] IdError),
 }
 
 fn list(errors: &[impl ToString]) -> String {
@@ -65,53 +62,52 @@ pub(crate) fn prepare(
     placement: &Placement,
     environment: &Environment,
 ) -> Result<Launch, LaunchError> {
-    let plan = plan(pipeline.graph(), placement).map_err(LaunchError::Plan)?;
-    let graph = pipeline.graph().clone();
+    let graph = pipeline.validated().clone();
+    let plan = plan(&graph, placement).map_err(LaunchError::Plan)?;
     let doorbells: Vec<Arc<Doorbell>> = (0..plan.partitions).map(|_| Arc::new(Doorbell::new())).collect();
-    let sites = sites(&graph, &plan, &doorbells, environment)?;
+    let sites = sites(&graph, &plan, &doorbells, environment);
     let control = Control::new();
-    let ends = plan.edge_ends.clone().into();
+    let ends = graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
     let assembled = pipeline.assemble(plan, sites, doorbells, control).map_err(LaunchError::Assembly)?;
     let Assembled { partitions, sites, edges, control } = assembled;
-    let ids = graph.nodes.iter().map(|node| StageId::new(&node.id)).collect::<Result<_, _>>()?;
+    let ids = graph.stages().iter().map(|stage| stage.id.clone()).collect();
     let monitor =
         Monitor { graph: Arc::new(graph), ids, ends, sites: sites.into(), edges: edges.into(), control };
     Ok(Launch { partitions, monitor })
 }
 
 fn sites(
-    graph: &PipelineGraph,
+    graph: &ValidatedGraph,
     plan: &Plan,
     doorbells: &[Arc<Doorbell>],
     environment: &Environment,
-) -> Result<Vec<Arc<[StageSite]>>, IdError> {
-    let pipeline_id: Arc<str> = graph.name.as_str().into();
-    let mut all = Vec::with_capacity(graph.nodes.len());
-    for (node, places) in graph.nodes.iter().zip(&plan.instances) {
-        let stage_id = StageId::new(&node.id)?;
+) -> Vec<Arc<[StageSite]>> {
+    let pipeline_id: Arc<str> = graph.graph().id.as_deref().unwrap_or_default().into();
+    let mut all = Vec::with_capacity(graph.stages().len());
+    for (stage, places) in graph.stages().iter().zip(&plan.instances) {
         let site = |(instance, &partition): (usize, &usize)| StageSite {
             context: StageContext {
                 pipeline_id: Arc::clone(&pipeline_id),
-                stage_id: stage_id.clone(),
+                stage_id: stage.id.clone(),
                 instance,
                 parallelism: places.len(),
                 logger: Arc::clone(&environment.logger),
                 tracer: Arc::clone(&environment.tracer),
                 metrics: Arc::clone(&environment.metrics),
             },
-            error_policy: node.error_policy.inline().copied().unwrap_or_default(),
+            error_policy: stage.error_policy,
             cells: Arc::new(StageCells::default()),
             doorbell: Arc::clone(&doorbells[partition]),
         };
         all.push(places.iter().enumerate().map(site).collect());
     }
-    Ok(all)
+    all
 }
 
 /// Reads a running pipeline's counters, from any thread. Cheap to clone.
 #[derive(Clone)]
 pub struct Monitor {
-    graph: Arc<PipelineGraph>,
+    graph: Arc<ValidatedGraph>,
     ids: Arc<[StageId]>,
     /// For each edge, the stages it leads from and to.
     ends: Arc<[(usize, usize)]>,
@@ -123,7 +119,7 @@ pub struct Monitor {
 impl Monitor {
     /// The graph that runs.
     pub fn graph(&self) -> &PipelineGraph {
-        &self.graph
+        self.graph.graph()
     }
 
     pub(crate) fn control(&self) -> &Arc<Control> {

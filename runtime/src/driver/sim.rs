@@ -126,7 +126,7 @@ impl Simulation {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn run_in(&self, pipeline: Pipeline, environment: &Environment) -> Result<SimReport, SimError> {
-        let stages = pipeline.graph().stage_parallelism();
+        let stages = pipeline.stages();
         let partitions = u32::try_from(self.partitions).unwrap_or(u32::MAX);
         let placement = Placement::virtual_cores(partitions, &CpuList::EMPTY, &CoreMap::default(), &stages)?;
         let launch = prepare(pipeline, &placement, environment)?;

@@ -13,7 +13,8 @@ use crate::partition::{Control, Partition, Progress};
 /// Starts one thread per worker.
 pub(crate) fn spawn(workers: Vec<Worker>, control: &Arc<Control>) -> std::io::Result<()> {
     spawn_each(workers, control, |mut worker, control| {
-        let Some(mut partition) = worker.build(control) else { return };
+        let here = std::thread::current();
+        let Some(mut partition) = worker.build(control, move || here.unpark()) else { return };
         let stepped = catch_unwind(AssertUnwindSafe(|| {
             step_until_drained(&mut partition, &worker.seat, &mut worker.clock);
         }));
@@ -22,8 +23,6 @@ pub(crate) fn spawn(workers: Vec<Worker>, control: &Arc<Control>) -> std::io::Re
 }
 
 fn step_until_drained(partition: &mut Partition, seat: &Seat, clock: &mut Clock) {
-    let here = std::thread::current();
-    partition.doorbell().set_waker(move || here.unpark());
     let mut idler = Idler::new(seat.idle);
     loop {
         match partition.step(clock.now(), seat.budget) {

@@ -52,8 +52,20 @@ impl Worker {
 
     /// Pins this thread, builds the partition on it, so that this core touches its memory first, and waits for the others.
     /// `None` after a failure, which has been recorded.
-    pub(super) fn build(&mut self, control: &Control) -> Option<Partition> {
+    ///
+    /// `wake` says how this thread is woken; it is set before any peer starts, as the doorbell demands, and only if this
+    /// partition ever parks, so that peers of one that does not pay nothing.
+    pub(super) fn build(
+        &mut self,
+        control: &Control,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Option<Partition> {
         let partition = self.build_here(control);
+        if let Some(partition) = &partition
+            && self.seat.idle.park
+        {
+            partition.doorbell().set_waker(wake);
+        }
         self.started.arrive_and_wait();
         partition
     }

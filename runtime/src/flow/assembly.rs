@@ -63,6 +63,8 @@ pub struct Assembled {
 /// Puts a pipeline together, from its sinks upstream.
 pub struct Assembly {
     plan: Plan,
+    /// For each edge, the nodes it leads from and to.
+    ends: Vec<(usize, usize)>,
     sites: Vec<Arc<[StageSite]>>,
     tasks: Vec<Vec<TaskBlueprint>>,
     ports: HashMap<Port, Box<dyn Any>>,
@@ -81,7 +83,12 @@ struct Rings<T> {
 impl Assembly {
     /// Starts with nothing assembled. `sites` are the instances of each node of the planned graph, `doorbells` those of
     /// each partition.
-    pub(crate) fn new(plan: Plan, sites: Vec<Arc<[StageSite]>>, doorbells: Vec<Arc<Doorbell>>) -> Self {
+    pub(crate) fn new(
+        plan: Plan,
+        ends: Vec<(usize, usize)>,
+        sites: Vec<Arc<[StageSite]>>,
+        doorbells: Vec<Arc<Doorbell>>,
+    ) -> Self {
         let wires = |(edge, plan): (usize, &EdgePlan)| EdgeWires {
             edge,
             fused: plan.carriage == Carriage::Fused,
@@ -92,6 +99,7 @@ impl Assembly {
             edges: plan.edges.iter().enumerate().map(wires).collect(),
             tasks: (0..plan.partitions).map(|_| Vec::new()).collect(),
             plan,
+            ends,
             sites,
             ports: HashMap::new(),
             doorbells,
@@ -125,24 +133,18 @@ impl Assembly {
         }
     }
 
-    /// Puts `up` in front of `head`, the chain of node `to`, over `edge`.
-    pub(super) fn connect<P: Segment, B: ChainBlueprint<P::Item>>(
-        &mut self,
-        edge: usize,
-        to: usize,
-        up: P,
-        head: B,
-    ) {
+    /// Puts `up` in front of `head`, the chain of the stage that `edge` leads to.
+    pub(super) fn connect<P: Segment, B: ChainBlueprint<P::Item>>(&mut self, edge: usize, up: P, head: B) {
         if self.plan.edges[edge].carriage == Carriage::Fused {
             return up.assemble(self, head);
         }
-        if let Some(outlet) = self.cut(edge, to, head) {
+        if let Some(outlet) = self.cut(edge, head) {
             up.assemble(self, outlet);
         }
     }
 
     /// As [`connect`](Self::connect), over an edge keyed by `hash`.
-    pub(super) fn connect_keyed<P, B, H>(&mut self, edge: usize, to: usize, up: P, hash: H, head: B)
+    pub(super) fn connect_keyed<P, B, H>(&mut self, edge: usize, up: P, hash: H, head: B)
     where
         P: Segment,
         B: ChainBlueprint<P::Item>,
@@ -151,14 +153,14 @@ impl Assembly {
         match self.plan.edges[edge].carriage {
             Carriage::Fused => up.assemble(self, head),
             Carriage::Exchange => {
-                if let Some(OutletBlueprint { ends, sites, .. }) = self.cut(edge, to, head) {
-                    let instances = self.plan.instances[to].len();
+                if let Some(OutletBlueprint { ends, sites, .. }) = self.cut(edge, head) {
+                    let instances = sites.len();
                     let shards = ShardTable::even(instances * SHARDS_PER_INSTANCE, instances);
                     up.assemble(self, ExchangeBlueprint { ends, shards, hash, sites });
                 }
             }
             _ => {
-                if let Some(outlet) = self.cut(edge, to, head) {
+                if let Some(outlet) = self.cut(edge, head) {
                     up.assemble(self, outlet);
                 }
             }
@@ -169,10 +171,10 @@ impl Assembly {
     fn cut<T: Send + 'static, B: ChainBlueprint<T>>(
         &mut self,
         edge: usize,
-        to: usize,
         head: B,
     ) -> Option<OutletBlueprint<T>> {
-        let (outlet, inputs) = self.rings::<T>(edge, to)?;
+        let (outlet, inputs) = self.rings::<T>(edge)?;
+        let to = self.ends[edge].1;
         let turns = self.plan.edges[edge].restores_order;
         let mut inputs = inputs.into_iter();
         self.add_tasks(to, |instance| {
@@ -186,14 +188,13 @@ impl Assembly {
         Some(outlet)
     }
 
-    /// Makes the rings of `edge` into node `to`: the producing end, and each consuming instance's inputs.
+    /// Makes the rings of `edge`: the producing end, and each consuming instance's inputs.
     #[expect(clippy::type_complexity, reason = "two halves of one thing, taken apart at once")]
     pub(super) fn rings<T: Send + 'static>(
         &mut self,
         edge: usize,
-        to: usize,
     ) -> Option<(OutletBlueprint<T>, Vec<Vec<(Consumer<T>, Arc<InletCells>)>>)> {
-        let from = self.plan.edge_ends[edge].0;
+        let (from, to) = self.ends[edge];
         match self.make_rings(edge, from, to) {
             Ok(Rings { ends, inputs }) => {
                 let spread = match self.plan.edges[edge].carriage {

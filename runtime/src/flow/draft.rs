@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::assembly::{Assembly, Port};
-use crate::graph::{ChannelDescriptor, ChannelOrdering, Edge, PipelineGraph, PolicyRef, StageNode};
+use crate::graph::{ChannelDescriptor, ChannelOrdering, Edge, PipelineGraph, StageNode, ValidationContext};
 use crate::model::StageKind;
-use crate::policy::{AccumulationDescriptor, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy, Parallelism};
+use crate::policy::{
+    AccumulationDescriptor, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy, Parallelism, PolicyRef,
+};
 
 /// Puts the last part of a branch of the graph together.
 pub(super) type Terminal = Box<dyn FnOnce(&mut Assembly) + Send>;
@@ -21,6 +23,10 @@ pub(super) struct Draft {
     /// What was asked for; `None` takes over from upstream.
     pub(super) parallelism: Vec<Option<Parallelism>>,
     pub(super) terminals: Vec<Terminal>,
+    /// Bytes of one item of each node's output.
+    out_bytes: Vec<usize>,
+    /// Bytes of one item of each edge.
+    item_bytes: Vec<Option<usize>>,
     ports: usize,
 }
 
@@ -40,6 +46,7 @@ impl Draft {
         };
         self.graph.nodes.push(node);
         self.parallelism.push(parallelism);
+        self.out_bytes.push(size_of::<Out>());
         self.graph.nodes.len() - 1
     }
 
@@ -51,7 +58,13 @@ impl Draft {
             label: from.label.clone(),
             channel: ChannelDescriptor { ordering, ..ChannelDescriptor::default() },
         });
+        self.item_bytes.push(Some(self.out_bytes[from.node]));
         self.graph.edges.len() - 1
+    }
+
+    /// What validation should know beside the graph.
+    pub(super) fn context(&self) -> ValidationContext {
+        ValidationContext { item_bytes: self.item_bytes.clone(), ..ValidationContext::default() }
     }
 
     pub(super) fn port(&mut self) -> Port {

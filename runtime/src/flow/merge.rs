@@ -41,9 +41,12 @@ where
     }
 }
 
+/// Puts everything upstream of a point together, in front of an edge's rings.
+type AssembleInto<T> = Box<dyn FnOnce(&mut Assembly, OutletBlueprint<T>) + Send>;
+
 /// A stream as an input of a merge; see [`Stream::into_input`](super::Stream::into_input).
 #[must_use = "a stream that ends in no sink is an error at build"]
 pub struct MergeInput<T> {
     pub(super) origin: Origin,
-    pub(super) assemble: Box<dyn FnOnce(&mut Assembly, OutletBlueprint<T>) + Send>,
+    pub(super) assemble: AssembleInto<T>,
 }

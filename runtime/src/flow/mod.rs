@@ -44,11 +44,11 @@ pub use merge::MergeInput;
 pub use segment::{PortSegment, Segment, SourceSegment, Then, ThenKeyed};
 pub use stream::Stream;
 
-use crate::graph::{ChannelOrdering, GraphErrors, PipelineGraph, ValidationContext};
-use crate::model::StageKind;
+use crate::graph::{ChannelOrdering, GraphErrors, PipelineGraph, ValidatedGraph, Warning};
+use crate::model::{StageId, StageKind};
 use crate::partition::{Inlet, MergePolicy};
 use crate::plan::Plan;
-use crate::policy::{Parallelism, PolicyRegistry};
+use crate::policy::{self, Parallelism, PolicyRegistry};
 use crate::stage::{Generate, IterSource, Source, StageError, StageSite};
 use crate::sync::Doorbell;
 use draft::{Draft, Origin, SharedDraft, Terminal};
@@ -63,7 +63,7 @@ impl PipelineBuilder {
     /// An empty pipeline.
     pub fn new(name: &str) -> Self {
         let mut draft = Draft::default();
-        draft.graph.name = name.to_owned();
+        draft.graph.id = Some(name.to_owned());
         Self { draft: Rc::new(RefCell::new(draft)), registry: PolicyRegistry::default() }
     }
 
@@ -121,6 +121,11 @@ impl PipelineBuilder {
         let sequential = Some(Parallelism::Sequential);
         let mut draft = self.draft.borrow_mut();
         let node = draft.node::<T, T>(name, StageKind::Merge, sequential);
+        draft.graph.nodes[node].merge = Some(match &policy {
+            MergePolicy::Fair | MergePolicy::Turns => policy::MergePolicy::Fair,
+            MergePolicy::Priority => policy::MergePolicy::Priority,
+            MergePolicy::ByTime(_) => policy::MergePolicy::ByTimestamp,
+        });
         let port = draft.port();
         let mut parts = Vec::new();
         for input in inputs {
@@ -132,7 +137,7 @@ impl PipelineBuilder {
             let mut rings: Vec<Vec<_>> = sites.iter().map(|_| Vec::new()).collect();
             let mut outlets = Vec::new();
             for (edge, assemble) in parts {
-                let Some((outlet, inputs)) = assembly.rings::<T>(edge, node) else { return };
+                let Some((outlet, inputs)) = assembly.rings::<T>(edge) else { return };
                 rings.iter_mut().zip(inputs).for_each(|(all, some)| all.extend(some));
                 outlets.push((assemble, outlet));
             }
@@ -164,28 +169,42 @@ impl PipelineBuilder {
         draft.settle_parallelism();
         let graph = std::mem::take(&mut draft.graph);
         let terminals = std::mem::take(&mut draft.terminals);
-        let validated = graph.validate(&self.registry, &ValidationContext::default())?;
-        let warnings = validated.warnings.iter().map(ToString::to_string).collect();
-        Ok(Pipeline { graph: validated.graph, warnings, terminals })
+        let graph = graph.validate(&self.registry, &draft.context())?;
+        Ok(Pipeline { graph, terminals })
     }
 }
 
 /// A checked pipeline: the graph as data and the code of its stages. Runs once.
 pub struct Pipeline {
-    graph: PipelineGraph,
-    warnings: Vec<String>,
+    graph: ValidatedGraph,
     terminals: Vec<Terminal>,
 }
 
 impl Pipeline {
-    /// The graph, with every policy resolved.
+    /// The graph as data.
     pub fn graph(&self) -> &PipelineGraph {
+        self.graph.graph()
+    }
+
+    /// The graph with every policy resolved.
+    pub fn validated(&self) -> &ValidatedGraph {
         &self.graph
     }
 
     /// What is allowed and probably not meant.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    pub fn warnings(&self) -> &[Warning] {
+        self.graph.warnings()
+    }
+
+    /// Every stage with its parallelism: what a placement is made from.
+    pub fn stages(&self) -> Vec<(StageId, Parallelism)> {
+        let nodes = &self.graph.graph().nodes;
+        self.graph
+            .stages()
+            .iter()
+            .zip(nodes)
+            .map(|(stage, node)| (stage.id.clone(), node.parallelism))
+            .collect()
     }
 
     /// Turns the pipeline into partitions, as planned.
@@ -196,7 +215,8 @@ impl Pipeline {
         doorbells: Vec<Arc<Doorbell>>,
         control: Arc<crate::partition::Control>,
     ) -> Result<Assembled, Vec<BuildError>> {
-        let mut assembly = Assembly::new(plan, sites, doorbells);
+        let ends = self.graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
+        let mut assembly = Assembly::new(plan, ends, sites, doorbells);
         // Downstream first: a branch needs what follows its outputs.
         for terminal in self.terminals.into_iter().rev() {
             terminal(&mut assembly);

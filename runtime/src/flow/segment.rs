@@ -61,7 +61,7 @@ where
 
     fn assemble<B: ChainBlueprint<O::Out>>(self, assembly: &mut Assembly, down: B) {
         let head = LinkedBlueprint::new(self.factory, assembly.sites(self.node), down);
-        assembly.connect(self.edge, self.node, self.up, head);
+        assembly.connect(self.edge, self.up, head);
     }
 }
 
@@ -87,7 +87,7 @@ where
 
     fn assemble<B: ChainBlueprint<O::Out>>(self, assembly: &mut Assembly, down: B) {
         let head = LinkedBlueprint::new(self.factory, assembly.sites(self.node), down);
-        assembly.connect_keyed(self.edge, self.node, self.up, self.hash, head);
+        assembly.connect_keyed(self.edge, self.up, self.hash, head);
     }
 }
 

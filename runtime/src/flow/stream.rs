@@ -254,7 +254,7 @@ impl<S: Segment> Stream<S> {
             let erased: Option<Vec<_>> = ports.iter().map(|&port| assembly.fetch::<S::Item>(port)).collect();
             let Some(outputs) = erased else { return };
             let head = BranchBlueprint::new(how, outputs, assembly.sites(node));
-            assembly.connect(edge, node, segment, head);
+            assembly.connect(edge, segment, head);
         });
         self.draft.borrow_mut().terminals.push(terminal);
         std::array::from_fn(|i| Stream {
@@ -350,7 +350,7 @@ impl<S: Segment> Stream<S> {
         let (node, segment) = (origin.node, self.segment);
         let terminal: Terminal = Box::new(move |assembly| {
             let head = blueprint(assembly.sites(node));
-            assembly.connect(edge, node, segment, head);
+            assembly.connect(edge, segment, head);
         });
         self.draft.borrow_mut().terminals.push(terminal);
         StageOptions { draft: self.draft, node }

@@ -138,8 +138,7 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
             self.tally.late += u64::from(timestamp < self.watermark);
         }
         let score = self.user.progress(&open.of, &self.weights);
-        // Not a number becomes 0 as well.
-        open.of.completeness_score = score.max(0.0).min(1.0);
+        open.of.completeness_score = if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) };
         match self.user.check(&mut open.of, time) {
             Completeness::Incomplete => {
                 if let Some(reason) = self.limits.reached(&open.of, open.items) {

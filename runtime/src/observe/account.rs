@@ -340,7 +340,8 @@ mod tests {
     }
 
     /// Counters that say more about items which another counter has: no law binds them.
-    const FREE: [&str; 9] = [
+    const FREE: [&str; 10] = [
+        "unsent",
         "errors",
         "retries",
         "panics",

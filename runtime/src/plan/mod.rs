@@ -2,11 +2,9 @@
 //!
 //! A pure function: values in, values out.
 
-use std::collections::{BTreeMap, HashMap};
-
-use crate::graph::{ChannelOrdering, PipelineGraph};
-use crate::model::{StageId, StageKind};
-use crate::policy::{BufferPolicy, DropPolicy};
+use crate::graph::{ChannelOrdering, ResolvedEdge, ValidatedGraph};
+use crate::model::StageKind;
+use crate::policy::DropPolicy;
 use crate::topology::Placement;
 
 /// How an edge is carried out.
@@ -46,8 +44,6 @@ pub struct Plan {
     pub instances: Vec<Vec<usize>>,
     /// For each edge of the graph, how it is carried out.
     pub edges: Vec<EdgePlan>,
-    /// For each edge of the graph, the nodes it leads from and to.
-    pub edge_ends: Vec<(usize, usize)>,
 }
 
 /// Why a graph cannot run as placed.
@@ -75,28 +71,24 @@ pub enum PlanError {
 ///
 /// # Errors
 /// All errors, in the order of the graph.
-pub fn plan(graph: &PipelineGraph, placement: &Placement) -> Result<Plan, Vec<PlanError>> {
+pub fn plan(graph: &ValidatedGraph, placement: &Placement) -> Result<Plan, Vec<PlanError>> {
     let mut errors = Vec::new();
-    let index: HashMap<&str, usize> =
-        graph.nodes.iter().enumerate().map(|(i, n)| (n.id.as_str(), i)).collect();
-    let mut instances = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
-        match placed(&placement.stages, &node.id) {
-            Some(places) if !places.is_empty() => instances.push(places),
-            _ => {
-                errors.push(PlanError::Unplaced(node.id.clone()));
+    let mut instances = Vec::with_capacity(graph.stages().len());
+    for stage in graph.stages() {
+        match placement.instances(&stage.id) {
+            [] => {
+                errors.push(PlanError::Unplaced(stage.id.to_string()));
                 instances.push(vec![0]);
             }
+            places => instances.push(places.to_vec()),
         }
     }
-    let ends: Vec<(usize, usize)> =
-        graph.edges.iter().map(|e| (index[e.from.as_str()], index[e.to.as_str()])).collect();
-    let mut planner = Planner { graph, instances: &instances, ends, edges: Vec::new() };
-    for i in 0..graph.edges.len() {
+    let mut planner = Planner { graph, instances: &instances, edges: Vec::new() };
+    for i in 0..graph.edges().len() {
         let edge = planner.edge(i);
         planner.edges.push(edge);
     }
-    for i in 0..graph.edges.len() {
+    for i in 0..graph.edges().len() {
         if let Err(error) = planner.order(i) {
             errors.push(error);
         }
@@ -104,30 +96,25 @@ pub fn plan(graph: &PipelineGraph, placement: &Placement) -> Result<Plan, Vec<Pl
     if !errors.is_empty() {
         return Err(errors);
     }
-    let Planner { ends: edge_ends, edges, .. } = planner;
-    Ok(Plan { partitions: placement.partitions.len(), instances, edges, edge_ends })
-}
-
-fn placed(stages: &BTreeMap<StageId, Vec<usize>>, id: &str) -> Option<Vec<usize>> {
-    stages.get(&StageId::new(id).ok()?).cloned()
+    let edges = planner.edges;
+    Ok(Plan { partitions: placement.partitions.len(), instances, edges })
 }
 
 struct Planner<'a> {
-    graph: &'a PipelineGraph,
+    graph: &'a ValidatedGraph,
     instances: &'a [Vec<usize>],
-    ends: Vec<(usize, usize)>,
     edges: Vec<EdgePlan>,
 }
 
 impl Planner<'_> {
     fn edge(&self, i: usize) -> EdgePlan {
-        let (from, to) = self.ends[i];
-        let channel = &self.graph.edges[i].channel;
+        let ResolvedEdge { from, to, capacity, drop_policy, .. } = self.graph.edges()[i];
+        let (channel, node) = (&self.graph.graph().edges[i].channel, &self.graph.graph().nodes[to]);
         let same_place = self.instances[from] == self.instances[to];
         let (n, m) = (self.instances[from].len(), self.instances[to].len());
         let keyed = matches!(channel.ordering, ChannelOrdering::PartitionOrdered { .. });
-        let buffered = channel.buffer.is_some();
-        let merges = self.graph.nodes[to].kind == StageKind::Merge;
+        let buffered = channel.buffer.is_some() || channel.backpressure.is_some() || node.buffer.is_some();
+        let merges = node.kind == StageKind::Merge;
         let carriage = match () {
             () if same_place && !buffered && !merges && (!keyed || m == 1) => Carriage::Fused,
             () if keyed && m > 1 => Carriage::Exchange,
@@ -135,21 +122,16 @@ impl Planner<'_> {
             () if n == 1 || m > 1 => Carriage::Balance,
             () => Carriage::Forward,
         };
-        let buffer = channel.buffer.as_ref().and_then(|policy| policy.inline().copied());
-        let BufferPolicy { capacity, drop_policy } =
-            buffer.unwrap_or(BufferPolicy { capacity: channel.buffer_size, drop_policy: DropPolicy::Block });
         EdgePlan { carriage, capacity, drop_policy, restores_order: false }
     }
 
     /// Finds where the items of ordered edge `i` were split over instances, and makes that split take turns.
     fn order(&mut self, i: usize) -> Result<(), PlanError> {
-        let (from, to) = self.ends[i];
-        let lost = |why: String| PlanError::OrderLost {
-            from: self.graph.nodes[from].id.clone(),
-            to: self.graph.nodes[to].id.clone(),
-            why,
-        };
-        if self.graph.edges[i].channel.ordering != ChannelOrdering::Ordered || self.instances[from].len() == 1
+        let ResolvedEdge { from, to, .. } = self.graph.edges()[i];
+        let id = |node: usize| self.graph.stages()[node].id.to_string();
+        let lost = |why: String| PlanError::OrderLost { from: id(from), to: id(to), why };
+        if self.graph.graph().edges[i].channel.ordering != ChannelOrdering::Ordered
+            || self.instances[from].len() == 1
         {
             return Ok(());
         }
@@ -161,20 +143,21 @@ impl Planner<'_> {
         }
         let mut node = from;
         loop {
-            let id = &self.graph.nodes[node].id;
-            let mut inputs = (0..self.ends.len()).filter(|&e| self.ends[e].1 == node);
-            let (Some(edge), None) = (inputs.next(), inputs.next()) else {
+            let id = id(node);
+            let &[edge] = &self.graph.stages()[node].inputs[..] else {
                 return Err(lost(format!("stage {id} makes or merges items in several instances")));
             };
             if matches!(
-                self.graph.nodes[node].kind,
+                self.graph.graph().nodes[node].kind,
                 StageKind::Branch | StageKind::Accumulator | StageKind::Merge
             ) {
                 return Err(lost(format!("stage {id} does not keep the order of its input")));
             }
             match self.edges[edge].carriage {
-                Carriage::Fused | Carriage::Forward => node = self.ends[edge].0,
-                Carriage::Balance | Carriage::Turns if self.instances[self.ends[edge].0].len() == 1 => {
+                Carriage::Fused | Carriage::Forward => node = self.graph.edges()[edge].from,
+                Carriage::Balance | Carriage::Turns
+                    if self.instances[self.graph.edges()[edge].from].len() == 1 =>
+                {
                     self.edges[edge].carriage = Carriage::Turns;
                     self.edges[i].restores_order = true;
                     return Ok(());

@@ -238,13 +238,18 @@ where
             return;
         };
         // After a panic there is no state to fold into: the rest of the batch is refused, and the pipeline fails.
-        *state = items.fold(Some(initial), |state, item| match state {
+        #[expect(
+            clippy::manual_try_fold,
+            reason = "the rest of the batch must be counted; on the good path it is one loop"
+        )]
+        let folded = items.fold(Some(initial), |state, item| match state {
             Some(state) => gate.stateful(cx, || f(state, item)),
             None => {
                 *refused += 1;
                 None
             }
         });
+        *state = folded;
     }
 
     #[inline]
