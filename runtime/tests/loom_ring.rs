@@ -18,6 +18,13 @@ enum Seen {
 
 use Seen::Item;
 
+/// Every schedule with at most three preemptions, where all schedules would take minutes.
+fn bounded_model(f: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.check(f);
+}
+
 /// What the consumer can take right now.
 fn take(consumer: &mut Consumer<u64>, seen: &mut Vec<Seen>) {
     consumer.read(usize::MAX).for_each(|item| seen.push(Item(item)));
@@ -118,7 +125,7 @@ fn a_slot_of_the_signal_ring_is_reused_only_after_it_was_read() {
 
 #[test]
 fn what_is_discarded_is_counted_and_signals_survive() {
-    loom::model(|| {
+    bounded_model(|| {
         let (mut producer, mut consumer) = ring(2).unwrap();
         let other = thread::spawn(move || {
             producer.push(1).unwrap();
@@ -218,7 +225,7 @@ fn a_parked_producer_is_woken_when_there_is_room() {
 
 #[test]
 fn a_parked_producer_is_woken_again_and_again() {
-    loom::model(|| {
+    bounded_model(|| {
         let (mut producer, mut consumer) = ring(1).unwrap();
         let bell = bell();
         consumer.attach_doorbell(Arc::clone(&bell));

@@ -1,0 +1,122 @@
+//! Two threads use everything a ring has, and the result is checked: a target for ThreadSanitizer.
+//!
+//! ```text
+//! RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+//!     cargo run --target x86_64-unknown-linux-gnu -p corelane --example tsan_ring
+//! ```
+#![allow(clippy::disallowed_methods, reason = "a program of its own, not part of the runtime")]
+
+use std::sync::Arc;
+use std::thread;
+
+use corelane::model::Signal;
+use corelane::ring::{Consumer, Producer, ring};
+use corelane::sync::Doorbell;
+
+const ITEMS: u64 = 60_000;
+/// Items between two signals.
+const STRIDE: u64 = 1000;
+
+/// On the heap, so that a slot read too early or too late is a race on the item's memory as well.
+type Item = Box<u64>;
+
+fn bell_of_this_thread() -> Arc<Doorbell> {
+    let bell = Arc::new(Doorbell::new());
+    let owner = thread::current();
+    bell.set_waker(move || owner.unpark());
+    bell
+}
+
+fn park_unless(bell: &Doorbell, mut ready: impl FnMut() -> bool) {
+    bell.announce();
+    if !ready() {
+        while !bell.is_rung() {
+            thread::park();
+        }
+    }
+    bell.retract();
+}
+
+fn produce(mut producer: Producer<Item>, bell: &Doorbell, discard: bool) -> Producer<Item> {
+    let mut next = 0;
+    while next < ITEMS {
+        let mut items = (next..(next / STRIDE + 1) * STRIDE).map(Box::new);
+        next += if next % 3 == 0 {
+            producer.extend(&mut items) as u64
+        } else {
+            items.next().map_or(0, |item| u64::from(producer.push(item).is_ok()))
+        };
+        if discard && next % 7 == 0 {
+            producer.discard_oldest(2);
+        }
+        if next % STRIDE == 0 {
+            signal(&mut producer, bell, Signal::Barrier(next));
+        }
+        producer.publish();
+        if producer.free_for(1) == 0 {
+            park_unless(bell, || producer.free_for(1) > 0);
+        }
+    }
+    signal(&mut producer, bell, Signal::End);
+    producer
+}
+
+fn signal(producer: &mut Producer<Item>, bell: &Doorbell, signal: Signal) {
+    while producer.signal_room() == 0 {
+        park_unless(bell, || producer.signal_room() > 0);
+    }
+    let _ = producer.signal(signal);
+    producer.publish();
+}
+
+fn consume(mut consumer: Consumer<Item>, bell: &Doorbell) -> Consumer<Item> {
+    let (mut next, mut barrier, mut taken) = (0, 0, 0);
+    loop {
+        if consumer.is_empty() {
+            park_unless(bell, || !consumer.is_empty());
+        }
+        consumer.read(64).for_each(|item| {
+            assert!(next <= *item && barrier <= *item, "{item} after {next} and barrier {barrier}");
+            next = *item + 1;
+            taken += 1;
+        });
+        match consumer.next_signal() {
+            Some(Signal::Barrier(at)) => {
+                assert!(next <= at, "the barrier at {at} came after {next}");
+                assert_eq!(consumer.popped() + consumer.discarded(), at);
+                barrier = at;
+            }
+            Some(_) => break,
+            None => {}
+        }
+    }
+    assert_eq!(consumer.popped(), taken);
+    assert_eq!(consumer.popped() + consumer.discarded(), ITEMS);
+    consumer
+}
+
+fn main() {
+    for (capacity, discard) in [(1, false), (2, true), (64, false), (64, true), (4096, true)] {
+        let (mut producer, mut consumer) = ring(capacity).expect("a small ring");
+        let main_bell = bell_of_this_thread();
+        producer.attach_doorbell(Arc::clone(&main_bell));
+        let (send_bell, receive_bell) = std::sync::mpsc::channel();
+        let other = thread::spawn(move || {
+            let bell = bell_of_this_thread();
+            send_bell.send(Arc::clone(&bell)).expect("main waits for it");
+            produce(producer, &bell, discard)
+        });
+        consumer.attach_doorbell(receive_bell.recv().expect("the producer sends it"));
+        consumer.pretouch();
+        let consumer = consume(consumer, &main_bell);
+        let producer = other.join().expect("the producer does not panic");
+        println!(
+            "capacity {capacity}: pushed {} = popped {} + discarded {}",
+            producer.pushed(),
+            consumer.popped(),
+            consumer.discarded()
+        );
+        assert!(discard || consumer.discarded() == 0);
+    }
+    println!("ok");
+}
