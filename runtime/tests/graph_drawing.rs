@@ -1,5 +1,7 @@
 //! Drawings of graphs show everything, nothing on top of anything, and the same every time.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+
 mod graph_kit;
 
 use std::time::Duration;

@@ -79,7 +79,9 @@ fn way(route: &Route) -> String {
     let (x, y) = route.points[0];
     let mut way = format!("M{x},{y}");
     let (mut last_x, mut last_y) = (x, y);
-    for (i, &(x, y)) in route.points.iter().enumerate().skip(1) {
+    for (i, &(x, y)) in
+        route.points.iter().enumerate().skip(1).filter(|(_, point)| **point != route.points[0])
+    {
         let _ = if route.back {
             write!(way, " C{},{} {},{} {x},{y}", last_x + 48, last_y + 72, x - 48, y + 72)
         } else if i % 2 == 1 {
