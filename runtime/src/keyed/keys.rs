@@ -232,7 +232,11 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
     }
 
     fn release_first(&mut self, time: CheckTime, budget: &mut usize) -> bool {
-        let Some(at) = self.table.first() else { return false };
+        let Some(at) = self.table.first() else {
+            // Nothing follows: what memory there is can go.
+            self.clear();
+            return false;
+        };
         *budget -= 1;
         self.let_go(at, FlushReason::End, time);
         true

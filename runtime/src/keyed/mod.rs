@@ -8,6 +8,8 @@ mod table;
 mod wheel;
 
 #[cfg(test)]
+mod testkit;
+#[cfg(test)]
 mod tests;
 
 pub use accumulator::{Accumulator, CheckTime, FlushReason, SpillError, StateOf};

@@ -59,6 +59,12 @@ impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
         self
     }
 
+    /// Keys, places and timers.
+    #[cfg(test)]
+    pub(super) fn footprint(&self) -> (usize, usize, usize) {
+        self.keys.footprint()
+    }
+
     /// Takes down what the user's code threw, and sees that its state is not used again.
     #[cold]
     fn panicked(&mut self, error: StageError, cx: &StepCx) {

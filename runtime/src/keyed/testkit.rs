@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::{Now, Signal, StageId, Timestamp};
 use crate::observe::{StageAccount, StageCells, StageContext};
 use crate::policy::ErrorPolicy;
-use crate::stage::{Chain, Linked, Operator, StageError, StageSite, StepCx};
+use crate::stage::{Chain, Operator, StageError, StageSite, StepCx};
 use crate::sync::Doorbell;
 
 pub(super) fn site() -> StageSite {
@@ -27,6 +27,8 @@ pub(super) enum Event<T> {
 /// The end of the chain: keeps everything, and refuses to be given more than the room it stated.
 pub(super) struct Collect<T> {
     pub(super) events: Vec<Event<T>>,
+    /// Items so far.
+    pub(super) items: usize,
     pub(super) room: usize,
 }
 
@@ -34,6 +36,7 @@ impl<T: 'static> Chain<T> for Collect<T> {
     fn run<I: Iterator<Item = T>>(&mut self, items: I, _cx: &StepCx) {
         for item in items {
             self.room = self.room.checked_sub(1).expect("no more items than there is room for");
+            self.items += 1;
             self.events.push(Event::Item(item));
         }
     }
@@ -78,7 +81,7 @@ where
     O::Out: 'static,
 {
     pub(super) fn new(op: O) -> Self {
-        let down = Collect { events: Vec::new(), room: 0 };
+        let down = Collect { events: Vec::new(), items: 0, room: 0 };
         let items = std::marker::PhantomData;
         Self { op, down, room: 1 << 20, now: 0, failure: None, received: 0, items }
     }
@@ -98,8 +101,7 @@ where
         let mut account = StageAccount { received: self.received, ..StageAccount::default() };
         self.op.account(&mut account);
         account.verify(&StageId::new("keyed").unwrap()).unwrap();
-        let out = self.down.events.iter().filter(|event| matches!(event, Event::Item(_))).count();
-        assert_eq!(account.emitted, out as u64);
+        assert_eq!(account.emitted, self.down.items as u64);
         let results = account.results_complete + account.results_partial + account.results_expired;
         assert_eq!(account.emitted + account.unsent, results);
         account
@@ -109,7 +111,7 @@ where
     pub(super) fn give(&mut self, items: impl IntoIterator<Item = In>) {
         let mut items: std::collections::VecDeque<In> = items.into_iter().collect();
         while !items.is_empty() {
-            let room = self.call(|op, down, _| op.room(down)).min(items.len());
+            let room = self.op_room().min(items.len());
             if room == 0 && !self.tick() {
                 return;
             }
@@ -120,6 +122,19 @@ where
 
     pub(super) fn tick(&mut self) -> bool {
         self.call(|op, down, cx| op.tick(down, cx))
+    }
+
+    pub(super) fn op_room(&mut self) -> usize {
+        self.call(|op, down, _| op.room(down))
+    }
+
+    pub(super) fn op_deadline(&self) -> Option<i64> {
+        self.op.next_deadline()
+    }
+
+    pub(super) fn close(&mut self) {
+        self.op.close(true);
+        self.account();
     }
 
     /// Ticks until nothing moves; the number of ticks that moved something.
@@ -160,9 +175,4 @@ where
         };
         self.down.events.iter().filter_map(item).collect()
     }
-}
-
-/// That the operator links into a chain.
-pub(super) fn linked<In: 'static, O: Operator<In>>(op: O, down: Collect<O::Out>) -> Linked<O, Collect<O::Out>> {
-    Linked::new(op, down, site())
 }
