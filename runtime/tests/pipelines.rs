@@ -1,5 +1,7 @@
 //! Pipelines as a user writes them, on real threads and on the simulator.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
