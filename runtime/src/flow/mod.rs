@@ -26,6 +26,7 @@
 mod assembly;
 mod blueprint;
 mod draft;
+mod erase;
 mod keyed;
 mod merge;
 mod segment;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 pub use assembly::{Assembled, Assembly, BuildError, Collected, EdgeWires};
 pub use blueprint::{ChainBlueprint, Factory, OutletBlueprint};
 pub use draft::StageOptions;
+pub use erase::BoxedStream;
 pub use keyed::Keyed;
 pub use merge::MergeInput;
 pub use segment::{PortSegment, Segment, SourceSegment, Then, ThenKeyed};

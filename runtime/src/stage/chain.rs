@@ -337,3 +337,64 @@ impl<T: 'static, C: Chain<T>> DynChain<T> for C {
         Chain::close(self, discard);
     }
 }
+
+/// The end of a chain whose continuation's type is not known: one virtual call per batch, no ring.
+///
+/// Not a stage: it has no counters of its own.
+pub struct BoxedChain<T> {
+    batch: Vec<T>,
+    chain: Box<dyn DynChain<T>>,
+}
+
+impl<T> BoxedChain<T> {
+    /// Goes on in `chain`.
+    pub fn new(chain: Box<dyn DynChain<T>>) -> Self {
+        Self { batch: Vec::new(), chain }
+    }
+}
+
+impl<T: 'static> Chain<T> for BoxedChain<T> {
+    #[inline]
+    fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx) {
+        self.batch.extend(items);
+        if !self.batch.is_empty() {
+            self.chain.run_batch(&mut self.batch, cx);
+        }
+    }
+
+    fn room(&mut self) -> usize {
+        self.chain.room()
+    }
+
+    fn signal(&mut self, signal: Signal, cx: &StepCx) {
+        self.chain.signal(signal, cx);
+    }
+
+    fn tick(&mut self, cx: &StepCx) -> bool {
+        self.chain.tick(cx)
+    }
+
+    fn flush(&mut self, cx: &StepCx) {
+        self.chain.flush(cx);
+    }
+
+    fn next_deadline(&self) -> Option<i64> {
+        self.chain.next_deadline()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.chain.is_finished()
+    }
+
+    fn open(&mut self) -> Result<(), (StageId, StageError)> {
+        self.chain.open()
+    }
+
+    fn report(&mut self, received: u64) {
+        self.chain.report(received);
+    }
+
+    fn close(&mut self, discard: bool) {
+        self.chain.close(discard);
+    }
+}

@@ -14,7 +14,7 @@ mod stream_fn;
 mod transform;
 
 pub(crate) use chain::earliest;
-pub use chain::{Chain, DynChain, Linked, Operator, StageSite, StepCx};
+pub use chain::{BoxedChain, Chain, DynChain, Linked, Operator, StageSite, StepCx};
 pub(crate) use gate::catch;
 pub use gate::{Gate, Rejected, StageError};
 pub use ops::{Filter, FilterMap, FlatMap, Inspect, Map, Pass, TryMap};
