@@ -1,0 +1,236 @@
+//! What a graph must compute: a single thread, vectors, one node after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use corelane::policy::{AfterRetries, DropPolicy, ErrorPolicy};
+
+use super::graph::{Graph, Op, Options, SinkKind, What};
+use super::item::{Item, fold_step, folded};
+
+/// What a sink must have seen.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// Everything, if nothing is lost on the way; in order, if the sink is `ordered`.
+    pub items: Vec<Item>,
+    /// Whether the graph promises the order.
+    pub ordered: bool,
+    /// Whether an edge upstream may drop.
+    pub lossy: bool,
+    /// Whether there is a fold upstream: then a partial input gives other items, not fewer.
+    pub folded: bool,
+    /// Whether there is a fold behind an edge that may drop.
+    pub tainted: bool,
+}
+
+/// What the counters of a stage must say if nothing is lost on edges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub received: u64,
+    pub filtered: u64,
+    pub ignored: u64,
+    pub dead_lettered: u64,
+    pub absorbed: u64,
+    pub delivered: u64,
+    pub retries: u64,
+}
+
+/// Everything known of a run beforehand.
+#[derive(Clone, Debug, Default)]
+pub struct Reference {
+    /// By the name of the sink.
+    pub sinks: BTreeMap<String, Expected>,
+    /// By the name of the stage; only stages behind no edge that may drop.
+    pub counts: BTreeMap<String, Counts>,
+    /// Stages whose error or panic ends the pipeline, if an item gets there.
+    pub fatal: BTreeSet<String>,
+    /// Of these, those that items surely reach.
+    pub surely_fatal: BTreeSet<String>,
+    /// Whether edges into a stage may drop.
+    pub drops: BTreeMap<String, bool>,
+}
+
+struct Interpreter<'a> {
+    graph: &'a Graph,
+    streams: Vec<Expected>,
+    out: Reference,
+}
+
+/// Computes what `graph` must compute.
+pub fn reference(graph: &Graph) -> Reference {
+    let streams = vec![Expected::default(); graph.streams];
+    let mut run = Interpreter { graph, streams, out: Reference::default() };
+    (0..graph.nodes.len()).for_each(|at| run.node(at));
+    run.out
+}
+
+impl Interpreter<'_> {
+    fn node(&mut self, at: usize) {
+        let node = &self.graph.nodes[at];
+        let name = &node.name;
+        let dropping = node.options.buffer.is_some_and(|b| b.drop_policy != DropPolicy::Block);
+        self.out.drops.insert(name.clone(), dropping);
+        match &node.what {
+            What::Source { items, keys, salt, .. } => {
+                let items = (0..*items).map(|id| Item::at_source(id, *keys, *salt)).collect();
+                self.streams[node.outputs[0]] = Expected { items, ..Expected::default() };
+            }
+            What::Op { input, op } => {
+                let mut stream = self.input(*input, dropping);
+                let mut counts = Counts { received: stream.items.len() as u64, ..Counts::default() };
+                let items = std::mem::take(&mut stream.items);
+                stream.items = self.op(name, *op, &node.options, items, &mut counts, stream.lossy);
+                if matches!(op, Op::Fold { .. }) {
+                    stream.folded = true;
+                    stream.tainted |= stream.lossy;
+                }
+                self.count(name, counts, stream.lossy);
+                self.streams[node.outputs[0]] = stream;
+            }
+            What::Route { input, salt } => {
+                let stream = self.input(*input, dropping);
+                let n = node.outputs.len() as u64;
+                for (i, &output) in (0..n).zip(&node.outputs) {
+                    let here = stream.items.iter().copied().filter(|item| item.draw(*salt, n) == i);
+                    self.streams[output] = Expected { items: here.collect(), ..stream.clone() };
+                }
+            }
+            What::Broadcast { input } => {
+                let stream = self.input(*input, dropping);
+                node.outputs.iter().for_each(|&output| self.streams[output] = stream.clone());
+            }
+            What::Merge { inputs, .. } => {
+                let mut joined = Expected { lossy: dropping, ..Expected::default() };
+                for &input in inputs {
+                    let Expected { items, lossy, folded, tainted, .. } = self.input(input, dropping);
+                    joined.items.extend(items);
+                    joined.lossy |= lossy;
+                    joined.folded |= folded;
+                    joined.tainted |= tainted;
+                }
+                self.streams[node.outputs[0]] = joined;
+            }
+            What::Sink { input, kind } => {
+                let mut stream = self.input(*input, dropping);
+                stream.ordered = node.ordered;
+                let mut counts = Counts { received: stream.items.len() as u64, ..Counts::default() };
+                if let SinkKind::Grudging { salt, every, failures } = *kind {
+                    stream.items.retain(|item| {
+                        let fails = if item.hits(salt, every) { failures } else { 0 };
+                        self.judge(name, &node.options, fails, true, &mut counts, stream.lossy)
+                    });
+                }
+                counts.delivered = stream.items.len() as u64;
+                self.count(name, counts, stream.lossy);
+                self.out.sinks.insert(name.clone(), stream);
+            }
+        }
+    }
+
+    fn input(&mut self, stream: usize, dropping: bool) -> Expected {
+        let mut input = std::mem::take(&mut self.streams[stream]);
+        input.lossy |= dropping;
+        input
+    }
+
+    fn count(&mut self, name: &str, counts: Counts, lossy: bool) {
+        if !lossy {
+            self.out.counts.insert(name.to_owned(), counts);
+        }
+    }
+
+    /// Whether an item that fails `failures` times in a row gets through. Without `retries` the stage cannot try again.
+    fn judge(
+        &mut self,
+        name: &str,
+        options: &Options,
+        failures: u32,
+        retries: bool,
+        counts: &mut Counts,
+        lossy: bool,
+    ) -> bool {
+        if failures == 0 {
+            return true;
+        }
+        let then = match options.on_error.unwrap_or_default() {
+            ErrorPolicy::Ignore => AfterRetries::Ignore,
+            ErrorPolicy::DeadLetter => AfterRetries::DeadLetter,
+            ErrorPolicy::Fail => AfterRetries::Fail,
+            ErrorPolicy::Retry { max_retries, then, .. } => {
+                if retries {
+                    counts.retries += u64::from(failures.min(max_retries));
+                    if failures <= max_retries {
+                        return true;
+                    }
+                }
+                then
+            }
+        };
+        match then {
+            AfterRetries::Ignore => counts.ignored += 1,
+            AfterRetries::DeadLetter => counts.dead_lettered += 1,
+            AfterRetries::Fail => {
+                self.out.fatal.insert(name.to_owned());
+                if !lossy {
+                    self.out.surely_fatal.insert(name.to_owned());
+                }
+            }
+        }
+        false
+    }
+
+    fn op(
+        &mut self,
+        name: &str,
+        op: Op,
+        options: &Options,
+        mut items: Vec<Item>,
+        counts: &mut Counts,
+        lossy: bool,
+    ) -> Vec<Item> {
+        let mut keep = |run: &mut Self, item: &Item, salt, every, failures, retries| {
+            let failures = if item.hits(salt, every) { failures } else { 0 };
+            run.judge(name, options, failures, retries, counts, lossy)
+        };
+        match op {
+            Op::Map { salt, panic_every } => {
+                items.retain(|item| keep(self, item, salt, panic_every, 1, false));
+                items.into_iter().map(|item| item.through(salt)).collect()
+            }
+            Op::Filter { salt, one_in, panic_every } => {
+                items.retain(|item| keep(self, item, salt, panic_every, 1, false));
+                let before = items.len();
+                items.retain(|item| item.draw(salt, one_in) == 0);
+                counts.filtered = (before - items.len()) as u64;
+                items
+            }
+            Op::FlatMap { salt, upto } => {
+                items.into_iter().flat_map(|item| item.expand(salt, upto)).collect()
+            }
+            Op::TryMap { salt, every, failures, .. } => {
+                items.retain(|item| keep(self, item, salt, every, failures, true));
+                items.into_iter().map(|item| item.through(salt)).collect()
+            }
+            Op::Delay { salt, error_every, .. } => {
+                items.retain(|item| keep(self, item, salt, error_every, 1, false));
+                items.into_iter().map(|item| item.through(salt)).collect()
+            }
+            Op::StreamFn { salt, .. } => items.into_iter().map(|item| item.through(salt)).collect(),
+            Op::Trio { salt, upto, every } => {
+                let items = items.into_iter().map(|item| item.through(salt));
+                let mut items: Vec<Item> = items.flat_map(|item| item.expand(salt, upto)).collect();
+                let received = items.len() as u64;
+                items.retain(|item| keep(self, item, salt, every, 1, true));
+                counts.received = received;
+                items.into_iter().map(|item| item.through(salt)).collect()
+            }
+            Op::Fold { keys, by_order } => {
+                counts.absorbed = items.len() as u64;
+                let mut states = BTreeMap::<u64, (u64, u64)>::new();
+                for item in &items {
+                    fold_step(states.entry(item.key % keys).or_default(), item, by_order);
+                }
+                states.into_iter().map(|(key, state)| folded(key, state)).collect()
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Stages with habits: a source that falters, a sink that takes little, a transform that waits.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use corelane::stage::{Chain, Emitter, Output, Produced, Rejected, Sink, Source, StageError, Transform};
+
+use super::item::Item;
+use super::quiet::PLANNED;
+
+/// Makes a few items at a time, sometimes none, sometimes not before a time, sometimes more than there is room for.
+pub struct Faltering {
+    next: u64,
+    end: u64,
+    make: Box<dyn Fn(u64) -> Item>,
+    rng: fastrand::Rng,
+}
+
+impl Faltering {
+    pub fn new(items: u64, seed: u64, make: impl Fn(u64) -> Item + 'static) -> Self {
+        Self { next: 0, end: items, make: Box::new(make), rng: fastrand::Rng::with_seed(seed) }
+    }
+}
+
+impl Source for Faltering {
+    type Item = Item;
+
+    fn produce<C: Chain<Item>>(&mut self, out: &mut Emitter<'_, Item, C>) -> Result<Produced, StageError> {
+        let (batch, excess) = (self.rng.usize(..40), self.rng.usize(..2));
+        let n = batch.min(out.room() + excess).min((self.end - self.next) as usize);
+        for _ in 0..n {
+            out.emit((self.make)(self.next));
+            self.next += 1;
+        }
+        Ok(match self.rng.u8(..8) {
+            _ if self.next == self.end => Produced::End,
+            0 => Produced::Idle,
+            1 => Produced::Until(out.now().monotonic + self.rng.i64(1..30_000)),
+            _ => Produced::More,
+        })
+    }
+}
+
+/// Counts how often the item it is at has failed: the items of one stage instance are tried one after the other.
+#[derive(Clone, Default)]
+pub struct Attempts {
+    made: u32,
+}
+
+impl Attempts {
+    /// True if this attempt at an item that fails `failures` times is to fail; `max` retries are made.
+    ///
+    /// Panics when there is one attempt too many.
+    pub fn fails(&mut self, failures: u32, max: u32) -> bool {
+        self.made += 1;
+        let fails = self.made <= failures;
+        assert!(self.made <= max + 1, "attempt {} of {} at most", self.made, max + 1);
+        if !fails || self.made == max + 1 {
+            self.made = 0;
+        }
+        fails
+    }
+}
+
+/// Takes a few items at a time, sometimes none; hands some back; needs to be asked twice to finish.
+pub struct Grudging {
+    pub taken: Arc<Mutex<Vec<Item>>>,
+    pub salt: u64,
+    pub every: u64,
+    pub failures: u32,
+    pub max_retries: u32,
+    attempts: Attempts,
+    calls: u64,
+    room: usize,
+    finishing: u32,
+}
+
+impl Grudging {
+    pub fn new(taken: Arc<Mutex<Vec<Item>>>, salt: u64, every: u64, failures: u32, max_retries: u32) -> Self {
+        let attempts = Attempts::default();
+        Self { taken, salt, every, failures, max_retries, attempts, calls: 0, room: 0, finishing: 0 }
+    }
+}
+
+impl Sink for Grudging {
+    type Item = Item;
+
+    fn accept(&mut self, item: Item) -> Result<(), Rejected<Item>> {
+        assert_eq!(self.finishing, 0, "an item after the end");
+        let failures = if item.hits(self.salt, self.every) { self.failures } else { 0 };
+        if self.attempts.fails(failures, self.max_retries) {
+            return Err(Rejected { item, error: StageError::msg(format!("{PLANNED} refusal")) });
+        }
+        self.taken.lock().unwrap().push(item);
+        Ok(())
+    }
+
+    fn room(&mut self) -> usize {
+        self.calls += 1;
+        if self.calls.is_multiple_of(5) {
+            self.room = super::item::mix(self.calls, self.salt) as usize % 9;
+        }
+        self.room
+    }
+
+    fn finish(&mut self) -> Result<bool, StageError> {
+        self.finishing += 1;
+        Ok(self.finishing == 2)
+    }
+}
+
+/// Holds items until a timer is due; refuses some.
+pub struct Delay {
+    pub salt: u64,
+    pub nanos: i64,
+    pub error_every: u64,
+    held: VecDeque<Item>,
+    due: Option<i64>,
+    ended: bool,
+}
+
+impl Delay {
+    pub fn new(salt: u64, nanos: i64, error_every: u64) -> Self {
+        Self { salt, nanos, error_every, held: VecDeque::new(), due: None, ended: false }
+    }
+}
+
+impl Transform for Delay {
+    type In = Item;
+    type Out = Item;
+
+    fn process(&mut self, item: Item, out: &mut Output<'_, Item>) -> Result<(), StageError> {
+        assert!(!self.ended, "an item after the end");
+        if item.hits(self.salt, self.error_every) {
+            return Err(StageError::msg(format!("{PLANNED} error")));
+        }
+        self.held.push_back(item.through(self.salt));
+        if self.due.is_none() {
+            let due = out.now().monotonic + self.nanos;
+            self.due = Some(due);
+            out.set_timer(due);
+        }
+        Ok(())
+    }
+
+    fn on_timer(&mut self, out: &mut Output<'_, Item>) -> Result<(), StageError> {
+        // C14: once for each time it was set, never early.
+        let due = self.due.take().ok_or_else(|| StageError::msg("a timer that was not set"))?;
+        if out.now().monotonic < due {
+            return Err(StageError::msg("a timer before its time"));
+        }
+        self.held.drain(..).for_each(|item| out.emit(item));
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Output<'_, Item>) -> Result<(), StageError> {
+        self.ended = true;
+        self.held.drain(..).for_each(|item| out.emit(item));
+        Ok(())
+    }
+}

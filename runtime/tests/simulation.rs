@@ -1,0 +1,137 @@
+//! Random graphs on the simulator: every seed is a graph, a placement, a schedule and its faults.
+//!
+//! `CORELANE_SEEDS=100000 cargo test --test simulation` runs more seeds, `SIM_SEED=7 ..` only that one.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use corelane::driver::Simulation;
+
+mod common;
+
+use common::reference::reference;
+use common::{Graph, Shape, build, check};
+
+/// Seeds that once found a bug: every run repeats them.
+const REGRESSIONS: &[u64] = &[];
+
+/// One simulated run, as data: shrinking takes parts away.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    seed: u64,
+    shape: Shape,
+    partitions: usize,
+    largest_budget: usize,
+    stop_at: Option<u64>,
+    drain_at: Option<u64>,
+}
+
+impl Case {
+    fn of(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x0063_6173_65);
+        let partitions = rng.usize(1..9);
+        let largest_budget = [1, 2, 7, 64, 1_024][rng.usize(..5)];
+        let step = [rng.u64(..50), rng.u64(..500), rng.u64(..5_000)][rng.usize(..3)];
+        let (stop_at, drain_at) = match rng.u8(..8) {
+            0 | 1 => (Some(step), None),
+            2 => (None, Some(step)),
+            3 => (Some(step + rng.u64(..100)), Some(step)),
+            _ => (None, None),
+        };
+        Self { seed, shape: Shape::ALL, partitions, largest_budget, stop_at, drain_at }
+    }
+
+    /// Runs it: steps and trace, or what went wrong.
+    fn run(&self) -> Result<(u64, u64), String> {
+        let graph = Graph::random(self.seed, self.shape);
+        let expected = reference(&graph);
+        let (pipeline, seen) = build::build(&graph);
+        let mut simulation =
+            Simulation::new(self.seed).partitions(self.partitions).budgets(1..self.largest_budget + 1);
+        if let Some(step) = self.stop_at {
+            simulation = simulation.stop_at(step);
+        }
+        if let Some(step) = self.drain_at {
+            simulation = simulation.drain_at(step);
+        }
+        let report = simulation.run(pipeline).map_err(|error| error.to_string())?;
+        check::check(&expected, &report.result, &seen)?;
+        Ok((report.steps, report.trace_hash))
+    }
+
+    /// As [`run`](Self::run); a panic is a failure like others.
+    fn verdict(&self) -> Result<(u64, u64), String> {
+        catch_unwind(AssertUnwindSafe(|| self.run())).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            Err(text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
+        })
+    }
+
+    /// The same with one thing less.
+    fn smaller(&self) -> Vec<Self> {
+        let with = |change: &dyn Fn(&mut Self)| {
+            let mut case = *self;
+            change(&mut case);
+            case
+        };
+        let all = [
+            with(&|c| c.stop_at = None),
+            with(&|c| c.drain_at = None),
+            with(&|c| c.shape.drops = false),
+            with(&|c| c.shape.errors = false),
+            with(&|c| c.shape.panics = false),
+            with(&|c| c.shape.fails = false),
+            with(&|c| c.shape.holds = false),
+            with(&|c| c.shape.parallel = false),
+            with(&|c| c.partitions -= usize::from(c.partitions > 1)),
+            with(&|c| c.shape.items /= 2),
+            with(&|c| c.shape.items -= u64::from(c.shape.items > 0)),
+            with(&|c| c.shape.stages -= usize::from(c.shape.stages > 0)),
+        ];
+        let differs = |case: &Self| format!("{case:?}") != format!("{self:?}");
+        all.into_iter().filter(differs).collect()
+    }
+
+    /// Takes away what can be taken away while it still fails.
+    fn shrunk(mut self, mut error: String) -> (Self, String) {
+        for _ in 0..200 {
+            let failing = |case: Self| case.verdict().err().map(|error| (case, error));
+            let Some(next) = self.smaller().into_iter().find_map(failing) else { break };
+            (self, error) = next;
+        }
+        (self, error)
+    }
+}
+
+fn seeds() -> Vec<u64> {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    match number("SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => {
+            let all = 0..number("CORELANE_SEEDS").unwrap_or(1_000);
+            REGRESSIONS.iter().copied().chain(all).collect()
+        }
+    }
+}
+
+#[test]
+fn every_seed_accounts_for_every_item_and_computes_what_one_thread_computes() {
+    let mut steps = 0;
+    for seed in seeds() {
+        let case = Case::of(seed);
+        match case.verdict() {
+            Ok((taken, trace)) => {
+                steps += taken;
+                if seed % 20 == 0 {
+                    // C20: the same seed, the same run.
+                    assert_eq!(case.verdict(), Ok((taken, trace)), "SIM_SEED={seed}");
+                }
+            }
+            Err(error) => {
+                let (small, error) = case.shrunk(error);
+                let graph = Graph::random(seed, small.shape);
+                panic!("SIM_SEED={seed}\n{error}\nshrunk to {small:?}\n{graph:#?}");
+            }
+        }
+    }
+    println!("{steps} steps");
+}
