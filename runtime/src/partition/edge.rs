@@ -10,6 +10,7 @@ pub struct OutletCells {
     dropped_oldest: AtomicU64,
     unroutable: AtomicU64,
     staged: AtomicU64,
+    left: AtomicU64,
 }
 
 /// What the consuming end of one edge has counted. One per downstream instance.
@@ -36,7 +37,7 @@ pub struct EdgeCells {
     pub staged: u64,
     /// Taken by the downstream stage.
     pub popped: u64,
-    /// Counted in the ring after both ends had stopped.
+    /// Counted in the ring, or waiting for it, after both ends had stopped.
     pub left: u64,
     /// In the rings, by their own positions, at the time of the reading.
     pub depth: u64,
@@ -49,6 +50,7 @@ impl OutletCells {
         self.dropped_oldest.store(e.dropped_oldest, Ordering::Relaxed);
         self.unroutable.store(e.unroutable, Ordering::Relaxed);
         self.staged.store(e.staged, Ordering::Relaxed);
+        self.left.store(e.left, Ordering::Relaxed);
     }
 
     /// Adds this end's counters to `sum`.
@@ -58,6 +60,7 @@ impl OutletCells {
         sum.dropped_oldest += self.dropped_oldest.load(Ordering::Relaxed);
         sum.unroutable += self.unroutable.load(Ordering::Relaxed);
         sum.staged += self.staged.load(Ordering::Relaxed);
+        sum.left += self.left.load(Ordering::Relaxed);
     }
 }
 

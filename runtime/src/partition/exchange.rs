@@ -119,7 +119,9 @@ impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, 
         self.senders.report();
     }
 
-    fn close(&mut self, _discard: bool) {}
+    fn close(&mut self, _discard: bool) {
+        self.senders.close();
+    }
 }
 
 #[cfg(test)]

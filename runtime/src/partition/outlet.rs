@@ -26,6 +26,8 @@ pub struct Sender<T> {
     held: VecDeque<Signal>,
     dropped_newest: u64,
     dropped_staged: u64,
+    /// Found in `staged` when the pipeline stopped.
+    left: u64,
     end_sent: bool,
 }
 
@@ -39,6 +41,7 @@ impl<T: Send> Sender<T> {
             held: VecDeque::new(),
             dropped_newest: 0,
             dropped_staged: 0,
+            left: 0,
             end_sent: false,
         }
     }
@@ -153,7 +156,16 @@ impl<T: Send> Sender<T> {
         sum.dropped_newest += self.dropped_newest;
         sum.dropped_oldest += self.dropped_staged;
         sum.staged += self.staged.len() as u64;
-        sum.offered += pushed + self.dropped_newest + self.dropped_staged + self.staged.len() as u64;
+        sum.left += self.left;
+        sum.offered +=
+            pushed + self.dropped_newest + self.dropped_staged + self.left + self.staged.len() as u64;
+    }
+
+    /// Throws away what waits; counts it as left in the edge.
+    fn close(&mut self) {
+        self.left += self.staged.len() as u64;
+        self.staged.clear();
+        self.held.clear();
     }
 }
 
@@ -203,6 +215,10 @@ impl<T: Send> Senders<T> {
 
     pub(super) fn is_finished(&self) -> bool {
         self.each.iter().all(Sender::is_finished)
+    }
+
+    pub(super) fn close(&mut self) {
+        self.each.iter_mut().for_each(Sender::close);
     }
 
     pub(super) fn report(&self) {
@@ -308,7 +324,9 @@ impl<T: Send + 'static> Chain<T> for Outlet<T> {
         self.senders.report();
     }
 
-    fn close(&mut self, _discard: bool) {}
+    fn close(&mut self, _discard: bool) {
+        self.senders.close();
+    }
 }
 
 impl<T: Send> Outlet<T> {
