@@ -12,7 +12,7 @@ use common::reference::reference;
 use common::{Graph, Shape, build, check};
 
 /// Seeds that once found a bug: every run repeats them.
-const REGRESSIONS: &[u64] = &[44];
+const REGRESSIONS: &[u64] = &[44, 219];
 
 /// One simulated run, as data: shrinking takes parts away.
 #[derive(Clone, Copy, Debug)]

@@ -103,7 +103,7 @@ impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, 
         self.senders.publish();
     }
 
-    fn next_deadline(&self) -> Option<i64> {
+    fn next_deadline(&self, _now: i64) -> Option<i64> {
         None
     }
 

@@ -87,6 +87,7 @@ impl PartitionBlueprint {
             doorbell: self.doorbell,
             phase,
             steps: 0,
+            now: i64::MIN,
         })
     }
 }
@@ -99,6 +100,8 @@ pub struct Partition {
     doorbell: Arc<Doorbell>,
     phase: Phase,
     steps: u32,
+    /// The time of the last step.
+    now: i64,
 }
 
 impl Partition {
@@ -123,6 +126,7 @@ impl Partition {
         if phase == Phase::Stopping {
             return Progress::Drained;
         }
+        self.now = now.monotonic;
         let cx = StepCx::new(now);
         let mut progress = Progress::Drained;
         for (task, drained) in &mut self.tasks {
@@ -165,9 +169,11 @@ impl Partition {
         }
     }
 
-    /// The earliest monotonic time at which a step has something to do without new input.
+    /// The earliest monotonic time after the last step at which a step has something to do without new input. What was due
+    /// in the last step and is still there waits for room: a driver that woke for it would spin.
     pub fn next_deadline(&self) -> Option<i64> {
-        self.tasks.iter().filter(|(_, drained)| !drained).filter_map(|(task, _)| task.next_deadline()).min()
+        let live = self.tasks.iter().filter(|(_, drained)| !drained);
+        live.filter_map(|(task, _)| task.next_deadline(self.now)).min()
     }
 
     /// Publishes all counters. Done every few steps while there is work; a driver calls it before it idles.

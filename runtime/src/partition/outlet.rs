@@ -308,7 +308,7 @@ impl<T: Send + 'static> Chain<T> for Outlet<T> {
         self.senders.publish();
     }
 
-    fn next_deadline(&self) -> Option<i64> {
+    fn next_deadline(&self, _now: i64) -> Option<i64> {
         None
     }
 
@@ -428,8 +428,8 @@ impl<T: 'static> Chain<T> for BranchEnd<T> {
         self.outputs.iter_mut().for_each(|o| o.chain.flush(cx));
     }
 
-    fn next_deadline(&self) -> Option<i64> {
-        self.outputs.iter().filter_map(|o| o.chain.next_deadline()).min()
+    fn next_deadline(&self, now: i64) -> Option<i64> {
+        self.outputs.iter().filter_map(|o| o.chain.next_deadline(now)).min()
     }
 
     fn is_finished(&self) -> bool {

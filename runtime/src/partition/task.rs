@@ -18,8 +18,8 @@ pub trait Task {
     fn step(&mut self, budget: usize, cx: &StepCx) -> Progress;
     /// A drain has begun: a source ends.
     fn end_input(&mut self);
-    /// The earliest monotonic time at which a step has something to do without new input.
-    fn next_deadline(&self) -> Option<i64>;
+    /// The earliest monotonic time after `now` at which a step has something to do without new input.
+    fn next_deadline(&self, now: i64) -> Option<i64>;
     /// Publishes counters.
     fn report(&mut self);
     /// Releases user code; counts what is still inside as discarded when `discard`. Called after every partition has
@@ -73,6 +73,8 @@ impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
             Produced::More | Produced::Idle => {}
         }
         match said {
+            // A time that has come is no reason to wait.
+            Produced::Until(time) if time <= cx.now().monotonic => Progress::Worked(emitted.max(1) as usize),
             Produced::Idle | Produced::Until(_) if emitted == 0 => Progress::Idle,
             _ => Progress::Worked(emitted.max(1) as usize),
         }
@@ -104,9 +106,9 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
         self.ended = true;
     }
 
-    fn next_deadline(&self) -> Option<i64> {
-        let own = (!self.ended && self.wait_until > i64::MIN).then_some(self.wait_until);
-        crate::stage::earliest(own, self.chain.next_deadline())
+    fn next_deadline(&self, now: i64) -> Option<i64> {
+        let own = (!self.ended && self.wait_until > now).then_some(self.wait_until);
+        crate::stage::earliest(own, self.chain.next_deadline(now))
     }
 
     fn report(&mut self) {
@@ -176,8 +178,8 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
 
     fn end_input(&mut self) {}
 
-    fn next_deadline(&self) -> Option<i64> {
-        self.chain.next_deadline()
+    fn next_deadline(&self, now: i64) -> Option<i64> {
+        self.chain.next_deadline(now)
     }
 
     fn report(&mut self) {

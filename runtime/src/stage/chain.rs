@@ -119,8 +119,9 @@ pub trait Chain<T>: 'static {
     /// Makes everything emitted so far visible downstream.
     fn flush(&mut self, cx: &StepCx);
 
-    /// The earliest monotonic time at which [`tick`](Chain::tick) has something to do.
-    fn next_deadline(&self) -> Option<i64>;
+    /// The earliest monotonic time after `now` at which [`tick`](Chain::tick) has something to do. What was due before that
+    /// has had its chance: it waits for room, not for time.
+    fn next_deadline(&self, now: i64) -> Option<i64>;
 
     /// Whether [`Signal::End`] has gone out at the far end.
     fn is_finished(&self) -> bool;
@@ -239,8 +240,8 @@ impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Chain<In> for Linked<O, D> 
     }
 
     #[inline]
-    fn next_deadline(&self) -> Option<i64> {
-        earliest(self.op.next_deadline(), self.down.next_deadline())
+    fn next_deadline(&self, now: i64) -> Option<i64> {
+        earliest(self.op.next_deadline().filter(|due| *due > now), self.down.next_deadline(now))
     }
 
     #[inline]
@@ -291,7 +292,7 @@ pub trait DynChain<T> {
     /// See [`Chain::flush`].
     fn flush(&mut self, cx: &StepCx);
     /// See [`Chain::next_deadline`].
-    fn next_deadline(&self) -> Option<i64>;
+    fn next_deadline(&self, now: i64) -> Option<i64>;
     /// See [`Chain::is_finished`].
     fn is_finished(&self) -> bool;
     /// See [`Chain::report`].
@@ -321,8 +322,8 @@ impl<T: 'static, C: Chain<T>> DynChain<T> for C {
     fn flush(&mut self, cx: &StepCx) {
         Chain::flush(self, cx);
     }
-    fn next_deadline(&self) -> Option<i64> {
-        Chain::next_deadline(self)
+    fn next_deadline(&self, now: i64) -> Option<i64> {
+        Chain::next_deadline(self, now)
     }
     fn is_finished(&self) -> bool {
         Chain::is_finished(self)
@@ -378,8 +379,8 @@ impl<T: 'static> Chain<T> for BoxedChain<T> {
         self.chain.flush(cx);
     }
 
-    fn next_deadline(&self) -> Option<i64> {
-        self.chain.next_deadline()
+    fn next_deadline(&self, now: i64) -> Option<i64> {
+        self.chain.next_deadline(now)
     }
 
     fn is_finished(&self) -> bool {

@@ -143,8 +143,8 @@ impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
         }
     }
 
-    fn next_deadline(&self) -> Option<i64> {
-        self.lot.due()
+    fn next_deadline(&self, now: i64) -> Option<i64> {
+        self.lot.due().filter(|due| *due > now)
     }
 
     fn is_finished(&self) -> bool {
@@ -270,7 +270,7 @@ where
 
     fn flush(&mut self, _cx: &StepCx) {}
 
-    fn next_deadline(&self) -> Option<i64> {
+    fn next_deadline(&self, _now: i64) -> Option<i64> {
         None
     }
 

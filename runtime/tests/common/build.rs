@@ -153,9 +153,11 @@ fn operator(input: BoxedStream<Item>, name: &str, op: Op, options: &Options) -> 
             with(trio, options).boxed()
         }
         Op::Fold { keys, by_order } => {
-            let folds = input
-                .key_by(move |item| item.key % keys)
-                .fold(name, <(u64, u64)>::default, { move |state, item| fold_step(state, &item, by_order) });
+            let folds = input.key_by(move |item| item.key % keys).fold(
+                name,
+                <(u64, u64)>::default,
+                move |state, item| fold_step(state, &item, by_order),
+            );
             with(folds, options).map(&format!("{name}-out"), |(key, state)| folded(key, state)).boxed()
         }
     }
