@@ -51,7 +51,7 @@ impl<T: 'static> Chain<T> for Collect<T> {
         false
     }
     fn flush(&mut self, _cx: &StepCx) {}
-    fn next_deadline(&self) -> Option<i64> {
+    fn next_deadline(&self, _now: i64) -> Option<i64> {
         None
     }
     fn is_finished(&self) -> bool {
