@@ -37,9 +37,9 @@ pub struct FoldByKeyOp<K, A, F, I, G> {
     init: I,
     fold: G,
     gate: Gate,
-    /// Items whose handling has begun; one more than was folded after a panic.
-    begun: u64,
     folded: u64,
+    /// The item during which user code panicked.
+    failed: u64,
     discarded: u64,
     suspect: bool,
     phase: Phase,
@@ -59,8 +59,8 @@ impl<K, A, F, I, G> FoldByKeyOp<K, A, F, I, G> {
             init,
             fold,
             gate: Gate::new(site),
-            begun: 0,
             folded: 0,
+            failed: 0,
             discarded: 0,
             suspect: false,
             phase: Phase::Folding,
@@ -70,6 +70,33 @@ impl<K, A, F, I, G> FoldByKeyOp<K, A, F, I, G> {
             close_error: None,
         }
     }
+}
+
+/// Counts in a register and, also when user code panics, into memory at the end.
+struct Tally<'a> {
+    folded: u64,
+    into: &'a mut u64,
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        *self.into += self.folded;
+    }
+}
+
+/// Out of the way of the keys that are there.
+#[cold]
+#[inline(never)]
+fn insert<K: Hash, A>(
+    table: &mut HashTable<(K, A)>,
+    hash: u64,
+    key: K,
+    init: &mut impl FnMut() -> A,
+    fold: impl FnOnce(&mut A),
+) {
+    let mut value = init();
+    fold(&mut value);
+    table.insert_unique(hash, (key, value), |(key, _)| hash_key(key));
 }
 
 impl<K, A, F, I, G> FoldByKeyOp<K, A, F, I, G>
@@ -115,24 +142,24 @@ where
         J: Iterator<Item = In>,
         D: Chain<(K, A)>,
     {
-        let Self { table, key, init, fold, begun, folded, .. } = self;
-        let mut each = |item: In| {
-            *begun += 1;
-            let k = key(&item);
-            let hash = hash_key(&k);
-            if let Some((_, value)) = table.find_mut(hash, |(other, _)| *other == k) {
-                fold(value, item);
-            } else {
-                let mut value = init();
-                fold(&mut value, item);
-                table.insert_unique(hash, (k, value), |(k, _)| hash_key(k));
-            }
-            *folded += 1;
+        let Self { table, key, init, fold, folded, .. } = self;
+        let each = || {
+            let mut tally = Tally { folded: 0, into: folded };
+            items.by_ref().for_each(|item| {
+                let k = key(&item);
+                let hash = hash_key(&k);
+                match table.find_mut(hash, |(other, _)| *other == k) {
+                    Some((_, value)) => fold(value, item),
+                    None => insert(table, hash, k, init, |value| fold(value, item)),
+                }
+                tally.folded += 1;
+            });
         };
         if !self.suspect
-            && let Err(error) = catch(|| items.by_ref().for_each(&mut each))
+            && let Err(error) = catch(each)
         {
             self.suspect = true;
+            self.failed = 1;
             self.gate.fail(error, cx);
         }
         if self.suspect {
@@ -165,7 +192,7 @@ where
 
     fn account(&self, account: &mut StageAccount) {
         self.gate.account(account);
-        account.failed += self.begun - self.folded;
+        account.failed += self.failed;
         account.discarded = self.discarded;
         account.emitted = self.given;
         account.keys = self.table.len() as u64;
@@ -194,5 +221,118 @@ where
         if let Err(error) = catch(|| (table.clear(), ending.take())) {
             self.close_error = Some(error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keyed::testkit::{Bench, Event, site};
+    use crate::model::Timestamp;
+
+    type Item = (u16, u64);
+    type Sums = (u16, (u64, u64));
+
+    fn sums() -> Bench<Item, impl Operator<Item, Out = Sums>> {
+        let fold = |(count, sum): &mut (u64, u64), item: (u16, u64)| {
+            assert!(item.1 != u64::MAX, "told to");
+            *count += 1;
+            *sum += item.1;
+        };
+        Bench::new(FoldByKeyOp::new(|item: &(u16, u64)| item.0, || (0, 0), fold, &site()))
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_comes_out_once_with_the_fold_of_its_items(
+            items in prop::collection::vec((0u16..300, 0u64..1000), 0..2000),
+            room in prop_oneof![1usize..50, Just(usize::MAX)],
+        ) {
+            let mut expected = BTreeMap::<u16, (u64, u64)>::new();
+            for (key, value) in &items {
+                let of = expected.entry(*key).or_default();
+                *of = (of.0 + 1, of.1 + value);
+            }
+            let mut b = sums();
+            b.room = room;
+            b.give(items.clone());
+            let open = b.account();
+            prop_assert_eq!((open.items_open, open.keys), (items.len() as u64, expected.len() as u64));
+            b.end();
+            let mut out = b.take();
+            out.sort_unstable();
+            prop_assert_eq!(out, expected.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(b.down.events.last(), Some(&Event::Signal(Signal::End)));
+            let ended = b.account();
+            prop_assert_eq!((ended.items_complete, ended.items_open, ended.keys), (items.len() as u64, 0, 0));
+        }
+    }
+
+    #[test]
+    fn results_come_in_bounded_batches_before_the_end_and_no_input_is_taken_meanwhile() {
+        let mut b = sums();
+        b.room = usize::MAX;
+        b.give((0..5_000).map(|key| (key, 1)));
+        b.signal(Signal::End);
+        let mut before = 0;
+        while b.down.items < 5_000 {
+            assert!(b.down.items - before <= BATCH);
+            assert_eq!(b.account().unsent, 5_000 - b.down.items as u64);
+            before = b.down.items;
+            assert_eq!(b.op_room(), 0);
+            assert!(b.tick());
+        }
+        b.settle();
+        assert_eq!(b.down.events.last(), Some(&Event::Signal(Signal::End)));
+    }
+
+    #[test]
+    fn the_same_items_give_the_same_order() {
+        let run = || {
+            let mut b = sums();
+            b.give((0..3_000u64).map(|i| ((i * 7919 % 1009) as u16, i)));
+            b.end();
+            b.take()
+        };
+        assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn signals_before_the_end_pass() {
+        let mut b = sums();
+        b.give([(1, 1)]);
+        b.watermark(5);
+        assert_eq!(b.down.events, [Event::Signal(Signal::Watermark(Timestamp(5)))]);
+    }
+
+    #[test]
+    fn a_panic_ends_the_pipeline_and_no_value_comes_out() {
+        let mut b = sums();
+        b.give([(1, 1), (2, 2), (1, u64::MAX), (3, 3)]);
+        assert!(b.failure.as_ref().unwrap().contains("told to"));
+        let a = b.account();
+        assert_eq!((a.absorbed, a.failed, a.discarded, a.panics), (2, 1, 1, 1));
+        assert_eq!((b.op_room(), b.tick()), (0, false));
+        b.close();
+        assert_eq!((b.account().discarded, b.take().len()), (3, 0));
+    }
+
+    #[test]
+    fn a_stop_discards_open_items_and_counts_results_that_had_no_room() {
+        let mut b = sums();
+        b.give([(1, 1), (2, 2)]);
+        b.close();
+        assert_eq!((b.account().discarded, b.account().absorbed), (2, 0));
+        let mut b = sums();
+        b.give([(1, 1), (2, 2)]);
+        b.room = 1;
+        b.signal(Signal::End);
+        b.close();
+        let a = b.account();
+        assert_eq!((a.items_complete, a.unsent, a.emitted), (2, 1, 1));
     }
 }
