@@ -29,6 +29,9 @@ pub struct Shape {
     pub parallel: bool,
 }
 
+/// About how many items a stream may grow to.
+const LARGEST: u64 = 40_000;
+
 impl Shape {
     /// Everything.
     pub const ALL: Self = Self {
@@ -127,6 +130,20 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// It fails on one item in this many; never, if 0.
+    pub fn trouble(&self) -> u64 {
+        match *self {
+            Self::Map { panic_every: every, .. }
+            | Self::Filter { panic_every: every, .. }
+            | Self::TryMap { every, .. }
+            | Self::Delay { error_every: every, .. }
+            | Self::Trio { every, .. } => every,
+            Self::FlatMap { .. } | Self::StreamFn { .. } | Self::Fold { .. } => 0,
+        }
+    }
+}
+
 /// What takes the items out.
 #[derive(Clone, Copy, Debug)]
 pub enum SinkKind {
@@ -159,8 +176,8 @@ struct Open {
     ordered: bool,
     /// In that order again behind an ordered edge.
     restorable: bool,
-    /// The salt of where it comes from: two outputs of one branch into one merge need no second edge.
-    node: usize,
+    /// About how many items: what multiplies them must not do so without end.
+    size: u64,
 }
 
 struct Draft {
@@ -224,13 +241,14 @@ impl Draft {
         let many = self.chance(self.parallel / 2) && !faltering && self.shape.parallel;
         let instances = if many { Parallelism::Fixed(2) } else { Parallelism::Sequential };
         let options = Options { parallel: many.then_some(instances), ..Options::default() };
+        let size = items;
         let what = What::Source { items, keys, salt, faltering };
         self.push(
             "source",
             what,
             options,
             1,
-            Open { id: 0, instances, ordered: !many, restorable: false, node: 0 },
+            Open { id: 0, instances, ordered: !many, restorable: false, size },
         );
     }
 
@@ -245,7 +263,7 @@ impl Draft {
         let node = self.graph.nodes.len();
         let outputs: Vec<StreamId> = (self.graph.streams..).take(outputs).collect();
         self.graph.streams += outputs.len();
-        self.open.extend(outputs.iter().map(|&id| Open { id, node, ..out }));
+        self.open.extend(outputs.iter().map(|&id| Open { id, ..out }));
         let name = format!("{name}-{node}");
         self.graph.nodes.push(Node { name, what, options, outputs, ordered: out.ordered });
     }
@@ -335,6 +353,7 @@ impl Draft {
     fn merge(&mut self) {
         let inputs = self.rng.usize(2..4).min(self.open.len());
         let inputs: Vec<Open> = (0..inputs).map(|_| self.take()).collect();
+        let size = inputs.iter().map(|input| input.size).sum();
         let options = Options { buffer: self.buffer(), ..Options::default() };
         let what = What::Merge { inputs: inputs.iter().map(|i| i.id).collect(), priority: self.rng.bool() };
         let instances = Parallelism::Sequential;
@@ -343,7 +362,7 @@ impl Draft {
             what,
             options,
             1,
-            Open { id: 0, instances, ordered: false, restorable: false, node: 0 },
+            Open { id: 0, instances, ordered: false, restorable: false, size },
         );
     }
 
@@ -367,7 +386,12 @@ impl Draft {
         let op = match kind {
             0 => Op::Map { salt, panic_every },
             1 => Op::Filter { salt, one_in: upto, panic_every },
-            2 => Op::FlatMap { salt, upto: if self.rng.u8(..8) == 0 { 60 } else { 2 } },
+            2 => {
+                let upto = if self.rng.u8(..8) == 0 { 60 } else { 3 };
+                let upto = if input.size * upto > LARGEST { 1 } else { upto };
+                out.size = input.size * upto;
+                Op::FlatMap { salt, upto }
+            }
             3 => Op::TryMap { salt, every, failures, panics: panicking },
             4 => Op::Delay { salt, nanos: self.rng.i64(1..500_000), error_every: every },
             5 => Op::StreamFn { salt, window: self.rng.usize(1..6) },

@@ -55,6 +55,16 @@ struct Interpreter<'a> {
     out: Reference,
 }
 
+/// What becomes of an item that all attempts failed on.
+fn last_resort(options: &Options) -> AfterRetries {
+    match options.on_error.unwrap_or_default() {
+        ErrorPolicy::Ignore => AfterRetries::Ignore,
+        ErrorPolicy::DeadLetter => AfterRetries::DeadLetter,
+        ErrorPolicy::Fail => AfterRetries::Fail,
+        ErrorPolicy::Retry { then, .. } => then,
+    }
+}
+
 /// Computes what `graph` must compute.
 pub fn reference(graph: &Graph) -> Reference {
     let streams = vec![Expected::default(); graph.streams];
@@ -78,6 +88,7 @@ impl Interpreter<'_> {
                 let mut stream = self.input(*input, dropping);
                 let mut counts = Counts { received: stream.items.len() as u64, ..Counts::default() };
                 let items = std::mem::take(&mut stream.items);
+                self.unforeseen(name, &node.options, op.trouble(), &stream);
                 stream.items = self.op(name, *op, &node.options, items, &mut counts, stream.lossy);
                 if matches!(op, Op::Fold { .. }) {
                     stream.folded = true;
@@ -114,6 +125,7 @@ impl Interpreter<'_> {
                 stream.ordered = node.ordered;
                 let mut counts = Counts { received: stream.items.len() as u64, ..Counts::default() };
                 if let SinkKind::Grudging { salt, every, failures } = *kind {
+                    self.unforeseen(name, &node.options, every, &stream);
                     stream.items.retain(|item| {
                         let fails = if item.hits(salt, every) { failures } else { 0 };
                         self.judge(name, &node.options, fails, true, &mut counts, stream.lossy)
@@ -130,6 +142,13 @@ impl Interpreter<'_> {
         let mut input = std::mem::take(&mut self.streams[stream]);
         input.lossy |= dropping;
         input
+    }
+
+    /// A fold over a part of its input makes items of its own: a stage behind it may fail on them and not on others.
+    fn unforeseen(&mut self, name: &str, options: &Options, every: u64, input: &Expected) {
+        if input.folded && every > 0 && last_resort(options) == AfterRetries::Fail {
+            self.out.fatal.insert(name.to_owned());
+        }
     }
 
     fn count(&mut self, name: &str, counts: Counts, lossy: bool) {
@@ -151,21 +170,15 @@ impl Interpreter<'_> {
         if failures == 0 {
             return true;
         }
-        let then = match options.on_error.unwrap_or_default() {
-            ErrorPolicy::Ignore => AfterRetries::Ignore,
-            ErrorPolicy::DeadLetter => AfterRetries::DeadLetter,
-            ErrorPolicy::Fail => AfterRetries::Fail,
-            ErrorPolicy::Retry { max_retries, then, .. } => {
-                if retries {
-                    counts.retries += u64::from(failures.min(max_retries));
-                    if failures <= max_retries {
-                        return true;
-                    }
-                }
-                then
+        if let (true, ErrorPolicy::Retry { max_retries, .. }) =
+            (retries, options.on_error.unwrap_or_default())
+        {
+            counts.retries += u64::from(failures.min(max_retries));
+            if failures <= max_retries {
+                return true;
             }
-        };
-        match then {
+        }
+        match last_resort(options) {
             AfterRetries::Ignore => counts.ignored += 1,
             AfterRetries::DeadLetter => counts.dead_lettered += 1,
             AfterRetries::Fail => {
