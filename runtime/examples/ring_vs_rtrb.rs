@@ -21,8 +21,8 @@ use corelane::sync::Doorbell;
 
 const CAPACITY: usize = 4096;
 const CHUNK: usize = 512;
-const ITEMS: u64 = 200_000_000 / CHUNK as u64 * CHUNK as u64;
-const ROUNDS: u64 = 300_000;
+const ITEMS: u64 = 50_000_000 / CHUNK as u64 * CHUNK as u64;
+const ROUNDS: u64 = 100_000;
 
 /// A ring's sending end, as used here.
 trait Send64: Send + 'static {
