@@ -2,6 +2,7 @@
 //!
 //! Run with `RUSTFLAGS="--cfg corelane_loom" cargo test --release -p corelane --test loom_ring`.
 #![cfg(corelane_loom)]
+#![allow(clippy::unwrap_used, reason = "in tests")]
 
 use std::sync::Arc;
 
