@@ -1,2 +1,131 @@
-//! The bench harness of corelane.
-fn main() {}
+//! `corelane-bench`: runs a workload's systems in turn and prints how they compare.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use corelane_bench::case::{Driver, Setup};
+use corelane_bench::environment::Environment;
+use corelane_bench::workload::Workload;
+use corelane_bench::{harness, pin, report};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A result was wrong, or a system did not run.
+const FAILED: u8 = 1;
+/// The choice of cores is not possible. (2 is a wrong command line, by clap.)
+const BAD_CORES: u8 = 3;
+/// A workload for two cores cannot be judged on one.
+const TOO_FEW_CORES: u8 = 4;
+/// The output could not be written.
+const NO_OUTPUT: u8 = 5;
+
+/// Measures corelane beside hand-written programs, in one run, in turn.
+///
+/// Exit codes: 0 all results right; 1 a result was wrong or a system did not run; 2 wrong command line; 3 impossible
+/// choice of cores; 4 too few cores to judge a two-core workload; 5 output not writable.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// What to run.
+    workload: Workload,
+    /// Print lines of JSON on standard output, and the table on standard error.
+    #[arg(long)]
+    json: bool,
+    /// The driver of corelane's systems.
+    #[arg(long, value_enum, default_value = "auto")]
+    driver: Driver,
+    /// A tenth of the work and three repetitions: a first look, not a result.
+    #[arg(long)]
+    quick: bool,
+    /// Cores by their number within the allowed set, such as 0,1 or 0-1. All allowed ones if not given.
+    #[arg(long)]
+    cores: Option<String>,
+    /// Repetitions of each system that must be comparable. 7 if not given, 3 with --quick.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    repetitions: Option<u32>,
+    /// Only this variant, such as k1000.
+    #[arg(long)]
+    variant: Option<String>,
+}
+
+/// Why the run ended early: what to say, and the exit code.
+struct Stop(u8, String);
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self(NO_OUTPUT, format!("cannot write the results: {error}"))
+    }
+}
+
+fn main() -> ExitCode {
+    // A panicking thread would leave its peer spinning for good.
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::exit(i32::from(FAILED));
+    }));
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop(code, message)) => {
+            // Standard error may be closed too: the exit code still tells.
+            let _ = writeln!(io::stderr(), "corelane-bench: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Stop> {
+    let allowed = pin::allowed();
+    let bad_cores = |error: pin::PinError| Stop(BAD_CORES, error.to_string());
+    let cores = match &arguments.cores {
+        Some(list) => pin::select(list, &allowed).map_err(bad_cores)?,
+        None => allowed.clone(),
+    };
+    pin::trial(&cores).map_err(bad_cores)?;
+    let workload = arguments.workload;
+    if cores.is_empty() {
+        return Err(Stop(BAD_CORES, "the system does not say which cores may be used".to_owned()));
+    }
+    let refusal = (cores.len() < workload.cores()).then(|| {
+        let which = if workload == Workload::All { "ring, keyed and latency" } else { "this workload" };
+        format!("with one core {which} cannot be judged: two cores are needed")
+    });
+    let runnable = if refusal.is_some() && workload == Workload::All { Workload::Chain } else { workload };
+    if runnable.cores() <= cores.len() {
+        compare(arguments, runnable, &allowed, cores)?;
+    }
+    refusal.map_or(Ok(()), |message| Err(Stop(TOO_FEW_CORES, message)))
+}
+
+fn compare(
+    arguments: &Arguments,
+    workload: Workload,
+    allowed: &[pin::CoreId],
+    cores: Vec<pin::CoreId>,
+) -> Result<(), Stop> {
+    let setup = Setup { cores, driver: arguments.driver, quick: arguments.quick };
+    let mut table: Box<dyn Write> =
+        if arguments.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    writeln!(table, "{}", Environment::detect(allowed, &setup.cores))?;
+    let repetitions = arguments.repetitions.unwrap_or(if arguments.quick { 3 } else { 7 });
+    let mut cases = workload.cases(&setup);
+    if let Some(variant) = &arguments.variant {
+        cases.retain(|case| case.variant == variant);
+        if cases.is_empty() {
+            return Err(Stop(2, format!("there is no variant `{variant}`")));
+        }
+    }
+    for case in cases {
+        let results = harness::run(&case, &setup, repetitions as usize);
+        let results = results.map_err(|error| Stop(FAILED, error.to_string()))?;
+        write!(table, "\n{}", report::table(&results))?;
+        if arguments.json {
+            let lines = report::json(&results).map_err(io::Error::from)?;
+            io::stdout().write_all(lines.as_bytes())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! Runs the systems of a case in turn and keeps every repetition.
+
+use crate::case::{BenchError, Case, Metric, Outcome, Setup};
+use crate::environment::CpuTime;
+use crate::hiccup::Hiccups;
+use crate::link::{self, Link};
+
+/// How many times `repetitions` rounds may be run to get enough of one kind of link.
+const PATIENCE: usize = 3;
+
+/// One repetition of one system.
+#[derive(Clone, Debug)]
+pub struct Repetition {
+    /// How far apart the cores were.
+    pub link: Link,
+    /// Round trips before and after, in nanoseconds; `None` on one core.
+    pub round_trips_ns: Option<[f64; 2]>,
+    /// What it measured.
+    pub figures: Vec<(Metric, f64)>,
+}
+
+/// All repetitions of one system.
+#[derive(Clone, Debug)]
+pub struct Runs {
+    /// The system's name.
+    pub system: &'static str,
+    /// Its repetitions, in the order in which they ran.
+    pub repetitions: Vec<Repetition>,
+    /// Stalls over all repetitions.
+    pub hiccups: Option<Hiccups>,
+}
+
+impl Runs {
+    /// How many repetitions ran over `link`.
+    pub fn count(&self, link: Link) -> usize {
+        self.repetitions.iter().filter(|repetition| repetition.link == link).count()
+    }
+
+    /// The values of `metric` over `link`, in order.
+    pub fn values(&self, metric: Metric, link: Link) -> Vec<f64> {
+        let judged = self.repetitions.iter().filter(|repetition| repetition.link == link);
+        let figures = judged.flat_map(|repetition| &repetition.figures);
+        figures.filter(|figure| figure.0 == metric).map(|figure| figure.1).collect()
+    }
+
+    /// Every metric that appears, in order.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let figures = self.repetitions.iter().flat_map(|repetition| &repetition.figures);
+        let mut metrics: Vec<Metric> = figures.map(|figure| figure.0).collect();
+        metrics.sort();
+        metrics.dedup();
+        metrics
+    }
+}
+
+/// Everything a case's runs have given.
+#[derive(Clone, Debug)]
+pub struct Results {
+    /// The workload.
+    pub workload: &'static str,
+    /// The variant.
+    pub variant: &'static str,
+    /// Cores used.
+    pub cores: usize,
+    /// The amount of work.
+    pub work: String,
+    /// What ratios are taken to.
+    pub references: Vec<&'static str>,
+    /// One entry for each system.
+    pub runs: Vec<Runs>,
+    /// Remarks, each once.
+    pub notes: Vec<String>,
+    /// The share of CPU time stolen meanwhile, 0 to 1, where the system says.
+    pub steal: Option<f64>,
+    /// The kind of link whose repetitions are compared.
+    pub judged: Link,
+}
+
+/// Runs every system once to warm up, then in turn (A B A B ...) until each has `repetitions` over the same kind of
+/// link, or three times as many altogether. Every run's result is checked, the warm-up's too.
+///
+/// # Errors
+/// The first wrong result, or a system that did not run.
+pub fn run(case: &Case, setup: &Setup, repetitions: usize) -> Result<Results, BenchError> {
+    let before = CpuTime::now();
+    let mut notes = Vec::new();
+    let mut runs: Vec<Runs> = Vec::new();
+    for system in &case.systems {
+        checked(case, system, setup)?;
+        runs.push(Runs { system: system.name, repetitions: Vec::new(), hiccups: None });
+    }
+    for _ in 0..repetitions * PATIENCE {
+        for (system, runs) in case.systems.iter().zip(&mut runs) {
+            let (repetition, outcome) = around(case, setup, || checked(case, system, setup))?;
+            runs.repetitions.push(repetition);
+            if let Some(seen) = &outcome.hiccups {
+                runs.hiccups.get_or_insert_default().merge(seen);
+            }
+            for note in outcome.notes {
+                let note = format!("{}: {note}", system.name);
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+            }
+        }
+        if fewest(&runs, judged(&runs)) >= repetitions {
+            break;
+        }
+    }
+    let steal = before.and_then(|before| Some(CpuTime::now()?.steal_since(before)));
+    let judged = judged(&runs);
+    let (workload, variant, cores) = (case.workload, case.variant, case.cores);
+    let (work, references) = (case.work.clone(), case.references.clone());
+    Ok(Results { workload, variant, cores, work, references, runs, notes, steal, judged })
+}
+
+/// The kind of link of which every system has most repetitions; near, if it is even.
+fn judged(runs: &[Runs]) -> Link {
+    // The last of equal maxima wins.
+    let kinds = [Link::Far, Link::Near, Link::Single];
+    kinds.into_iter().max_by_key(|&link| fewest(runs, link)).unwrap_or(Link::Single)
+}
+
+fn fewest(runs: &[Runs], link: Link) -> usize {
+    runs.iter().map(|runs| runs.count(link)).min().unwrap_or(0)
+}
+
+fn checked(case: &Case, system: &crate::case::System, setup: &Setup) -> Result<Outcome, BenchError> {
+    let name = || format!("{}/{}/{}", case.workload, case.variant, system.name);
+    let outcome = (system.run)(setup).map_err(|reason| BenchError::DidNotRun { system: name(), reason })?;
+    let (expected, got) = (case.expected, outcome.checksum);
+    if got == expected { Ok(outcome) } else { Err(BenchError::WrongResult { system: name(), expected, got }) }
+}
+
+/// Runs one repetition with the round trip measured on both sides of it.
+fn around(
+    case: &Case,
+    setup: &Setup,
+    run: impl FnOnce() -> Result<Outcome, BenchError>,
+) -> Result<(Repetition, Outcome), BenchError> {
+    let round_trip = || (case.cores > 1).then(|| link::round_trip_ns(&setup.cores));
+    let before = round_trip();
+    let outcome = run()?;
+    let round_trips_ns = before.zip(round_trip()).map(|(before, after)| [before, after]);
+    let link = round_trips_ns.map_or(Link::Single, |[before, after]| Link::classify(before, after));
+    Ok((Repetition { link, round_trips_ns, figures: outcome.figures.clone() }, outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::case::Driver;
+
+    fn setup() -> Setup {
+        Setup { cores: Vec::new(), driver: Driver::Auto, quick: true }
+    }
+
+    fn runs(links: &[Link]) -> Runs {
+        let repetition = |&link| Repetition { link, round_trips_ns: None, figures: Vec::new() };
+        Runs { system: "a", repetitions: links.iter().map(repetition).collect(), hiccups: None }
+    }
+
+    fn outcome(checksum: u64) -> Outcome {
+        Outcome { checksum, figures: vec![(Metric::P50, 1.0)], ..Outcome::default() }
+    }
+
+    #[test]
+    fn systems_run_in_turn_after_one_warm_up_each() {
+        let order = Rc::new(RefCell::new(String::new()));
+        let (a, b) = (Rc::clone(&order), Rc::clone(&order));
+        let case = Case::new("w", "v", 1, 7)
+            .system("a", move |_| {
+                a.borrow_mut().push('a');
+                outcome(7).note("same")
+            })
+            .system("b", move |_| {
+                b.borrow_mut().push('b');
+                outcome(7)
+            });
+        let results = run(&case, &setup(), 3).unwrap();
+        assert_eq!(*order.borrow(), "abababab");
+        assert_eq!(results.judged, Link::Single);
+        assert_eq!(results.runs[1].values(Metric::P50, Link::Single), [1.0; 3]);
+        assert_eq!(results.notes, ["a: same"]);
+    }
+
+    #[test]
+    fn a_wrong_result_ends_the_case_and_names_the_system() {
+        let case = Case::new("w", "v", 1, 7).system("a", |_| outcome(7)).system("b", |_| outcome(8));
+        let error = run(&case, &setup(), 3).unwrap_err();
+        assert!(
+            matches!(&error, BenchError::WrongResult { expected: 7, got: 8, system } if system == "w/v/b")
+        );
+    }
+
+    #[test]
+    fn a_wrong_result_in_a_later_repetition_is_found_too() {
+        let calls = RefCell::new(0);
+        let later = move |_: &Setup| {
+            *calls.borrow_mut() += 1;
+            outcome(if *calls.borrow() == 3 { 8 } else { 7 })
+        };
+        assert!(run(&Case::new("w", "v", 1, 7).system("a", later), &setup(), 3).is_err());
+    }
+
+    #[test]
+    fn a_system_that_does_not_run_is_an_error_with_its_reason() {
+        let case = Case::new("w", "v", 1, 7).try_system("a", |_| Err::<Outcome, _>("no ring"));
+        assert_eq!(run(&case, &setup(), 1).unwrap_err().to_string(), "w/v/a did not run: no ring");
+    }
+
+    #[test]
+    fn the_kind_of_link_that_every_system_has_most_of_is_judged() {
+        use Link::{Far, Mixed, Near};
+        assert_eq!(judged(&[runs(&[Near, Far, Far]), runs(&[Far, Far, Near])]), Far);
+        assert_eq!(judged(&[runs(&[Near, Far]), runs(&[Far, Near])]), Near);
+        assert_eq!(judged(&[runs(&[Near, Near, Far]), runs(&[Far, Far, Mixed])]), Far);
+        assert_eq!(fewest(&[runs(&[Mixed]), runs(&[Mixed])], Near), 0);
+    }
+}

@@ -1,0 +1,237 @@
+//! chain: three operators on one core, `x = i * K`, keep `x & 3 != 0`, `x ^ (x >> 7)`, and a wrapping sum.
+
+use crate::case::{Case, Setup};
+
+/// The multiplier of the first operator.
+pub const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
+/// Items per virtual call.
+pub const BATCH: u64 = 1_024;
+/// Items of a full run.
+pub const ITEMS: u64 = 50_000_000;
+
+/// The first operator.
+#[inline]
+pub fn scramble(item: u64) -> u64 {
+    item.wrapping_mul(MULTIPLIER)
+}
+
+/// The second operator.
+#[inline]
+pub fn keep(item: u64) -> bool {
+    item & 3 != 0
+}
+
+/// The third operator.
+#[inline]
+pub fn fold_bits(item: u64) -> u64 {
+    item ^ (item >> 7)
+}
+
+/// The parts of an envelope that are seldom there.
+#[derive(Clone, Debug, Default)]
+pub struct Cold {
+    /// Any headers.
+    pub headers: Vec<(String, String)>,
+}
+
+/// An item with everything an item may carry: 24 bytes over the payload.
+#[derive(Debug)]
+pub struct Envelope {
+    /// The item.
+    pub payload: u64,
+    /// Nanoseconds.
+    pub timestamp: i64,
+    /// Position in the source.
+    pub seq: u64,
+    /// The cold rest, absent in this workload.
+    pub cold: Option<Box<Cold>>,
+}
+
+impl Envelope {
+    /// What the source builds for item `index`.
+    #[inline]
+    pub fn at(index: u64) -> Self {
+        Self { payload: index, timestamp: (index as i64).wrapping_mul(1_000), seq: index, cold: None }
+    }
+
+    /// What the end of the chain adds to the sum: every field takes part, so none may be lost on the way.
+    #[inline]
+    pub fn contribution(&self) -> u64 {
+        let cold = self.cold.as_ref().map_or(0, |cold| cold.headers.len() as u64);
+        self.payload.wrapping_add(self.timestamp as u64).wrapping_add(self.seq).wrapping_add(cold)
+    }
+}
+
+/// The programs written by hand: what a careful programmer would write without a runtime.
+pub mod hand {
+    use std::hint::black_box;
+
+    use core_affinity::CoreId;
+
+    use super::{BATCH, Envelope, fold_bits, keep, scramble};
+    use crate::case::Measured;
+    use crate::pin::{self, Span};
+
+    /// One loop over all items, without any boundary.
+    pub fn plain_loop(items: u64, core: CoreId) -> Measured {
+        timed(
+            items,
+            core,
+            || (),
+            |(), items| {
+                let mut sum = 0_u64;
+                for item in 0..black_box(items) {
+                    let item = scramble(item);
+                    if keep(item) {
+                        sum = sum.wrapping_add(fold_bits(item));
+                    }
+                }
+                sum
+            },
+        )
+    }
+
+    /// The plain loop behind one virtual call for each [`BATCH`] items.
+    pub fn bare(items: u64, core: CoreId) -> Measured {
+        batched::<Bare>(items, core)
+    }
+
+    /// As [`bare`], over envelopes built at the source and read at the end.
+    pub fn envelope(items: u64, core: CoreId) -> Measured {
+        batched::<Enveloped>(items, core)
+    }
+
+    trait Step {
+        fn step(&mut self, from: u64, to: u64);
+        fn sum(&self) -> u64;
+    }
+
+    #[derive(Default)]
+    struct Bare(u64);
+
+    impl Step for Bare {
+        fn step(&mut self, from: u64, to: u64) {
+            let mut sum = self.0;
+            for item in from..to {
+                let item = scramble(item);
+                if keep(item) {
+                    sum = sum.wrapping_add(fold_bits(item));
+                }
+            }
+            self.0 = sum;
+        }
+
+        fn sum(&self) -> u64 {
+            self.0
+        }
+    }
+
+    #[derive(Default)]
+    struct Enveloped(u64);
+
+    impl Step for Enveloped {
+        fn step(&mut self, from: u64, to: u64) {
+            let mut sum = self.0;
+            for index in from..to {
+                let mut envelope = Envelope::at(index);
+                envelope.payload = scramble(envelope.payload);
+                if keep(envelope.payload) {
+                    envelope.payload = fold_bits(envelope.payload);
+                    sum = sum.wrapping_add(envelope.contribution());
+                }
+            }
+            self.0 = sum;
+        }
+
+        fn sum(&self) -> u64 {
+            self.0
+        }
+    }
+
+    fn batched<S: Step + Default + 'static>(items: u64, core: CoreId) -> Measured {
+        // The black box hides the type, so the call stays virtual.
+        let build = || black_box(Box::<S>::default() as Box<dyn Step>);
+        timed(items, core, build, |mut chain: Box<dyn Step>, items| {
+            let mut from = 0;
+            while from < items {
+                let to = items.min(from + BATCH);
+                chain.step(black_box(from), black_box(to));
+                from = to;
+            }
+            chain.sum()
+        })
+    }
+
+    fn timed<C>(
+        items: u64,
+        core: CoreId,
+        build: impl FnOnce() -> C + Send,
+        work: impl FnOnce(C, u64) -> u64 + Send,
+    ) -> Measured {
+        pin::on_one(core, || {
+            let chain = build();
+            let start = std::time::Instant::now();
+            let checksum = work(chain, items);
+            let span = Span::since(start);
+            Measured { items, elapsed: span.union(span), checksum }
+        })
+    }
+}
+
+/// The right answer for bare items, by iterators.
+pub fn expected_bare(items: u64) -> u64 {
+    (0..items).map(scramble).filter(|&item| keep(item)).map(fold_bits).fold(0, u64::wrapping_add)
+}
+
+/// The right answer for envelopes: the bare one, and what the kept items carry besides.
+pub fn expected_envelope(items: u64) -> u64 {
+    let kept = (0..items).filter(|&index| keep(scramble(index)));
+    kept.map(|index| index.wrapping_mul(1_001)).fold(expected_bare(items), u64::wrapping_add)
+}
+
+/// The comparisons: corelane's systems are added beside `hand`.
+pub fn cases(setup: &Setup) -> Vec<Case> {
+    let items = setup.scaled(ITEMS);
+    let bare = Case::new("chain", "bare", 1, expected_bare(items))
+        .work(format!("{} M u64, {BATCH} a virtual call", items / 1_000_000))
+        .reference("hand")
+        .system("hand", move |setup| hand::bare(items, setup.cores[0]))
+        .system("loop", move |setup| hand::plain_loop(items, setup.cores[0]));
+    let envelope = Case::new("chain", "envelope", 1, expected_envelope(items))
+        .work(format!("{} M envelopes of {} bytes", items / 1_000_000, size_of::<Envelope>()))
+        .reference("hand")
+        .system("hand", move |setup| hand::envelope(items, setup.cores[0]));
+    vec![bare, envelope]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_envelope_is_24_bytes_over_its_payload() {
+        assert_eq!(size_of::<Envelope>(), 32);
+    }
+
+    #[test]
+    fn every_program_computes_what_the_oracle_does() {
+        let core = crate::pin::allowed()[0];
+        for items in [0, 1, BATCH, 3 * BATCH + 17] {
+            assert_eq!(hand::plain_loop(items, core).checksum, expected_bare(items));
+            assert_eq!(hand::bare(items, core).checksum, expected_bare(items));
+            assert_eq!(hand::envelope(items, core).checksum, expected_envelope(items));
+        }
+    }
+
+    #[test]
+    fn the_oracle_agrees_with_a_sum_by_hand() {
+        // Item 0 is dropped; items 1 and 2 end in 01 and 10 after the odd multiplier.
+        let item = |index: u64| (index as u128 * u128::from(MULTIPLIER) % (1 << 64)) as u64;
+        let sum = [1, 2, 3]
+            .map(|index| item(index) ^ (item(index) / 128))
+            .iter()
+            .fold(0, |a: u64, b| a.wrapping_add(*b));
+        assert_eq!(expected_bare(4), sum);
+        assert_eq!(expected_envelope(4), sum.wrapping_add(6 * 1_001));
+    }
+}

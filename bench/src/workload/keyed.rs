@@ -1,0 +1,247 @@
+//! keyed: sum and count per key of 20 M pairs, generated on two cores and exchanged by hash.
+
+use std::collections::BTreeMap;
+
+use ahash::RandomState;
+
+use crate::case::{Case, Setup};
+use crate::stats::{below, splitmix};
+
+/// Pairs of a full run.
+pub const PAIRS: u64 = 20_000_000;
+
+/// Pair `index`: a key below `keys`, uniformly, and a value below 2^16.
+#[inline]
+pub fn pair(index: u64, keys: u64) -> (u64, u64) {
+    let random = splitmix(index);
+    (below(random, keys), random & 0xFFFF)
+}
+
+/// The hash of every system: ahash with fixed seeds.
+pub fn hasher() -> RandomState {
+    RandomState::with_seeds(1, 2, 3, 4)
+}
+
+/// The result, independent of the order of keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Sum of all sums.
+    pub sum: u64,
+    /// Sum of all counts.
+    pub count: u64,
+    /// Number of keys.
+    pub keys: u64,
+    /// Exclusive or over a scrambled (key, sum, count).
+    pub mix: u64,
+}
+
+impl Totals {
+    /// Adds one key's result. Each key must be added once.
+    pub fn add(&mut self, key: u64, sum: u64, count: u64) {
+        self.sum = self.sum.wrapping_add(sum);
+        self.count += count;
+        self.keys += 1;
+        self.mix ^= splitmix(splitmix(splitmix(key).wrapping_add(sum)).wrapping_add(count));
+    }
+
+    /// Adds another shard's result.
+    pub fn merge(&mut self, other: &Self) {
+        self.sum = self.sum.wrapping_add(other.sum);
+        self.count += other.count;
+        self.keys += other.keys;
+        self.mix ^= other.mix;
+    }
+
+    /// All four in one number.
+    pub fn checksum(&self) -> u64 {
+        [self.sum, self.count, self.keys, self.mix].iter().fold(0, |all, part| splitmix(all ^ part))
+    }
+}
+
+/// The program written by hand: two pinned threads, a chunked ring each way, half of the keys each.
+pub mod hand {
+    use ahash::RandomState;
+    use core_affinity::CoreId;
+    use hashbrown::HashTable;
+    use rtrb::{Consumer, Producer, RingBuffer};
+
+    use super::{Totals, hasher, pair};
+    use crate::case::Measured;
+    use crate::pin::{self, Gate, Span};
+
+    /// Pairs generated between two looks at the ring.
+    pub const BLOCK: u64 = 1_024;
+    /// Slots of each ring.
+    pub const SLOTS: usize = 16_384;
+
+    type Pair = (u64, u64);
+
+    struct Entry {
+        key: u64,
+        sum: u64,
+        count: u64,
+    }
+
+    struct Shard {
+        table: HashTable<Entry>,
+        hasher: RandomState,
+    }
+
+    impl Shard {
+        #[inline]
+        fn add(&mut self, key: u64, value: u64) {
+            let hash = self.hasher.hash_one(key);
+            if let Some(entry) = self.table.find_mut(hash, |entry| entry.key == key) {
+                entry.sum = entry.sum.wrapping_add(value);
+                entry.count += 1;
+                return;
+            }
+            let hasher = &self.hasher;
+            let entry = Entry { key, sum: value, count: 1 };
+            self.table.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key));
+        }
+
+        fn take(&mut self, ring: &mut Consumer<Pair>) {
+            let Ok(chunk) = ring.read_chunk(ring.slots()) else { return };
+            let (first, second) = chunk.as_slices();
+            first.iter().chain(second).for_each(|&(key, value)| self.add(key, value));
+            chunk.commit_all();
+        }
+    }
+
+    struct Worker {
+        me: usize,
+        range: std::ops::Range<u64>,
+        keys: u64,
+        out: Producer<Pair>,
+        inward: Consumer<Pair>,
+    }
+
+    impl Worker {
+        fn run(mut self, gate: &Gate) -> (Span, Shard) {
+            // Room for this shard's half and a little more: the hand knows how many keys there are.
+            let expected = (self.keys / 2 + self.keys / 16) as usize;
+            let mut shard = Shard { table: HashTable::with_capacity(expected), hasher: hasher() };
+            let mut staged = [[(0, 0); BLOCK as usize]; 2];
+            let start = gate.wait();
+            let mut next = self.range.start;
+            while next < self.range.end {
+                let end = self.range.end.min(next + BLOCK);
+                let mut counts = [0; 2];
+                for index in next..end {
+                    let pair = pair(index, self.keys);
+                    // A middle bit: the table uses the lowest and the highest.
+                    let owner = (shard.hasher.hash_one(pair.0) >> 32) as usize & 1;
+                    // Written to the owner's buffer without a branch.
+                    staged[owner][counts[owner]] = pair;
+                    counts[owner] += 1;
+                }
+                next = end;
+                let [ours, theirs] = [self.me, 1 - self.me].map(|owner| &staged[owner][..counts[owner]]);
+                self.send(theirs, &mut shard);
+                ours.iter().for_each(|&(key, value)| shard.add(key, value));
+                shard.take(&mut self.inward);
+            }
+            let Self { out, mut inward, .. } = self;
+            drop(out);
+            // Abandoned first, empty second: what was pushed before the other end went away is still seen.
+            while !inward.is_abandoned() {
+                shard.take(&mut inward);
+            }
+            shard.take(&mut inward);
+            (Span::since(start), shard)
+        }
+
+        fn send(&mut self, mut pairs: &[Pair], shard: &mut Shard) {
+            loop {
+                (_, pairs) = self.out.push_partial_slice(pairs);
+                if pairs.is_empty() {
+                    return;
+                }
+                shard.take(&mut self.inward);
+            }
+        }
+    }
+
+    /// Sums `pairs` pairs over `keys` keys on the first two of `cores`.
+    pub fn exchange(pairs: u64, keys: u64, cores: &[CoreId]) -> Measured {
+        let ((there, arriving), (back, returning)) = (RingBuffer::new(SLOTS), RingBuffer::new(SLOTS));
+        let half = pairs / 2;
+        let first = Worker { me: 0, range: 0..half, keys, out: there, inward: returning };
+        let second = Worker { me: 1, range: half..pairs, keys, out: back, inward: arriving };
+        let (one, two) = pin::on_two(cores, |gate| first.run(gate), |gate| second.run(gate));
+        let mut totals = Totals::default();
+        let entries = one.1.table.iter().chain(&two.1.table);
+        entries.for_each(|entry| totals.add(entry.key, entry.sum, entry.count));
+        Measured { items: pairs, elapsed: one.0.union(two.0), checksum: totals.checksum() }
+    }
+}
+
+/// The right answer: one thread, one ordered map.
+pub fn expected(pairs: u64, keys: u64) -> Totals {
+    let mut map = BTreeMap::<u64, (u64, u64)>::new();
+    for (key, value) in (0..pairs).map(|index| pair(index, keys)) {
+        let (sum, count) = map.entry(key).or_default();
+        *sum = sum.wrapping_add(value);
+        *count += 1;
+    }
+    let mut totals = Totals::default();
+    map.into_iter().for_each(|(key, (sum, count))| totals.add(key, sum, count));
+    totals
+}
+
+/// The comparisons: corelane's systems are added beside `hand`.
+pub fn cases(setup: &Setup) -> Vec<Case> {
+    let pairs = setup.scaled(PAIRS);
+    let case = |variant, keys| {
+        Case::new("keyed", variant, 2, expected(pairs, keys).checksum())
+            .work(format!("{} M pairs over {keys} keys", pairs / 1_000_000))
+            .reference("hand")
+            .system("hand", move |setup| hand::exchange(pairs, keys, &setup.cores))
+    };
+    vec![case("k1000", 1_000), case("k1000000", 1_000_000)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exchange_computes_what_one_thread_does() {
+        let cores = crate::pin::allowed();
+        if cores.len() < 2 {
+            return;
+        }
+        for (pairs, keys) in [(0, 10), (1, 1), (1_001, 1), (100_003, 1_000), (60_000, 50_000)] {
+            let got = hand::exchange(pairs, keys, &cores).checksum;
+            assert_eq!(got, expected(pairs, keys).checksum(), "{pairs} pairs over {keys} keys");
+        }
+    }
+
+    #[test]
+    fn any_wrong_part_of_a_result_changes_the_checksum() {
+        let totals = |entries: &[(u64, u64, u64)]| {
+            let mut totals = Totals::default();
+            entries.iter().for_each(|&(key, sum, count)| totals.add(key, sum, count));
+            totals.checksum()
+        };
+        let right = totals(&[(1, 10, 2), (2, 20, 3)]);
+        assert_eq!(totals(&[(2, 20, 3), (1, 10, 2)]), right);
+        assert_ne!(totals(&[(1, 11, 2), (2, 19, 3)]), right);
+        assert_ne!(totals(&[(1, 10, 3), (2, 20, 2)]), right);
+        assert_ne!(totals(&[(1, 20, 3), (2, 10, 2)]), right);
+        assert_ne!(totals(&[(1, 10, 2), (2, 10, 2), (2, 10, 1)]), right);
+        assert_ne!(totals(&[(1, 10, 2)]), right);
+    }
+
+    #[test]
+    fn shards_merge_to_the_whole() {
+        let (mut whole, mut one, mut two) = (Totals::default(), Totals::default(), Totals::default());
+        whole.add(1, 10, 2);
+        whole.add(2, 20, 3);
+        one.add(1, 10, 2);
+        two.add(2, 20, 3);
+        one.merge(&two);
+        assert_eq!(one, whole);
+    }
+}

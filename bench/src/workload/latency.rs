@@ -1,0 +1,265 @@
+//! latency: an open loop at a fixed rate from one core, a running sum per key on the other.
+//!
+//! Every item has an *intended* send time, fixed before the run. Latency is the time from there until the running
+//! sum has taken the item in: a late sender or a full ring counts, nothing is omitted, and nothing is corrected.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::case::{Case, Latencies, Metric, Setup};
+use crate::stats::{below, splitmix};
+
+/// Keys of the running sum.
+pub const KEYS: u64 = 1_000;
+/// The percentiles a latency run speaks about.
+pub const PERCENTILES: &[Metric] = &[Metric::P50, Metric::P90, Metric::P99, Metric::P999, Metric::P9999];
+const FULL_SECONDS: u64 = 2;
+
+/// What travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// When it should be sent, in nanoseconds of the run's [`Clock`].
+    pub intended_ns: u64,
+    /// Below [`KEYS`].
+    pub key: u64,
+    /// What is summed.
+    pub value: u64,
+}
+
+/// When which item is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// How many items.
+    pub items: u64,
+    /// Nanoseconds from one intended time to the next.
+    pub period_ns: u64,
+    /// The first intended time, in nanoseconds of the run's [`Clock`]: when all set-up is over.
+    pub first_ns: u64,
+}
+
+impl Schedule {
+    /// `rate` items a second, as many as asked for, beginning 2 ms from the clock's origin.
+    pub fn at_rate(rate: u64, items: u64) -> Self {
+        Self { items, period_ns: 1_000_000_000 / rate, first_ns: 2_000_000 }
+    }
+
+    /// Item `index`.
+    #[inline]
+    pub fn item(&self, index: u64) -> Item {
+        let random = splitmix(index);
+        let intended_ns = self.first_ns + index * self.period_ns;
+        Item { intended_ns, key: below(random, KEYS), value: random & 0xFFFF }
+    }
+}
+
+/// The one clock of a run, read on both cores: the system's monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// A clock at zero.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// A clock that is zero at `origin`.
+    pub fn since(origin: Instant) -> Self {
+        Self(origin)
+    }
+
+    /// Nanoseconds since zero.
+    #[inline]
+    pub fn ns(&self) -> u64 {
+        self.0.elapsed().as_nanos() as u64
+    }
+}
+
+/// A histogram up to a minute, in nanoseconds, to three digits. It does not allocate once it stands.
+///
+/// # Panics
+/// Never: the bounds are valid.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are valid")
+}
+
+/// The checksum of a run: over every running sum after its every change, in order. It tells loss, duplication,
+/// reordering within a key, and a wrong sum.
+#[inline]
+pub fn observe_sum(checksum: u64, key: u64, sum: u64) -> u64 {
+    // Added, not chained: items of different keys may change places.
+    checksum.wrapping_add((sum ^ (key << 48)).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+/// The right checksum, by one array.
+pub fn expected(schedule: Schedule) -> u64 {
+    let mut sums = [0_u64; KEYS as usize];
+    (0..schedule.items).map(|index| schedule.item(index)).fold(0, |checksum, item| {
+        let sum = &mut sums[item.key as usize];
+        *sum += item.value;
+        observe_sum(checksum, item.key, *sum)
+    })
+}
+
+/// The programs written by hand.
+pub mod hand {
+    use core_affinity::CoreId;
+    use hashbrown::HashMap;
+    use hdrhistogram::Histogram;
+    use rtrb::RingBuffer;
+
+    use super::{Clock, Item, KEYS, PERCENTILES, Schedule, histogram, observe_sum};
+    use crate::case::Latencies;
+    use crate::hiccup::Hiccups;
+    use crate::pin::{self, Gate};
+
+    /// Slots of the ring.
+    pub const SLOTS: usize = 4_096;
+
+    /// The receiving side: a running sum per key, and the time it took to get there.
+    struct Receiver {
+        sums: HashMap<u64, u64, ahash::RandomState>,
+        histogram: Histogram<u64>,
+        checksum: u64,
+    }
+
+    impl Receiver {
+        fn new() -> Self {
+            let sums = HashMap::with_capacity_and_hasher(KEYS as usize, crate::workload::keyed::hasher());
+            Self { sums, histogram: histogram(), checksum: 0 }
+        }
+
+        #[inline]
+        fn take(&mut self, item: Item, clock: Clock) {
+            let sum = self.sums.entry(item.key).or_insert(0);
+            *sum += item.value;
+            self.checksum = observe_sum(self.checksum, item.key, *sum);
+            self.histogram.saturating_record(clock.ns().saturating_sub(item.intended_ns));
+        }
+
+        fn result(self, hiccups: Option<Hiccups>) -> Latencies {
+            let Self { histogram, checksum, .. } = self;
+            Latencies { histogram, unit_ns: 1.0, percentiles: PERCENTILES, checksum, hiccups }
+        }
+    }
+
+    /// Sends from the first core by busy-poll over a single-item SPSC ring to the second, which polls too.
+    pub fn busy_poll(schedule: Schedule, cores: &[CoreId]) -> Latencies {
+        let (mut out, mut inward) = RingBuffer::<Item>::new(SLOTS);
+        let clock = Clock::start();
+        let send = move |gate: &Gate| {
+            gate.wait();
+            for index in 0..schedule.items {
+                let item = schedule.item(index);
+                while clock.ns() < item.intended_ns {}
+                while out.push(item).is_err() {}
+            }
+        };
+        let receive = move |gate: &Gate| {
+            let mut receiver = Receiver::new();
+            gate.wait();
+            let mut taken = 0;
+            while taken < schedule.items {
+                if let Ok(item) = inward.pop() {
+                    receiver.take(item, clock);
+                    taken += 1;
+                }
+            }
+            receiver
+        };
+        let ((), receiver) = pin::on_two(cores, send, receive);
+        receiver.result(None)
+    }
+
+    /// The noise floor: both cores run the whole schedule at the same time, each for itself, with nothing between
+    /// sending and summing. What is left is the clock, the sum, and the machine's own stalls, seen from both cores.
+    /// If the two do not agree on the result, the checksum is zero.
+    pub fn same_thread(schedule: Schedule, cores: &[CoreId]) -> Latencies {
+        let clock = Clock::start();
+        let alone = move |gate: &Gate| {
+            let (mut receiver, mut hiccups) = (Receiver::new(), Hiccups::default());
+            gate.wait();
+            for index in 0..schedule.items {
+                let item = schedule.item(index);
+                loop {
+                    let now = clock.ns();
+                    hiccups.observe(now);
+                    if now >= item.intended_ns {
+                        break;
+                    }
+                }
+                receiver.take(item, clock);
+            }
+            (receiver, hiccups)
+        };
+        let ((mut one, mut hiccups), (two, others)) = pin::on_two(cores, alone, alone);
+        hiccups.merge(&others);
+        one.histogram.add(&two.histogram).expect("both histograms have the same bounds");
+        one.checksum = if one.checksum == two.checksum { one.checksum } else { 0 };
+        one.result(Some(hiccups))
+    }
+}
+
+/// The comparisons: corelane's systems are added beside `hand`.
+pub fn cases(setup: &Setup) -> Vec<Case> {
+    let case = |variant, rate: u64| {
+        let schedule = Schedule::at_rate(rate, setup.scaled(FULL_SECONDS * rate));
+        let duration = Duration::from_nanos(schedule.items * schedule.period_ns);
+        Case::new("latency", variant, 2, expected(schedule))
+            .work(format!("{} items, one each {} ns, {duration:?}", schedule.items, schedule.period_ns))
+            .reference("hand")
+            .system("hand", move |setup| hand::busy_poll(schedule, &setup.cores))
+            .system("noise-floor", move |setup| hand::same_thread(schedule, &setup.cores))
+    };
+    vec![case("rate100k", 100_000), case("rate1m", 1_000_000)]
+}
+
+/// What a run that is not written by hand returns: its histogram and checksum.
+pub fn latencies(histogram: Histogram<u64>, checksum: u64) -> Latencies {
+    Latencies { histogram, unit_ns: 1.0, percentiles: PERCENTILES, checksum, hiccups: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intended_times_are_fixed_before_the_run() {
+        let schedule = Schedule::at_rate(1_000_000, 10);
+        assert_eq!(schedule.item(3).intended_ns - schedule.item(0).intended_ns, 3_000);
+    }
+
+    #[test]
+    fn both_programs_sum_what_the_oracle_does_and_sample_every_item() {
+        let cores = crate::pin::allowed();
+        if cores.len() < 2 {
+            return;
+        }
+        let schedule = Schedule::at_rate(1_000_000, 5_000);
+        let run = hand::busy_poll(schedule, &cores);
+        assert_eq!((run.checksum, run.histogram.len()), (expected(schedule), 5_000));
+        let floor = hand::same_thread(schedule, &cores);
+        assert_eq!((floor.checksum, floor.histogram.len()), (expected(schedule), 10_000));
+    }
+
+    #[test]
+    fn a_sender_that_falls_behind_is_not_forgiven() {
+        let cores = crate::pin::allowed();
+        if cores.len() < 2 {
+            return;
+        }
+        // Every intended time is the clock's origin: each latency is then at least that of the item before it.
+        let schedule = Schedule { items: 20_000, period_ns: 0, first_ns: 0 };
+        let run = hand::busy_poll(schedule, &cores).histogram;
+        assert!(run.value_at_quantile(0.1) < run.value_at_quantile(0.9));
+    }
+
+    #[test]
+    fn the_checksum_tells_order_within_a_key_but_not_between_keys() {
+        let fold = |sums: &[(u64, u64)]| sums.iter().fold(0, |all, &(key, sum)| observe_sum(all, key, sum));
+        assert_eq!(fold(&[(1, 5), (2, 6)]), fold(&[(2, 6), (1, 5)]));
+        // The items 5 then 3 of one key, or 3 then 5.
+        assert_ne!(fold(&[(1, 5), (1, 8)]), fold(&[(1, 3), (1, 8)]));
+        assert_ne!(fold(&[(1, 5), (2, 6)]), fold(&[(2, 5), (1, 6)]));
+    }
+}

@@ -1,0 +1,45 @@
+//! The workloads. Each file holds the hand-written programs as plain functions and, apart from them, the cases that
+//! compare them.
+
+pub mod chain;
+pub mod keyed;
+pub mod latency;
+pub mod ring;
+
+use crate::case::{Case, Setup};
+
+/// A workload by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Workload {
+    /// A ring between two cores: chunk throughput and round trip.
+    Ring,
+    /// A chain of three operators on one core.
+    Chain,
+    /// Sum and count per key, exchanged between two cores.
+    Keyed,
+    /// Open-loop latency of a running sum per key on the other core.
+    Latency,
+    /// All of them.
+    All,
+}
+
+impl Workload {
+    /// The cases of this workload, their expected results computed.
+    pub fn cases(self, setup: &Setup) -> Vec<Case> {
+        match self {
+            Self::Ring => ring::cases(setup),
+            Self::Chain => chain::cases(setup),
+            Self::Keyed => keyed::cases(setup),
+            Self::Latency => latency::cases(setup),
+            Self::All => [Self::Ring, Self::Chain, Self::Keyed, Self::Latency]
+                .iter()
+                .flat_map(|one| one.cases(setup))
+                .collect(),
+        }
+    }
+
+    /// How many cores the workload cannot do without.
+    pub fn cores(self) -> usize {
+        if self == Self::Chain { 1 } else { 2 }
+    }
+}

@@ -1,0 +1,345 @@
+//! ring: one core hands `u64` to another, by chunks (throughput) and one at a time there and back (ping-pong).
+
+use std::cell::OnceCell;
+
+use crate::case::{Case, Measured, Outcome, Setup};
+use crate::link::{self, Mailbox};
+
+/// Items of a full throughput run.
+pub const ITEMS: u64 = 500_000_000;
+/// Batches of [`link::BATCH`] round trips of a full ping-pong run.
+pub const BATCHES: u64 = 15_000;
+
+/// What the consumer makes of the items: their sum, and whether each stood where it belongs. Loss, duplication and
+/// reordering all show. Every system's consumer uses this, over slices.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    position: u64,
+    sum: u64,
+    misplaced: u64,
+}
+
+impl Tally {
+    /// Takes the next items.
+    #[inline]
+    pub fn take(&mut self, items: &[u64]) {
+        let (mut sum, mut misplaced) = (self.sum, self.misplaced);
+        for (item, position) in items.iter().zip(self.position..) {
+            sum = sum.wrapping_add(*item);
+            misplaced |= *item ^ position;
+        }
+        (self.sum, self.misplaced) = (sum, misplaced);
+        self.position += items.len() as u64;
+    }
+
+    /// Items taken so far.
+    pub fn count(&self) -> u64 {
+        self.position
+    }
+
+    /// The checksum of a run: the sum, or its complement if anything was misplaced.
+    pub fn checksum(&self) -> u64 {
+        if self.misplaced == 0 { self.sum } else { !self.sum }
+    }
+}
+
+/// The right checksum of the items `0..items`.
+pub fn expected(items: u64) -> u64 {
+    let sum = u128::from(items) * u128::from(items.saturating_sub(1)) / 2;
+    sum as u64
+}
+
+/// The programs over published rings, and the least that safe code can do.
+pub mod hand {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use core_affinity::CoreId;
+    use crossbeam::utils::CachePadded;
+    use rtrb::chunks::ChunkError;
+    use rtrb::{Consumer, Producer, RingBuffer};
+
+    use super::Tally;
+    use crate::case::{Latencies, Measured};
+    use crate::link::{self, Duplex};
+    use crate::pin::{self, Gate, Span};
+
+    /// How the producer gets its items into rtrb.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Write {
+        /// `write_chunk_uninit`, filled from an iterator.
+        Iterator,
+        /// `write_chunk`, default values overwritten in place.
+        InPlace,
+        /// A local buffer, copied by `push_entire_slice`.
+        Copy,
+    }
+
+    /// A configuration of rtrb.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Chunked {
+        /// Slots of the ring.
+        pub capacity: usize,
+        /// Items published at once.
+        pub chunk: usize,
+        /// How they are written.
+        pub write: Write,
+    }
+
+    /// Moves `items` over rtrb by chunks.
+    pub fn rtrb_chunks(items: u64, how: Chunked, cores: &[CoreId]) -> Measured {
+        let (producer, consumer) = RingBuffer::new(how.capacity);
+        let produce = move |gate: &Gate| produce(producer, items, how, gate);
+        let consume = move |gate: &Gate| consume(consumer, items, how.chunk, gate);
+        let (sent, (received, tally)) = pin::on_two(cores, produce, consume);
+        Measured { items, elapsed: sent.union(received), checksum: tally.checksum() }
+    }
+
+    fn produce(mut ring: Producer<u64>, items: u64, how: Chunked, gate: &Gate) -> Span {
+        let mut buffer = vec![0; how.chunk];
+        let start = gate.wait();
+        let mut next = 0;
+        while next < items {
+            let count = (items - next).min(how.chunk as u64) as usize;
+            let written = match how.write {
+                Write::Iterator => ring.write_chunk_uninit(count).map(|chunk| {
+                    chunk.fill_from_iter(next..);
+                }),
+                Write::InPlace => ring.write_chunk(count).map(|mut chunk| {
+                    let (first, second) = chunk.as_mut_slices();
+                    let slots = first.iter_mut().chain(second);
+                    slots.zip(next..).for_each(|(slot, item)| *slot = item);
+                    chunk.commit_all();
+                }),
+                Write::Copy => {
+                    buffer.iter_mut().zip(next..).for_each(|(slot, item)| *slot = item);
+                    push_all(&mut ring, &buffer[..count])
+                }
+            };
+            if written.is_ok() {
+                next += count as u64;
+            }
+        }
+        Span::since(start)
+    }
+
+    fn push_all(ring: &mut Producer<u64>, items: &[u64]) -> Result<(), ChunkError> {
+        while ring.push_entire_slice(items).is_err() {}
+        Ok(())
+    }
+
+    fn consume(mut ring: Consumer<u64>, items: u64, chunk: usize, gate: &Gate) -> (Span, Tally) {
+        let mut tally = Tally::default();
+        let start = gate.wait();
+        while tally.count() < items {
+            let available = ring.slots().min(chunk);
+            if let Ok(chunk) = ring.read_chunk(available) {
+                let (first, second) = chunk.as_slices();
+                tally.take(first);
+                tally.take(second);
+                chunk.commit_all();
+            }
+        }
+        (Span::since(start), tally)
+    }
+
+    /// The configuration of rtrb that moves most here: each is run briefly, three times.
+    pub fn best_chunked(items: u64, cores: &[CoreId]) -> Chunked {
+        let mut best: Option<(Duration, Chunked)> = None;
+        for capacity in [4_096, 16_384, 65_536] {
+            for chunk in [256, 512, 1_024, 2_048] {
+                for write in [Write::Iterator, Write::InPlace, Write::Copy] {
+                    let how = Chunked { capacity, chunk, write };
+                    let mut times = [0; 3].map(|_| rtrb_chunks(items, how, cores).elapsed);
+                    times.sort();
+                    if best.is_none_or(|(time, _)| times[1] < time) {
+                        best = Some((times[1], how));
+                    }
+                }
+            }
+        }
+        best.map_or(Chunked { capacity: 16_384, chunk: 512, write: Write::Iterator }, |best| best.1)
+    }
+
+    struct RtrbEnd {
+        out: Producer<u64>,
+        inward: Consumer<u64>,
+    }
+
+    impl Duplex for RtrbEnd {
+        #[inline]
+        fn send(&mut self, value: u64) {
+            while self.out.push(value).is_err() {}
+        }
+
+        #[inline]
+        fn receive(&mut self) -> u64 {
+            loop {
+                if let Ok(value) = self.inward.pop() {
+                    return value;
+                }
+            }
+        }
+    }
+
+    /// Slots of the rings that play ping-pong.
+    pub const PING_PONG_SLOTS: usize = 1_024;
+
+    /// Round trips over two rtrb rings.
+    pub fn rtrb_ping_pong(batches: u64, cores: &[CoreId]) -> Latencies {
+        let (there, arriving) = RingBuffer::new(PING_PONG_SLOTS);
+        let (back, returning) = RingBuffer::new(PING_PONG_SLOTS);
+        let asking = move || RtrbEnd { out: there, inward: returning };
+        let answering = move || RtrbEnd { out: back, inward: arriving };
+        link::ping_pong(cores, batches, asking, answering)
+    }
+
+    /// A plain bounded SPSC ring: two padded indices and the slots, each side keeping its own index and a copy of
+    /// the other's. Slots are atomics only because this crate is all safe code; they are read and written relaxed,
+    /// which costs what a plain access costs.
+    pub struct RawRing {
+        tail: CachePadded<AtomicU64>,
+        head: CachePadded<AtomicU64>,
+        slots: Box<[AtomicU64]>,
+    }
+
+    impl RawRing {
+        /// An empty ring of `capacity` slots, a power of two.
+        pub fn new(capacity: usize) -> Self {
+            assert!(capacity.is_power_of_two(), "the capacity is not a power of two");
+            let slots = (0..capacity).map(|_| AtomicU64::new(0)).collect();
+            Self { tail: CachePadded::default(), head: CachePadded::default(), slots }
+        }
+
+        #[inline]
+        fn slot(&self, position: u64) -> &AtomicU64 {
+            &self.slots[position as usize & (self.slots.len() - 1)]
+        }
+    }
+
+    /// One end of two raw rings.
+    pub struct RawEnd<'a> {
+        out: &'a RawRing,
+        sent: u64,
+        consumed: u64,
+        inward: &'a RawRing,
+        taken: u64,
+        published: u64,
+    }
+
+    impl<'a> RawEnd<'a> {
+        /// The end that sends over `out` and receives over `inward`.
+        pub fn new(out: &'a RawRing, inward: &'a RawRing) -> Self {
+            Self { out, sent: 0, consumed: 0, inward, taken: 0, published: 0 }
+        }
+    }
+
+    impl Duplex for RawEnd<'_> {
+        #[inline]
+        fn send(&mut self, value: u64) {
+            while self.sent - self.consumed == self.out.slots.len() as u64 {
+                self.consumed = self.out.head.load(Ordering::Acquire);
+            }
+            self.out.slot(self.sent).store(value, Ordering::Relaxed);
+            self.sent += 1;
+            self.out.tail.store(self.sent, Ordering::Release);
+        }
+
+        #[inline]
+        fn receive(&mut self) -> u64 {
+            while self.published == self.taken {
+                self.published = self.inward.tail.load(Ordering::Acquire);
+            }
+            let value = self.inward.slot(self.taken).load(Ordering::Relaxed);
+            self.taken += 1;
+            self.inward.head.store(self.taken, Ordering::Release);
+            value
+        }
+    }
+
+    /// Round trips over two raw rings.
+    pub fn raw_ping_pong(batches: u64, cores: &[CoreId]) -> Latencies {
+        let (there, back) = (RawRing::new(PING_PONG_SLOTS), RawRing::new(PING_PONG_SLOTS));
+        link::ping_pong(cores, batches, || RawEnd::new(&there, &back), || RawEnd::new(&back, &there))
+    }
+}
+
+/// The comparisons: corelane's systems are added beside `rtrb`.
+pub fn cases(setup: &Setup) -> Vec<Case> {
+    let (items, batches) = (setup.scaled(ITEMS), setup.scaled(BATCHES));
+    let best = OnceCell::new();
+    let rtrb = move |setup: &Setup| {
+        let how = *best.get_or_init(|| hand::best_chunked(items / 50, &setup.cores));
+        let run: Measured = hand::rtrb_chunks(items, how, &setup.cores);
+        Outcome::from(run).note(format!("best of those tried: {how:?}"))
+    };
+    let throughput = Case::new("ring", "throughput", 2, expected(items))
+        .work(format!("{} M u64 by chunks", items / 1_000_000))
+        .reference("rtrb")
+        .system("rtrb", rtrb);
+    let ping_pong = Case::new("ring", "pingpong", 2, link::ping_pong_sum(batches))
+        .work(format!("{batches} means of {} round trips each", link::BATCH))
+        .reference("rtrb")
+        .reference("raw")
+        .system("rtrb", move |setup| hand::rtrb_ping_pong(batches, &setup.cores))
+        .system("raw", move |setup| hand::raw_ping_pong(batches, &setup.cores))
+        .system("mailbox", move |setup| {
+            let mailbox = Mailbox::default();
+            link::ping_pong(&setup.cores, batches, || mailbox.asking(), || mailbox.answering())
+        });
+    vec![throughput, ping_pong]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hand::{Chunked, RawEnd, RawRing, Write};
+    use super::*;
+    use crate::link::Duplex;
+
+    #[test]
+    fn loss_duplication_and_reordering_change_the_checksum() {
+        let checksum = |items: &[u64]| {
+            let mut tally = Tally::default();
+            items.chunks(2).for_each(|chunk| tally.take(chunk));
+            tally.checksum()
+        };
+        assert_eq!(checksum(&[0, 1, 2, 3]), expected(4));
+        for wrong in [&[0, 2, 1, 3][..], &[0, 1, 3], &[0, 1, 1, 2, 3], &[1, 2, 3], &[0, 0, 3, 3]] {
+            assert_ne!(checksum(wrong), expected(4), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn every_way_to_write_moves_every_item_in_order() {
+        let cores = crate::pin::allowed();
+        if cores.len() < 2 {
+            return;
+        }
+        for write in [Write::Iterator, Write::InPlace, Write::Copy] {
+            // Neither the capacity nor the number of items is a multiple of the chunk.
+            let how = Chunked { capacity: 100, chunk: 7, write };
+            assert_eq!(hand::rtrb_chunks(10_001, how, &cores).checksum, expected(10_001), "{write:?}");
+        }
+    }
+
+    #[test]
+    fn every_ping_pong_brings_every_answer_back() {
+        let cores = crate::pin::allowed();
+        if cores.len() < 2 {
+            return;
+        }
+        let expected = link::ping_pong_sum(3);
+        assert_eq!(hand::rtrb_ping_pong(3, &cores).checksum, expected);
+        assert_eq!(hand::raw_ping_pong(3, &cores).checksum, expected);
+    }
+
+    #[test]
+    fn a_raw_ring_keeps_order_around_its_end() {
+        let (there, back) = (RawRing::new(4), RawRing::new(4));
+        let (mut ask, mut answer) = (RawEnd::new(&there, &back), RawEnd::new(&back, &there));
+        for round in 0..10_u64 {
+            (0..3).for_each(|item| ask.send(3 * round + item));
+            (0..3).for_each(|item| assert_eq!(answer.receive(), 3 * round + item));
+        }
+    }
+}
