@@ -39,9 +39,9 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// `rate` items a second, as many as asked for, beginning 2 ms from the clock's origin.
+    /// `rate` items a second, as many as asked for, beginning 50 ms from the clock's origin.
     pub fn at_rate(rate: u64, items: u64) -> Self {
-        Self { items, period_ns: 1_000_000_000 / rate, first_ns: 2_000_000 }
+        Self { items, period_ns: 1_000_000_000 / rate, first_ns: 50_000_000 }
     }
 
     /// Item `index`.
@@ -88,7 +88,7 @@ pub fn histogram() -> Histogram<u64> {
 #[inline]
 pub fn observe_sum(checksum: u64, key: u64, sum: u64) -> u64 {
     // Added, not chained: items of different keys may change places.
-    checksum.wrapping_add((sum ^ (key << 48)).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    checksum.wrapping_add(splitmix(sum ^ (key << 48)))
 }
 
 /// The right checksum, by one array.
