@@ -11,6 +11,7 @@ pub mod case;
 pub mod environment;
 pub mod harness;
 pub mod hiccup;
+pub mod lane;
 pub mod link;
 pub mod pin;
 pub mod report;

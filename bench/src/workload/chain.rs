@@ -1,6 +1,7 @@
 //! chain: three operators on one core, `x = i * K`, keep `x & 3 != 0`, `x ^ (x >> 7)`, and a wrapping sum.
 
 use crate::case::{Case, Setup};
+use crate::lane;
 
 /// The multiplier of the first operator.
 pub const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -196,11 +197,13 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
         .work(format!("{} M u64, {BATCH} a virtual call", items / 1_000_000))
         .reference("hand")
         .system("hand", move |setup| hand::bare(items, setup.cores[0]))
+        .try_system("corelane", move |setup| lane::chain::bare(items, setup))
         .system("loop", move |setup| hand::plain_loop(items, setup.cores[0]));
     let envelope = Case::new("chain", "envelope", 1, expected_envelope(items))
         .work(format!("{} M envelopes of {} bytes", items / 1_000_000, size_of::<Envelope>()))
         .reference("hand")
-        .system("hand", move |setup| hand::envelope(items, setup.cores[0]));
+        .system("hand", move |setup| hand::envelope(items, setup.cores[0]))
+        .try_system("corelane", move |setup| lane::chain::envelope(items, setup));
     vec![bare, envelope]
 }
 

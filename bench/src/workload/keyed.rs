@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ahash::RandomState;
 
 use crate::case::{Case, Setup};
+use crate::lane;
 use crate::stats::{below, splitmix};
 
 /// Pairs of a full run.
@@ -198,6 +199,7 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
             .work(format!("{} M pairs over {keys} keys", pairs / 1_000_000))
             .reference("hand")
             .system("hand", move |setup| hand::exchange(pairs, keys, &setup.cores))
+            .try_system("corelane", move |setup| lane::keyed::exchange(pairs, keys, setup))
     };
     vec![case("k1000", 1_000), case("k1000000", 1_000_000)]
 }

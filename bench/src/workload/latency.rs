@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::case::{Case, Latencies, Metric, Setup};
+use crate::lane;
 use crate::stats::{below, splitmix};
 
 /// Keys of the running sum.
@@ -117,20 +118,26 @@ pub mod hand {
     pub const SLOTS: usize = 4_096;
 
     /// The receiving side: a running sum per key, and the time it took to get there.
-    struct Receiver {
+    #[derive(Clone)]
+    pub struct Receiver {
         sums: HashMap<u64, u64, ahash::RandomState>,
-        histogram: Histogram<u64>,
-        checksum: u64,
+        /// Of every item taken.
+        pub histogram: Histogram<u64>,
+        /// Over every running sum.
+        pub checksum: u64,
     }
 
     impl Receiver {
-        fn new() -> Self {
+        /// Nothing taken yet.
+        #[expect(clippy::new_without_default, reason = "it allocates")]
+        pub fn new() -> Self {
             let sums = HashMap::with_capacity_and_hasher(KEYS as usize, crate::workload::keyed::hasher());
             Self { sums, histogram: histogram(), checksum: 0 }
         }
 
+        /// Takes an item in, and its latency.
         #[inline]
-        fn take(&mut self, item: Item, clock: Clock) {
+        pub fn take(&mut self, item: Item, clock: Clock) {
             let sum = self.sums.entry(item.key).or_insert(0);
             *sum += item.value;
             self.checksum = observe_sum(self.checksum, item.key, *sum);
@@ -209,6 +216,7 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
             .work(format!("{} items, one each {} ns, {duration:?}", schedule.items, schedule.period_ns))
             .reference("hand")
             .system("hand", move |setup| hand::busy_poll(schedule, &setup.cores))
+            .try_system("corelane", move |setup| lane::latency::scheduled(schedule, setup))
             .system("noise-floor", move |setup| hand::same_thread(schedule, &setup.cores))
     };
     vec![case("rate100k", 100_000), case("rate1m", 1_000_000)]

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 
 use crate::case::{Case, Measured, Outcome, Setup};
+use crate::lane;
 use crate::link::{self, Mailbox};
 
 /// Items of a full throughput run.
@@ -30,6 +31,16 @@ impl Tally {
         }
         (self.sum, self.misplaced) = (sum, misplaced);
         self.position += items.len() as u64;
+    }
+
+    /// Takes the next items one by one.
+    #[inline]
+    pub fn take_each(&mut self, items: impl Iterator<Item = u64>) {
+        let start = (self.position, self.sum, self.misplaced);
+        let taken = items.fold(start, |(position, sum, misplaced), item| {
+            (position + 1, sum.wrapping_add(item), misplaced | (item ^ position))
+        });
+        (self.position, self.sum, self.misplaced) = taken;
     }
 
     /// Items taken so far.
@@ -276,13 +287,15 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
     let throughput = Case::new("ring", "throughput", 2, expected(items))
         .work(format!("{} M u64 by chunks", items / 1_000_000))
         .reference("rtrb")
-        .system("rtrb", rtrb);
+        .system("rtrb", rtrb)
+        .try_system("corelane", move |setup| lane::ring::chunks(items, &setup.cores));
     let ping_pong = Case::new("ring", "pingpong", 2, link::ping_pong_sum(batches))
         .work(format!("{batches} means of {} round trips each", link::BATCH))
         .reference("rtrb")
         .reference("raw")
         .system("rtrb", move |setup| hand::rtrb_ping_pong(batches, &setup.cores))
         .system("raw", move |setup| hand::raw_ping_pong(batches, &setup.cores))
+        .try_system("corelane", move |setup| lane::ring::ping_pong(batches, &setup.cores))
         .system("mailbox", move |setup| {
             let mailbox = Mailbox::default();
             link::ping_pong(&setup.cores, batches, || mailbox.asking(), || mailbox.answering())

@@ -1,0 +1,53 @@
+//! Open-loop latency: a source that keeps to a schedule on one core, a running sum per key on the other.
+
+use corelane::stage::{Chain, Emitter, Produced, Source, StageError};
+
+use super::run;
+use crate::case::{Latencies, Setup};
+use crate::workload::latency::hand::Receiver;
+use crate::workload::latency::{Clock, Item, Schedule, latencies};
+
+/// Emits every item at its intended time, as soon as its core looks at the clock.
+struct Scheduled {
+    schedule: Schedule,
+    clock: Clock,
+    next: u64,
+}
+
+impl Source for Scheduled {
+    type Item = Item;
+
+    #[inline]
+    fn produce<C: Chain<Item>>(&mut self, out: &mut Emitter<'_, Item, C>) -> Result<Produced, StageError> {
+        let now = self.clock.ns();
+        while self.next < self.schedule.items && out.room() > 0 {
+            let item = self.schedule.item(self.next);
+            if item.intended_ns > now {
+                return Ok(Produced::Idle);
+            }
+            out.emit(item);
+            self.next += 1;
+        }
+        Ok(if self.next == self.schedule.items { Produced::End } else { Produced::More })
+    }
+}
+
+/// Runs `schedule`.
+///
+/// # Errors
+/// What kept it from running.
+pub fn scheduled(schedule: Schedule, setup: &Setup) -> Result<Latencies, String> {
+    let clock = Clock::start();
+    let (_, receiver) = run(setup, "send={0};sum={1}", |p| {
+        p.source("send", move |_| Ok(Scheduled { schedule, clock, next: 0 })).fold(
+            "sum",
+            Receiver::new(),
+            move |mut receiver, item| {
+                receiver.take(item, clock);
+                receiver
+            },
+        )
+    })?;
+    let receiver = receiver.take().pop().ok_or("the sum handed nothing over")?;
+    Ok(latencies(receiver.histogram, receiver.checksum))
+}

@@ -1,0 +1,56 @@
+//! corelane's systems: the same work as the hand-written programs, on the public API.
+//!
+//! Elapsed time is the pipeline's own duration: starting its threads, building its partitions and opening its stages are
+//! in it, which for the hand-written programs they are not.
+
+pub mod chain;
+pub mod keyed;
+pub mod latency;
+pub mod ring;
+
+use corelane::driver::DriverChoice;
+use corelane::engine::{Engine, ExecutionOptions};
+use corelane::flow::{Pipeline, PipelineBuilder};
+use corelane::observe::PipelineResult;
+use corelane::policy::IdlePolicy;
+
+use crate::case::{Driver, Setup};
+use crate::pin;
+
+/// Builds and runs what `describe` says on the cores of `setup`: `{0}` and `{1}` in `map` stand for their numbers.
+/// Partitions spin, as the hand-written programs do.
+///
+/// # Errors
+/// Whatever kept it from running to its end with books that close.
+fn run<R>(
+    setup: &Setup,
+    map: &str,
+    describe: impl FnOnce(&PipelineBuilder) -> R,
+) -> Result<(PipelineResult, R), String> {
+    let builder = PipelineBuilder::new("bench");
+    let results = describe(&builder);
+    let pipeline = builder.build().map_err(|error| error.to_string())?;
+    let result = start(setup, map, pipeline)?;
+    result.account.verify().map_err(|broken| format!("the account does not close: {broken:?}"))?;
+    if result.success { Ok((result, results)) } else { Err(result.outcome.to_string()) }
+}
+
+fn start(setup: &Setup, map: &str, pipeline: Pipeline) -> Result<PipelineResult, String> {
+    let allowed = pin::allowed();
+    let mut map = map.to_owned();
+    for (index, core) in setup.cores.iter().enumerate() {
+        let number = allowed.iter().position(|id| id == core).ok_or("a core is not allowed any more")?;
+        map = map.replace(&format!("{{{index}}}"), &number.to_string());
+    }
+    let options = ExecutionOptions {
+        driver: match setup.driver {
+            Driver::Auto => DriverChoice::Auto,
+            Driver::Glommio => DriverChoice::Glommio,
+            Driver::Thread => DriverChoice::Thread,
+        },
+        core_map: map.parse().map_err(|error| format!("core map {map}: {error}"))?,
+        idle: Some(IdlePolicy::Spin),
+        ..ExecutionOptions::default()
+    };
+    Engine::new(options).run(pipeline).map_err(|error| error.to_string())
+}
