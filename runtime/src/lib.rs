@@ -14,4 +14,5 @@ pub mod pool;
 pub mod ring;
 pub mod stage;
 pub mod sync;
+pub mod testing;
 pub mod topology;

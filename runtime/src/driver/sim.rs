@@ -34,7 +34,7 @@ const STUCK_AFTER_ROUNDS: u32 = 64;
 pub struct Simulation {
     seed: u64,
     partitions: usize,
-    budgets: Range<usize>,
+    budgets: Option<Range<usize>>,
     stop_at: Option<u64>,
     drain_at: Option<u64>,
     step_nanos: Range<u64>,
@@ -77,7 +77,7 @@ impl Simulation {
         Self {
             seed,
             partitions: 2,
-            budgets: 1..1025,
+            budgets: None,
             stop_at: None,
             drain_at: None,
             step_nanos: 1..2_000,
@@ -92,10 +92,11 @@ impl Simulation {
         self
     }
 
-    /// The range that each step's budget, in items per task, is drawn from.
+    /// The range that each step's budget, in items per task, is drawn from. Otherwise the seed chooses one.
     #[must_use]
     pub fn budgets(mut self, budgets: Range<usize>) -> Self {
-        self.budgets = budgets.start.max(1)..budgets.end.max(2);
+        let start = budgets.start.max(1);
+        self.budgets = Some(start..budgets.end.max(start + 1));
         self
     }
 
@@ -185,7 +186,8 @@ impl Run {
     fn new(simulation: &Simulation, partitions: Vec<Partition>) -> Self {
         let mut rng = fastrand::Rng::with_seed(simulation.seed);
         // Swarm: some seeds have only tiny budgets, so that every batch splits.
-        let budgets = if rng.u8(..4) == 0 { 1..4 } else { simulation.budgets.clone() };
+        let drawn = if rng.u8(..4) == 0 { 1..4 } else { 1..1025 };
+        let budgets = simulation.budgets.clone().unwrap_or(drawn);
         Self {
             rng,
             partitions: partitions.into_iter().map(|p| (p, false)).collect(),

@@ -83,6 +83,16 @@ impl PipelineBuilder {
         S::Item: Send,
         F: FnOnce(&StageSite) -> Result<S, StageError> + Clone + Send + 'static,
     {
+        self.source_by(name, factory)
+    }
+
+    /// As [`source`](Self::source), for a factory whose type has a name.
+    pub(crate) fn source_by<S, F>(&self, name: &str, factory: F) -> Stream<SourceSegment<F, S>>
+    where
+        S: Source,
+        S::Item: Send,
+        F: Factory<S>,
+    {
         let node = self.draft.borrow_mut().node::<(), S::Item>(
             name,
             StageKind::Source,

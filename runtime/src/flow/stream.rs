@@ -17,8 +17,8 @@ use crate::model::StageKind;
 use crate::partition::Branching;
 use crate::policy::{BufferPolicy, CircuitBreakerPolicy, ErrorPolicy, Parallelism};
 use crate::stage::{
-    Filter, FilterMap, FlatMap, FoldSink, ForEach, Inspect, Map, Operator, Sink, StageError, StageSite,
-    StreamFn, StreamIn, Transform, TransformOp, TryMap,
+    Chain, Filter, FilterMap, FlatMap, FoldSink, ForEach, Inspect, Map, Operator, Sink, StageError,
+    StageSite, StreamFn, StreamIn, Transform, TransformOp, TryMap,
 };
 
 /// A stream of items of one type, and everything upstream of it.
@@ -298,7 +298,7 @@ impl<S: Segment> Stream<S> {
     pub fn collect(self, name: &str) -> Collected<S::Item> {
         let collected = Collected::new();
         let shared = collected.shared();
-        self.fold_into(name, Some(Parallelism::Sequential), move |site| {
+        self.end_in(name, Some(Parallelism::Sequential), move |site: &StageSite| {
             let push = |mut all: Vec<S::Item>, item| {
                 all.push(item);
                 all
@@ -319,21 +319,20 @@ impl<S: Segment> Stream<S> {
     {
         let collected = Collected::new();
         let shared = collected.shared();
-        self.fold_into(name, None, move |site| {
+        self.end_in(name, None, move |site: &StageSite| {
             let hand_over = move |a| shared.lock().unwrap_or_else(PoisonError::into_inner).push(a);
             Ok(FoldSink::new(init, f, hand_over, site.clone()))
         });
         collected
     }
 
-    fn fold_into<A, F, R, M>(self, name: &str, parallelism: Option<Parallelism>, factory: M)
+    /// Ends the stream in a chain made by `factory` on its own core.
+    pub(crate) fn end_in<C, M>(self, name: &str, parallelism: Option<Parallelism>, factory: M) -> StageOptions
     where
-        A: 'static,
-        F: FnMut(A, S::Item) -> A + 'static,
-        R: FnOnce(A) + 'static,
-        M: FnOnce(&StageSite) -> Result<FoldSink<A, F, R>, StageError> + Clone + Send + 'static,
+        C: Chain<S::Item>,
+        M: Factory<C>,
     {
-        self.end(name, parallelism, move |sites| EndBlueprint::<M, FoldSink<A, F, R>>::new(factory, sites));
+        self.end(name, parallelism, move |sites| EndBlueprint::<M, C>::new(factory, sites))
     }
 
     fn end<B>(
