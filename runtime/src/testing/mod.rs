@@ -64,6 +64,9 @@ use script::Pace;
 /// What a stage under test reads: the input it is tested with.
 pub type TestInput<T> = Stream<SourceSegment<Script<T>, ScriptSource<T>>>;
 
+/// Tells the event time of an input.
+type TimeOf<T> = Arc<dyn Fn(&T) -> Timestamp + Send + Sync>;
+
 /// The stages that the kit puts around yours. A stage under test has another name.
 const SOURCE: &str = "test-input";
 const SINK: &str = "test-output";
@@ -130,7 +133,7 @@ pub struct StageTest<In, Out> {
     expected: Vec<Out>,
     any_order: bool,
     seeds: Range<u64>,
-    time: Option<Arc<dyn Fn(&In) -> Timestamp + Send + Sync>>,
+    time: Option<TimeOf<In>>,
 }
 
 impl<In, Out> StageTest<In, Out>
