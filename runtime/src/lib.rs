@@ -16,3 +16,8 @@ pub mod stage;
 pub mod sync;
 pub mod testing;
 pub mod topology;
+
+/// The README's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
