@@ -150,7 +150,8 @@ fn without_tests(code: &str, elsewhere: &mut Vec<String>) -> String {
         let end = match (semicolon, brace) {
             (Some(s), b) if b.is_none_or(|b| s < b) => {
                 let item = &code[close..close + s];
-                if let Some(("mod", name)) = item.trim().rsplit_once(' ') {
+                let mut last = item.split_whitespace().rev();
+                if let (Some(name), Some("mod")) = (last.next(), last.next()) {
                     elsewhere.push(name.to_owned());
                 }
                 close + s + 1
@@ -427,7 +428,7 @@ mod the_reader {
 
     #[test]
     fn leaves_out_test_modules_inline_and_in_files() {
-        let code = "use a;\n#[cfg(test)]\nmod kit;\n#[cfg(all(test, unix))]\nmod t { fn f() { x } }\n#[cfg(not(test))]\nfn g() {}";
+        let code = "use a;\n#[cfg(test)]\npub(crate) mod kit;\n#[cfg(all(test, unix))]\nmod t { fn f() { x } }\n#[cfg(not(test))]\nfn g() {}";
         let mut elsewhere = Vec::new();
         let left = without_tests(code, &mut elsewhere);
         assert_eq!(elsewhere, ["kit"]);
