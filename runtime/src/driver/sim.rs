@@ -155,7 +155,11 @@ impl Simulation {
                 return Err(SimError::Stuck { steps: run.steps, waiting });
             }
         }
-        run.partitions.iter_mut().for_each(|(partition, _)| partition.close());
+        for (partition, _) in std::mem::take(&mut run.partitions) {
+            if let Err(panic) = crate::stage::catch(|| partition.close()) {
+                control.fail(Failure { stage: None, error: panic.to_string() });
+            }
+        }
         let duration = Duration::from_nanos(u64::try_from(run.now).unwrap_or(0));
         Ok(SimReport {
             result: launch.monitor.result(false, duration),

@@ -95,7 +95,7 @@ impl Worker {
     /// Waits until no partition is stepped any more, then closes this one.
     pub(super) fn finish(
         mut self,
-        mut partition: Partition,
+        partition: Partition,
         stepped: std::thread::Result<()>,
         control: &Control,
     ) {
@@ -106,12 +106,10 @@ impl Worker {
             control.fail(Failure { stage: None, error });
         }
         self.stepped.arrive_and_wait();
-        let closed = catch_unwind(AssertUnwindSafe(|| {
-            partition.close();
-            drop(partition);
-        }));
+        let closed = catch_unwind(AssertUnwindSafe(|| partition.close()));
         if let Err(panic) = closed {
-            let error = format!("a stage panicked while it was closed: {}", StageError::from_panic(&*panic));
+            let index = self.index;
+            let error = format!("partition {index} could not be closed: {}", StageError::from_panic(&*panic));
             control.fail(Failure { stage: None, error });
         }
         self.closed.arrive();

@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::assembly::BuildError;
-use crate::model::StageId;
 use crate::partition::{Exchange, Inlet, InletTask, Outlet, OutletCells, Sender, ShardTable, Spread, Task};
-use crate::stage::{Chain, DynChain, Linked, Operator, Pass, Sink, SinkEnd, StageError, StageSite};
+use crate::stage::{Chain, DynChain, Linked, Operator, Pass, Sink, SinkEnd, StageError, StageSite, catch};
 
 /// Builds the rest of a chain for one instance, on that instance's core.
 pub trait ChainBlueprint<T>: Clone + Send + 'static {
@@ -39,8 +38,12 @@ where
     }
 }
 
-fn named(site: &StageSite) -> impl FnOnce(StageError) -> (StageId, StageError) + '_ {
-    |error| (site.context.stage_id.clone(), error)
+/// Calls `factory` for the instance at `site`; its error or panic goes by the stage's name.
+pub(super) fn make<B>(factory: impl Factory<B>, site: &StageSite) -> Result<B, BuildError> {
+    match catch(|| factory.make(site)) {
+        Ok(Ok(behaviour)) => Ok(behaviour),
+        Ok(Err(error)) | Err(error) => Err((site.context.stage_id.clone(), error)),
+    }
 }
 
 /// An operator in front of a chain.
@@ -74,7 +77,7 @@ where
 
     fn build(self, instance: usize) -> Result<Self::Chain, BuildError> {
         let site = &self.sites[instance];
-        let op = self.factory.make(site).map_err(named(site))?;
+        let op = make(self.factory, site)?;
         Ok(Linked::new(op, self.down.build(instance)?, site.clone()))
     }
 }
@@ -103,7 +106,7 @@ impl<S: Sink, F: Factory<S>> ChainBlueprint<S::Item> for SinkBlueprint<F, S> {
 
     fn build(self, instance: usize) -> Result<Self::Chain, BuildError> {
         let site = &self.sites[instance];
-        let sink = self.factory.make(site).map_err(named(site))?;
+        let sink = make(self.factory, site)?;
         Ok(SinkEnd::new(sink, site.clone()))
     }
 }
@@ -132,7 +135,7 @@ impl<T: 'static, C: Chain<T>, F: Factory<C>> ChainBlueprint<T> for EndBlueprint<
 
     fn build(self, instance: usize) -> Result<C, BuildError> {
         let site = &self.sites[instance];
-        self.factory.make(site).map_err(named(site))
+        make(self.factory, site)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Segments: the part of a stream upstream of a point, as a type.
 
 use super::assembly::{Assembly, Port};
-use super::blueprint::{ChainBlueprint, Factory, LinkedBlueprint};
+use super::blueprint::{ChainBlueprint, Factory, LinkedBlueprint, make};
 use crate::partition::SourceTask;
 use crate::stage::{Operator, Source};
 
@@ -34,7 +34,7 @@ where
         assembly.add_tasks(self.node, |instance| {
             let (site, factory, down) = (sites[instance].clone(), self.factory.clone(), down.clone());
             Box::new(move || {
-                let source = factory.make(&site).map_err(|e| (site.context.stage_id.clone(), e))?;
+                let source = make(factory, &site)?;
                 Ok(Box::new(SourceTask::new(source, down.build(instance)?, site)) as _)
             })
         });

@@ -181,9 +181,21 @@ impl Partition {
         self.tasks.iter_mut().for_each(|(task, _)| task.report());
     }
 
-    /// Releases user code and counts what is left, for the account. To be called once no partition of the pipeline is
-    /// stepped any more, or a peer could still push into a ring that has been counted.
-    pub fn close(&mut self) {
-        self.tasks.iter_mut().for_each(|(task, drained)| task.close(!*drained));
+    /// Releases user code, counts what is left for the account, and drops everything. To be called once no partition of
+    /// the pipeline is stepped any more, or a peer could still push into a ring that has been counted. A stage that panics
+    /// meanwhile fails the pipeline.
+    pub fn close(self) {
+        let Self { mut tasks, control, .. } = self;
+        let mut failures = Vec::new();
+        for (task, drained) in &mut tasks {
+            // What a stage throws is caught there; this is for the `Drop` of items. The other tasks are still to be counted.
+            if let Err(error) = crate::stage::catch(|| task.close(!*drained)) {
+                control.fail(Failure { stage: None, error: format!("while it was closed: {error}") });
+            }
+        }
+        tasks.into_iter().for_each(|(task, _)| task.release(&mut failures));
+        for (stage, error) in failures {
+            control.fail(Failure { stage: Some(stage), error: format!("while it was closed: {error}") });
+        }
     }
 }

@@ -454,4 +454,9 @@ impl<T: 'static> Chain<T> for BranchEnd<T> {
         self.site.closed(discard);
         self.outputs.iter_mut().for_each(|o| o.chain.close(discard));
     }
+
+    fn release(self, failures: &mut Vec<(StageId, StageError)>) {
+        self.site.release(self.how, failures);
+        self.outputs.into_iter().for_each(|o| o.chain.release(failures));
+    }
 }

@@ -25,6 +25,8 @@ pub trait Task {
     /// Releases user code; counts what is still inside as discarded when `discard`. Called after every partition has
     /// stopped stepping.
     fn close(&mut self, discard: bool);
+    /// Drops the task; what `close` or `Drop` of a stage threw goes to `failures` under the stage's name.
+    fn release(self: Box<Self>, failures: &mut Vec<(StageId, StageError)>);
 }
 
 /// Builds a task on its own core.
@@ -124,6 +126,12 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
         self.report();
         self.site.closed(discard);
     }
+
+    fn release(self: Box<Self>, failures: &mut Vec<(StageId, StageError)>) {
+        let Self { source, chain, site, .. } = *self;
+        site.release(source, failures);
+        chain.release(failures);
+    }
 }
 
 /// Rings and the chain behind them.
@@ -192,5 +200,9 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
         self.inlet.close();
         self.chain.close(discard);
         self.chain.report(received);
+    }
+
+    fn release(self: Box<Self>, failures: &mut Vec<(StageId, StageError)>) {
+        self.chain.release(failures);
     }
 }

@@ -92,6 +92,15 @@ impl StageSite {
         }
     }
 
+    /// Drops user code; a panic in that goes to `failures` under the stage's name.
+    pub(crate) fn release<U>(&self, user: U, failures: &mut Vec<(StageId, StageError)>) {
+        if let Err(error) = super::catch(|| drop(user)) {
+            self.cells.set_last_error(error.to_string());
+            self.cells.set_state(StageState::Failed);
+            failures.push((self.context.stage_id.clone(), error));
+        }
+    }
+
     /// The instance's user code has been released, with things still inside when `discard`.
     pub(crate) fn closed(&self, discard: bool) {
         self.cells.set_state(if discard { StageState::Stopped } else { StageState::Finished });
@@ -137,6 +146,14 @@ pub trait Chain<T>: 'static {
 
     /// Releases user code; `discard` counts what is still inside as discarded (stop) first.
     fn close(&mut self, discard: bool);
+
+    /// Drops the chain, stage by stage; what a stage's `close` or `Drop` threw goes to `failures` under the stage's name.
+    fn release(self, failures: &mut Vec<(StageId, StageError)>)
+    where
+        Self: Sized,
+    {
+        let _ = failures;
+    }
 }
 
 /// One stage's behaviour, free of what follows it.
@@ -202,12 +219,13 @@ pub struct Linked<O, D> {
     op: O,
     down: D,
     site: StageSite,
+    close_error: Option<StageError>,
 }
 
 impl<O, D> Linked<O, D> {
     /// Links `op` to `down`.
     pub fn new(op: O, down: D, site: StageSite) -> Self {
-        Self { op, down, site }
+        Self { op, down, site, close_error: None }
     }
 }
 
@@ -262,9 +280,17 @@ impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Chain<In> for Linked<O, D> 
     }
 
     fn close(&mut self, discard: bool) {
-        self.op.close(discard);
+        // The stages that follow are still to be closed, and everything to be counted.
+        self.close_error = super::catch(|| self.op.close(discard)).err();
         self.site.closed(discard);
         self.down.close(discard);
+    }
+
+    fn release(self, failures: &mut Vec<(StageId, StageError)>) {
+        let Self { op, down, site, close_error } = self;
+        failures.extend(close_error.map(|error| (site.context.stage_id.clone(), error)));
+        site.release(op, failures);
+        down.release(failures);
     }
 }
 
@@ -304,6 +330,8 @@ pub trait DynChain<T> {
     fn open(&mut self) -> Result<(), (StageId, StageError)>;
     /// See [`Chain::close`].
     fn close(&mut self, discard: bool);
+    /// See [`Chain::release`].
+    fn release(self: Box<Self>, failures: &mut Vec<(StageId, StageError)>);
 }
 
 impl<T: 'static, C: Chain<T>> DynChain<T> for C {
@@ -336,6 +364,9 @@ impl<T: 'static, C: Chain<T>> DynChain<T> for C {
     }
     fn close(&mut self, discard: bool) {
         Chain::close(self, discard);
+    }
+    fn release(self: Box<Self>, failures: &mut Vec<(StageId, StageError)>) {
+        Chain::release(*self, failures);
     }
 }
 
@@ -397,5 +428,9 @@ impl<T: 'static> Chain<T> for BoxedChain<T> {
 
     fn close(&mut self, discard: bool) {
         self.chain.close(discard);
+    }
+
+    fn release(self, failures: &mut Vec<(StageId, StageError)>) {
+        self.chain.release(failures);
     }
 }

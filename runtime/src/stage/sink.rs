@@ -170,6 +170,10 @@ impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
         }
         self.site.closed(discard);
     }
+
+    fn release(self, failures: &mut Vec<(StageId, StageError)>) {
+        self.site.release(self.sink, failures);
+    }
 }
 
 /// A sink from a closure that cannot fail.
@@ -293,5 +297,9 @@ where
     fn close(&mut self, discard: bool) {
         self.hand_over();
         self.site.closed(discard);
+    }
+
+    fn release(self, failures: &mut Vec<(StageId, StageError)>) {
+        self.site.release(self.f, failures);
     }
 }
