@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use corelane::flow::{BoxedStream, Collected, Pipeline, PipelineBuilder, Segment, StageOptions, Stream};
 use corelane::partition::MergePolicy;
-use corelane::policy::ErrorPolicy;
+use corelane::policy::{AccumulatorPolicy, ErrorPolicy};
 use corelane::stage::StageSite;
 use futures_util::{StreamExt, stream};
 
 use super::graph::{Graph, Node, Op, Options, SinkKind, What};
 use super::item::{Item, fold_step, folded};
 use super::quiet::{PLANNED, planned_panics};
-use super::stages::{Attempts, Delay, Faltering, Grudging};
+use super::stages::{Attempts, Delay, Faltering, Groups, Grudging};
 
 /// What a sink has seen.
 pub enum Seen {
@@ -152,12 +153,20 @@ fn operator(input: BoxedStream<Item>, name: &str, op: Op, options: &Options) -> 
                 .try_map(name, try_map);
             with(trio, options).boxed()
         }
-        Op::Fold { keys, by_order } => {
-            let folds = input.key_by(move |item| item.key % keys).fold(
-                name,
-                <(u64, u64)>::default,
-                move |state, item| fold_step(state, &item, by_order),
-            );
+        Op::Accumulate { keys, size, ttl, partial } => {
+            let policy = match ttl {
+                Some(nanos) => AccumulatorPolicy::ttl(Duration::from_nanos(nanos)),
+                None => AccumulatorPolicy::until_end(),
+            };
+            let policy = AccumulatorPolicy { partial_flush: partial, ..policy };
+            with(input.accumulate(name, policy, Groups { keys, size }), options).boxed()
+        }
+        Op::Fold { salt, keys, by_order, panic_every } => {
+            let fold = move |state: &mut (u64, u64), item: Item| {
+                assert!(!item.hits(salt, panic_every), "{PLANNED} panic in a fold");
+                fold_step(state, &item, by_order);
+            };
+            let folds = input.key_by(move |item| item.key % keys).fold(name, <(u64, u64)>::default, fold);
             with(folds, options).map(&format!("{name}-out"), |(key, state)| folded(key, state)).boxed()
         }
     }

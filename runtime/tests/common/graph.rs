@@ -27,6 +27,8 @@ pub struct Shape {
     pub holds: bool,
     /// Whether stages have several instances.
     pub parallel: bool,
+    /// Longest wait of a timer or before a retry, in nanoseconds.
+    pub wait: u64,
 }
 
 /// About how many items a stream may grow to.
@@ -43,6 +45,7 @@ impl Shape {
         fails: true,
         holds: true,
         parallel: true,
+        wait: 500_000,
     };
 
     /// Only what gives the same items at the sinks in every run.
@@ -110,7 +113,7 @@ pub enum Op {
     /// Passes items on when a timer says so, and refuses one in `error_every`.
     Delay {
         salt: u64,
-        nanos: i64,
+        nanos: u64,
         error_every: u64,
     },
     /// A stream function: `window` items are held until they are together.
@@ -124,9 +127,19 @@ pub enum Op {
         upto: u64,
         every: u64,
     },
+    /// Panics on one item in `panic_every`, which ends the pipeline.
     Fold {
+        salt: u64,
         keys: u64,
         by_order: bool,
+        panic_every: u64,
+    },
+    /// Groups of `size` items of a key; what is left of a group after `ttl`, or at the end, is given out or expires.
+    Accumulate {
+        keys: u64,
+        size: u64,
+        ttl: Option<u64>,
+        partial: bool,
     },
 }
 
@@ -139,7 +152,7 @@ impl Op {
             | Self::TryMap { every, .. }
             | Self::Delay { error_every: every, .. }
             | Self::Trio { every, .. } => every,
-            Self::FlatMap { .. } | Self::StreamFn { .. } | Self::Fold { .. } => 0,
+            Self::FlatMap { .. } | Self::StreamFn { .. } | Self::Fold { .. } | Self::Accumulate { .. } => 0,
         }
     }
 }
@@ -191,7 +204,7 @@ struct Draft {
     parallel: u8,
     trouble: u8,
     fails: u8,
-    ops: [u8; 8],
+    ops: [u8; 9],
 }
 
 impl Graph {
@@ -201,7 +214,7 @@ impl Graph {
         let mut likely = |values: [u8; 4]| values[rng.usize(..4)];
         let (buffers, drops, parallel) = (likely([0, 2, 4, 8]), likely([0, 0, 2, 6]), likely([0, 2, 4, 7]));
         let (trouble, fails) = (likely([0, 2, 4, 8]), likely([0, 0, 0, 3]));
-        let mut ops = [0; 8];
+        let mut ops = [0; 9];
         ops.iter_mut().for_each(|weight| *weight = likely([0, 1, 1, 4]));
         let graph = Self { nodes: Vec::new(), streams: 0 };
         let mut draft =
@@ -279,7 +292,7 @@ impl Draft {
     fn error_policy(&mut self) -> ErrorPolicy {
         let fails = self.chance(self.fails) && self.shape.fails;
         let then = [AfterRetries::DeadLetter, AfterRetries::Ignore][self.rng.usize(..2)];
-        let base = Duration::from_nanos(self.rng.u64(1..200_000));
+        let base = Duration::from_nanos(self.rng.u64(1..200_000).min(self.shape.wait));
         let max_retries = self.rng.u32(1..5);
         let kind = self.rng.u8(..4);
         match kind {
@@ -393,7 +406,7 @@ impl Draft {
                 Op::FlatMap { salt, upto }
             }
             3 => Op::TryMap { salt, every, failures, panics: panicking },
-            4 => Op::Delay { salt, nanos: self.rng.i64(1..500_000), error_every: every },
+            4 => Op::Delay { salt, nanos: self.rng.u64(1..500_000).min(self.shape.wait), error_every: every },
             5 => Op::StreamFn { salt, window: self.rng.usize(1..6) },
             6 => Op::Trio { salt, upto: 2, every },
             _ => {
@@ -404,10 +417,20 @@ impl Draft {
                 (out.ordered, out.restorable) = (false, false);
                 options.input_ordered = false;
                 options.on_error = None;
-                Op::Fold { keys: [1, 5, 90][self.rng.usize(..3)], by_order }
+                let (keys, some) = ([1, 5, 90][self.rng.usize(..3)], self.rng.bool());
+                let (size, partial, ttl) = (self.rng.u64(1..20), self.rng.bool(), self.rng.u64(1..500_000));
+                // Which items are together when time is up is not the same in every run: as if the edge had dropped some.
+                let ttl = (some && self.shape.drops).then_some(ttl.min(self.shape.wait));
+                let panic_every = if self.shape.fails { panic_every } else { 0 };
+                match kind {
+                    7 => Op::Fold { salt, keys, by_order, panic_every },
+                    _ => Op::Accumulate { keys, size, ttl, partial },
+                }
             }
         };
-        let name = ["map", "filter", "flat-map", "try-map", "delay", "stream-fn", "trio", "fold"][kind];
+        let name =
+            ["map", "filter", "flat-map", "try-map", "delay", "stream-fn", "trio", "fold", "accumulate"]
+                [kind];
         self.push(name, What::Op { input: input.id, op }, options, 1, out);
     }
 

@@ -57,6 +57,11 @@ pub fn fold_step(state: &mut (u64, u64), item: &Item, by_order: bool) {
     state.1 = if by_order { mix(state.1, item.lineage) } else { state.1.wrapping_add(item.lineage) };
 }
 
+/// A group of `size` items of a key as an item.
+pub fn grouped(key: u64, size: u64) -> Item {
+    Item { id: key, key, value: size, lineage: mix(key, size) }
+}
+
 /// The result of a fold as an item.
 pub fn folded(key: u64, (count, digest): (u64, u64)) -> Item {
     Item { id: key, key, value: count, lineage: digest }

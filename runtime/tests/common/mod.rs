@@ -3,7 +3,12 @@
 //! A [`Graph`] is drawn from a seed as data. [`build`] makes a pipeline of it, [`reference`] computes what each of its
 //! sinks must see with nothing but vectors, and [`check`] compares a run with that.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part, and has no public face")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test binary uses its part, and has no public face"
+)]
 
 pub mod build;
 pub mod check;
@@ -12,6 +17,7 @@ pub mod item;
 pub mod quiet;
 pub mod reference;
 pub mod stages;
+pub mod watchdog;
 
 pub use graph::{Graph, Shape};
 pub use item::Item;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use corelane::policy::{AfterRetries, DropPolicy, ErrorPolicy};
 
 use super::graph::{Graph, Op, Options, SinkKind, What};
-use super::item::{Item, fold_step, folded};
+use super::item::{Item, fold_step, folded, grouped};
 
 /// What a sink must have seen.
 #[derive(Clone, Debug, Default)]
@@ -89,12 +89,18 @@ impl Interpreter<'_> {
                 let mut counts = Counts { received: stream.items.len() as u64, ..Counts::default() };
                 let items = std::mem::take(&mut stream.items);
                 self.unforeseen(name, &node.options, op.trouble(), &stream);
+                if let Op::Fold { panic_every, .. } = *op {
+                    self.unforeseen(name, &Options::default(), panic_every, &stream);
+                }
                 stream.items = self.op(name, *op, &node.options, items, &mut counts, stream.lossy);
-                if matches!(op, Op::Fold { .. }) {
+                self.count(name, counts, stream.lossy);
+                if let Op::Accumulate { ttl: Some(_), .. } = op {
+                    stream.lossy = true;
+                }
+                if matches!(op, Op::Fold { .. } | Op::Accumulate { .. }) {
                     stream.folded = true;
                     stream.tainted |= stream.lossy;
                 }
-                self.count(name, counts, stream.lossy);
                 self.streams[node.outputs[0]] = stream;
             }
             What::Route { input, salt } => {
@@ -181,14 +187,16 @@ impl Interpreter<'_> {
         match last_resort(options) {
             AfterRetries::Ignore => counts.ignored += 1,
             AfterRetries::DeadLetter => counts.dead_lettered += 1,
-            AfterRetries::Fail => {
-                self.out.fatal.insert(name.to_owned());
-                if !lossy {
-                    self.out.surely_fatal.insert(name.to_owned());
-                }
-            }
+            AfterRetries::Fail => self.fatal(name, lossy),
         }
         false
+    }
+
+    fn fatal(&mut self, name: &str, lossy: bool) {
+        self.out.fatal.insert(name.to_owned());
+        if !lossy {
+            self.out.surely_fatal.insert(name.to_owned());
+        }
     }
 
     fn op(
@@ -236,8 +244,21 @@ impl Interpreter<'_> {
                 counts.received = received;
                 items.into_iter().map(|item| item.through(salt)).collect()
             }
-            Op::Fold { keys, by_order } => {
+            Op::Accumulate { keys, size, partial, .. } => {
                 counts.absorbed = items.len() as u64;
+                let mut sizes = BTreeMap::<u64, u64>::new();
+                items.iter().for_each(|item| *sizes.entry(item.key % keys).or_default() += 1);
+                let groups = |(key, all): (u64, u64)| {
+                    let rest = Some(all % size).filter(|&rest| rest > 0 && partial);
+                    (0..all / size).map(move |_| size).chain(rest).map(move |size| grouped(key, size))
+                };
+                sizes.into_iter().flat_map(groups).collect()
+            }
+            Op::Fold { salt, keys, by_order, panic_every } => {
+                counts.absorbed = items.len() as u64;
+                if items.iter().any(|item| item.hits(salt, panic_every)) {
+                    self.fatal(name, lossy);
+                }
                 let mut states = BTreeMap::<u64, (u64, u64)>::new();
                 for item in &items {
                     fold_step(states.entry(item.key % keys).or_default(), item, by_order);

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use corelane::keyed::{Accumulator, CheckTime, FlushReason, StateOf};
+use corelane::model::Completeness;
 use corelane::stage::{Chain, Emitter, Output, Produced, Rejected, Sink, Source, StageError, Transform};
 
-use super::item::Item;
+use super::item::{Item, grouped};
 use super::quiet::PLANNED;
 
 /// Makes a few items at a time, sometimes none, sometimes not before a time, sometimes more than there is room for.
@@ -109,6 +111,38 @@ impl Sink for Grudging {
     }
 }
 
+/// Groups the items of a key by their number.
+#[derive(Clone)]
+pub struct Groups {
+    pub keys: u64,
+    pub size: u64,
+}
+
+impl Accumulator<Item> for Groups {
+    type Key = u64;
+    type State = ();
+    type Out = Item;
+
+    fn key(&self, item: &Item) -> u64 {
+        item.key % self.keys
+    }
+
+    fn init(&mut self, _key: &u64, _first: &Item) {}
+
+    fn update(&mut self, _of: &mut StateOf<Item, Self>, _item: Item) {}
+
+    fn check(&mut self, of: &mut StateOf<Item, Self>, _time: CheckTime) -> Completeness<Item> {
+        if of.size_items < self.size {
+            return Completeness::Incomplete;
+        }
+        Completeness::Complete(grouped(of.key, of.size_items))
+    }
+
+    fn flush_forced(&mut self, of: &mut StateOf<Item, Self>, _reason: FlushReason) -> Option<Item> {
+        Some(grouped(of.key, of.size_items))
+    }
+}
+
 /// Holds items until a timer is due; refuses some.
 pub struct Delay {
     pub salt: u64,
@@ -120,8 +154,8 @@ pub struct Delay {
 }
 
 impl Delay {
-    pub fn new(salt: u64, nanos: i64, error_every: u64) -> Self {
-        Self { salt, nanos, error_every, held: VecDeque::new(), due: None, ended: false }
+    pub fn new(salt: u64, nanos: u64, error_every: u64) -> Self {
+        Self { salt, nanos: nanos as i64, error_every, held: VecDeque::new(), due: None, ended: false }
     }
 }
 

@@ -1,0 +1,191 @@
+//! Pipelines can be started, stopped, drained, cancelled and forgotten at any moment, and leave nothing behind.
+
+mod common;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use common::watchdog::{PATIENCE, real_drivers, watched};
+use corelane::driver::DriverChoice;
+use corelane::engine::{CancellationToken, Engine, ExecutionOptions, Running};
+use corelane::flow::{Pipeline, PipelineBuilder};
+use corelane::observe::{Outcome, PipelineResult};
+use corelane::partition::MergePolicy;
+use corelane::policy::{BufferPolicy, DropPolicy, Parallelism};
+
+const CYCLES: u64 = 200;
+
+/// One test at a time: they count the threads of the process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Counts what reaches the sink. As long as a stage of the pipeline lives, so does a clone.
+type Witness = Arc<AtomicU64>;
+
+/// A pipeline with a bit of everything; endless unless `items` says otherwise.
+fn pipeline(rng: &mut fastrand::Rng, items: u64) -> (Pipeline, Witness) {
+    let witness = Witness::default();
+    let (in_map, in_sink) = (Arc::clone(&witness), Arc::clone(&witness));
+    let capacity = [1, 2, 64, 4_096][rng.usize(..4)];
+    let buffer = BufferPolicy { capacity, drop_policy: DropPolicy::Block };
+    let p = PipelineBuilder::new("start-stop");
+    let work = move |x: u64| {
+        let _alive = &in_map;
+        x ^ 1
+    };
+    let [small, large] = p
+        .generate("numbers", items, |i| i)
+        .map("work", work)
+        .parallel([Parallelism::Sequential, Parallelism::CpuBound][rng.usize(..2)])
+        .input_buffer(buffer)
+        .split("parity", ["even", "odd"], |x| x % 2 == 0);
+    let folded = large.key_by(|x| x % 50).fold("count", || 0u64, |n, _| *n += 1).map("value", |(_, n)| n);
+    p.merge("join", MergePolicy::Fair, [small.into_input(), folded.into_input()]).for_each(
+        "out",
+        move |_| {
+            in_sink.fetch_add(1, Ordering::Relaxed);
+        },
+    );
+    (p.build().unwrap(), witness)
+}
+
+fn engine(driver: DriverChoice, cores: u32, cancellation: &CancellationToken) -> Engine {
+    let cancellation = cancellation.clone();
+    let virtual_cores = Some(cores);
+    Engine::new(ExecutionOptions { driver, virtual_cores, cancellation, ..ExecutionOptions::default() })
+}
+
+/// C19: the account closes, and no code of the user is left that could still run.
+fn judged(result: &PipelineResult, witness: &Witness, outcomes: &[Outcome], what: &str) {
+    assert!(outcomes.contains(&result.outcome), "{what}: {}", result.outcome);
+    result.account.verify().unwrap_or_else(|broken| panic!("{what}: {broken:?}\n{}", result.account));
+    assert!(result.account.totals().closes(), "{what}");
+    assert_eq!(Arc::strong_count(witness), 1, "{what}: stages outlive the pipeline");
+    assert_eq!(witness.load(Ordering::Relaxed), result.account.totals().delivered, "{what}");
+}
+
+/// Waits until `running` has ended, at most a moment: a way to stop at a random one.
+fn a_moment(rng: &mut fastrand::Rng, running: &Running) {
+    running.wait_timeout(Duration::from_micros([0, 10, 300, 3_000][rng.usize(..4)]));
+}
+
+fn cycle(driver: DriverChoice, seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let what = format!("cycle {seed} on {driver:?}");
+    let cancellation = CancellationToken::new();
+    let engine = engine(driver, rng.u32(1..5), &cancellation);
+    let (stopped, drained) = ([Outcome::Stopped], [Outcome::Drained]);
+    let (endless, witness) = pipeline(&mut rng, u64::MAX);
+    match seed % 6 {
+        // Before anything ran.
+        0 => {
+            let running = engine.start(endless).unwrap();
+            running.stop();
+            judged(&running.join(), &witness, &stopped, &what);
+        }
+        1 => {
+            let running = engine.start(endless).unwrap();
+            a_moment(&mut rng, &running);
+            running.stop();
+            running.stop();
+            judged(&running.join(), &witness, &stopped, &what);
+        }
+        2 => {
+            let mut running = engine.start(endless).unwrap();
+            a_moment(&mut rng, &running);
+            assert!(running.drain(PATIENCE), "{what}: {}", running.account());
+            assert!(running.drain(PATIENCE), "{what}: a second drain");
+            let result = running.join();
+            judged(&result, &witness, &drained, &what);
+            assert_eq!(
+                (result.account.totals().discarded, result.account.totals().in_flight),
+                (0, 0),
+                "{what}"
+            );
+        }
+        // A drain that may come too late, and a stop from another hand.
+        3 => {
+            let mut running = engine.start(endless).unwrap();
+            a_moment(&mut rng, &running);
+            running.begin_drain();
+            cancellation.cancel();
+            running.drain(Duration::ZERO);
+            let result = running.join();
+            assert_eq!(result.success, result.outcome == Outcome::Drained, "{what}");
+            let outcome = [result.outcome.clone()];
+            assert!(
+                !matches!(outcome[0], Outcome::Failed { .. } | Outcome::Completed),
+                "{what}: {}",
+                outcome[0]
+            );
+            judged(&result, &witness, &outcome, &what);
+        }
+        // Forgotten, then cancelled.
+        4 => {
+            let running = engine.start(endless).unwrap();
+            a_moment(&mut rng, &running);
+            drop(running);
+            cancellation.cancel();
+            while Arc::strong_count(&witness) > 1 {
+                std::thread::yield_now();
+            }
+        }
+        // Many at once, one of which ends by itself.
+        _ => {
+            let mut all = vec![(engine.start(endless).unwrap(), witness)];
+            for _ in 0..4 {
+                let (endless, witness) = pipeline(&mut rng, u64::MAX);
+                all.push((engine.start(endless).unwrap(), witness));
+            }
+            let (finite, finite_witness) = pipeline(&mut rng, 1_000);
+            let result = engine.run(finite).unwrap();
+            judged(&result, &finite_witness, &[Outcome::Completed], &what);
+            all.iter().for_each(|(running, _)| running.stop());
+            for (running, witness) in all {
+                judged(&running.join(), &witness, &stopped, &what);
+            }
+        }
+    }
+}
+
+/// Threads of pipelines that are alive.
+fn pipeline_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("corelane-")).count()
+}
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn cycles(driver: DriverChoice) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    watched("the first cycle", move || cycle(driver, 1));
+    watched("the end of the threads of the first cycle", no_threads_are_left);
+    let files = open_files();
+    for seed in 0..CYCLES {
+        watched(&format!("cycle {seed} on {driver:?}"), move || cycle(driver, seed));
+    }
+    watched("the end of all threads", no_threads_are_left);
+    assert!(open_files() <= files, "{} files are open after {CYCLES} cycles, {files} before", open_files());
+}
+
+/// Threads end a moment after their pipeline has.
+fn no_threads_are_left() {
+    while pipeline_threads() > 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn two_hundred_cycles_on_threads_end_every_time_and_leave_nothing_behind() {
+    cycles(DriverChoice::Thread);
+}
+
+#[test]
+fn two_hundred_cycles_on_glommio_end_every_time_and_leave_nothing_behind() {
+    if real_drivers().contains(&DriverChoice::Glommio) {
+        cycles(DriverChoice::Glommio);
+    }
+}
