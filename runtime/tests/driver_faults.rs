@@ -64,7 +64,7 @@ impl<Role> Bad<Role> {
 }
 
 fn misbehave(fault: Option<Fault>, error: Fault, panic: Fault) -> Result<(), StageError> {
-    assert_ne!(fault, Some(panic), "{PLANNED} panic");
+    assert!(fault != Some(panic), "{PLANNED} panic");
     if fault == Some(error) { Err(StageError::msg(format!("{PLANNED} error"))) } else { Ok(()) }
 }
 

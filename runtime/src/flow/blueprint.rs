@@ -42,7 +42,7 @@ where
 pub(super) fn make<B>(factory: impl Factory<B>, site: &StageSite) -> Result<B, BuildError> {
     match catch(|| factory.make(site)) {
         Ok(Ok(behaviour)) => Ok(behaviour),
-        Ok(Err(error)) | Err(error) => Err((site.context.stage_id.clone(), error)),
+        Ok(Err(error)) | Err(error) => Err(site.failed(error)),
     }
 }
 

@@ -73,12 +73,16 @@ impl StageSite {
                 self.cells.set_state(StageState::Running);
                 Ok(())
             }
-            Ok(Err(error)) | Err(error) => {
-                self.cells.set_last_error(error.to_string());
-                self.cells.set_state(StageState::Failed);
-                Err((self.context.stage_id.clone(), error))
-            }
+            Ok(Err(error)) | Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// Shows the instance as failed; the error by the stage's name.
+    #[cold]
+    pub(crate) fn failed(&self, error: StageError) -> (StageId, StageError) {
+        self.cells.set_last_error(error.to_string());
+        self.cells.set_state(StageState::Failed);
+        (self.context.stage_id.clone(), error)
     }
 
     /// Publishes what the instance has counted, an error if there is a new one, and whether it has finished.
@@ -95,9 +99,7 @@ impl StageSite {
     /// Drops user code; a panic in that goes to `failures` under the stage's name.
     pub(crate) fn release<U>(&self, user: U, failures: &mut Vec<(StageId, StageError)>) {
         if let Err(error) = super::catch(|| drop(user)) {
-            self.cells.set_last_error(error.to_string());
-            self.cells.set_state(StageState::Failed);
-            failures.push((self.context.stage_id.clone(), error));
+            failures.push(self.failed(error));
         }
     }
 
@@ -288,7 +290,7 @@ impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Chain<In> for Linked<O, D> 
 
     fn release(self, failures: &mut Vec<(StageId, StageError)>) {
         let Self { op, down, site, close_error } = self;
-        failures.extend(close_error.map(|error| (site.context.stage_id.clone(), error)));
+        failures.extend(close_error.map(|error| site.failed(error)));
         site.release(op, failures);
         down.release(failures);
     }
