@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use corelane::driver::DriverChoice;
+use corelane::policy::IdlePolicy;
 
 use crate::exit::Exit;
 use crate::otlp::InputPath;
@@ -58,9 +60,9 @@ pub struct TraceAssembly {
     #[arg(long, value_enum, default_value_t = DriverArg::Auto, env = "CORELANE_DRIVER")]
     pub driver: DriverArg,
 
-    /// What a partition without work does
-    #[arg(long, value_enum, default_value_t = IdleArg::Adaptive, env = "CORELANE_IDLE")]
-    pub idle: IdleArg,
+    /// What a core without work does [default: what the core map says, else adaptive]
+    #[arg(long, value_enum, env = "CORELANE_IDLE")]
+    pub idle: Option<IdleArg>,
 
     /// Keep traces that took at least this long, in milliseconds
     #[arg(long, value_name = "MS", default_value = "250", value_parser = parse_slow)]
@@ -81,6 +83,11 @@ pub struct TraceAssembly {
     /// Go through the files this many times, each time with fresh ids and later times
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub repeat: u32,
+
+    /// How long what is inside may take to flow out after the first SIGINT or SIGTERM, like 10s or 500ms; the second
+    /// one stops at once
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
+    pub drain_deadline: Nanos,
 
     /// What to print on standard error at the end
     #[arg(long, value_enum, default_value_t = SummaryArg::Text)]
@@ -139,6 +146,27 @@ pub enum ProgressArg {
     Always,
     /// Not at all
     Never,
+}
+
+impl From<DriverArg> for DriverChoice {
+    fn from(driver: DriverArg) -> Self {
+        match driver {
+            DriverArg::Auto => DriverChoice::Auto,
+            DriverArg::Glommio => DriverChoice::Glommio,
+            DriverArg::Thread => DriverChoice::Thread,
+        }
+    }
+}
+
+impl From<IdleArg> for IdlePolicy {
+    fn from(idle: IdleArg) -> Self {
+        match idle {
+            IdleArg::Spin => IdlePolicy::Spin,
+            IdleArg::Yield => IdlePolicy::Yield,
+            IdleArg::Park => IdlePolicy::Park,
+            IdleArg::Adaptive => IdlePolicy::Adaptive,
+        }
+    }
 }
 
 /// A time span of the command line, in nanoseconds.

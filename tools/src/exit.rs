@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
+use corelane::engine::StartError;
+
 use crate::config::ConfigError;
-use crate::otlp::{DecodeError, InputError, RepeatError};
+use crate::otlp::{InputError, RepeatError};
 use crate::output::OutputError;
-use crate::trace::RunError;
 
 /// The exit codes of `corelane`. The numbers are part of the interface and stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,12 +82,6 @@ impl From<&InputError> for Exit {
     }
 }
 
-impl From<&DecodeError> for Exit {
-    fn from(_: &DecodeError) -> Self {
-        Exit::Input
-    }
-}
-
 impl From<&RepeatError> for Exit {
     fn from(_: &RepeatError) -> Self {
         Exit::Input
@@ -105,12 +100,14 @@ impl From<&ConfigError> for Exit {
     }
 }
 
-impl From<&RunError<OutputError>> for Exit {
-    fn from(error: &RunError<OutputError>) -> Self {
+impl From<&StartError> for Exit {
+    fn from(error: &StartError) -> Self {
         match error {
-            RunError::Input(error) => error.into(),
-            RunError::Decode(error) => error.into(),
-            RunError::Output(error) => error.into(),
+            StartError::CoreMap(_) => Exit::Placement,
+            StartError::Launch(_) => Exit::Config,
+            StartError::Machine(_) | StartError::Affinity(_) | StartError::Driver(_) | StartError::Thread(_) => {
+                Exit::Environment
+            }
         }
     }
 }

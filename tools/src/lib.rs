@@ -1,19 +1,25 @@
 //! Everything behind the `corelane` command, as a library so that tests reach it without starting a process.
 //!
-//! * [`run`]: the jobs themselves.
-//! * [`args`], [`exit`], [`config`], [`output`], [`progress`], [`summary`]: the command line and what it prints.
+//! * [`run`]: `corelane run`, from parsed options to written output.
+//! * [`job`]: the trace-assembly pipeline, and the two threads that read and write for it.
+//! * [`args`], [`exit`], [`config`], [`output`], [`progress`], [`summary`], [`signals`]: the command line and what it
+//!   prints.
 //! * [`otlp`]: OTLP files and streams as raw requests, and requests as spans.
 //! * [`trace`]: spans as assembled traces, tail sampling, the NDJSON line, and a single-threaded reference run.
 //!
-//! Nothing but `run` reads a clock, and nothing starts threads: time is an argument, as in the runtime.
+//! Nothing but [`clock`] reads a clock, and only [`job`] starts threads.
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod clock;
 pub mod config;
 pub mod exit;
+pub mod job;
 pub mod otlp;
 pub mod output;
 pub mod progress;
+mod report;
 pub mod run;
+pub mod signals;
 pub mod summary;
 pub mod trace;

@@ -1,17 +1,33 @@
 //! `corelane run`: the jobs, from parsed options to written output.
 
 use std::io::{self, Write};
-use std::time::Instant;
+use std::time::Duration;
+
+use corelane::driver::Driver;
+use corelane::engine::{Engine, ExecutionOptions, Running, StartError, this_machine};
+use corelane::flow::Pipeline;
+use corelane::graph::{GraphErrors, StageNode};
+use corelane::observe::{Imbalance, Outcome};
+use corelane::policy::IdlePolicy;
+use corelane::topology::{CoreMap, CoreMapParseErrors};
 
 use crate::args::{SummaryArg, TraceAssembly, UsageError};
+use crate::clock::Clock;
+use crate::config::{ConfigError, read_config};
 use crate::exit::Exit;
-use crate::otlp::{InputError, Repeat, RepeatError, RequestReader};
+use crate::job::{self, Delivery, Fault, Feed, Feeding, Handover, InputFault, JobParts, Tallies};
+use crate::otlp::{InputError, InputProgress, Repeat, RepeatError, RequestReader};
 use crate::output::{LineWriter, OutputError};
 use crate::progress::ProgressLine;
+use crate::report::{Ended, counts};
+use crate::signals::{Interrupts, Waited};
 use crate::summary::Summary;
-use crate::trace::{RunError, run_reference};
 
-/// Why a job ended early.
+/// Time that the output is given to take the last lines after a run was stopped. A pipe that nobody reads would keep
+/// the process for ever.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Why a job did not do all of its work.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
@@ -24,12 +40,42 @@ pub enum JobError {
     /// The length of the recording could not be measured.
     #[error(transparent)]
     Repeat(#[from] RepeatError),
+    /// An input turned out not to be usable while it was read.
+    #[error(transparent)]
+    Fault(#[from] InputFault),
     /// The output is not usable.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The run met an unusable input or output.
+    /// A configuration file is not usable.
     #[error(transparent)]
-    Run(#[from] RunError<OutputError>),
+    Config(#[from] ConfigError),
+    /// `--cores` is not a core map.
+    #[error("--cores: {0}")]
+    Cores(#[from] CoreMapParseErrors),
+    /// The runtime refuses the graph.
+    #[error("{0}")]
+    Graph(#[from] GraphErrors),
+    /// The pipeline could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The operating system refused a thread or the handling of signals.
+    #[error("cannot start: {0}")]
+    System(#[source] io::Error),
+    /// A stage failed.
+    #[error("the pipeline {0}")]
+    Pipeline(Outcome),
+    /// Items are unaccounted for.
+    #[error("the account does not close: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Account(Vec<Imbalance>),
+    /// A thread of ours ended without saying why.
+    #[error("internal error: the {0} thread panicked")]
+    Panicked(&'static str),
+    /// A signal ended it.
+    #[error("{0} by a signal before the end of the input")]
+    Stopped(Outcome),
+    /// A signal asked for its end and a core did not answer, or the output did not take the last lines.
+    #[error("stopped by a signal; {0}")]
+    Stuck(&'static str),
 }
 
 impl From<&JobError> for Exit {
@@ -38,15 +84,23 @@ impl From<&JobError> for Exit {
             JobError::Usage(_) => Exit::Usage,
             JobError::Input(error) => error.into(),
             JobError::Repeat(error) => error.into(),
+            JobError::Fault(_) => Exit::Input,
             JobError::Output(error) => error.into(),
-            JobError::Run(error) => error.into(),
+            JobError::Config(ConfigError::Invalid { .. }) | JobError::Cores(_) => Exit::Placement,
+            JobError::Config(error) => error.into(),
+            JobError::Graph(_) => Exit::Config,
+            JobError::Start(error) => error.into(),
+            JobError::System(_) => Exit::Environment,
+            JobError::Pipeline(_) | JobError::Account(_) => Exit::Pipeline,
+            JobError::Panicked(_) => Exit::Internal,
+            JobError::Stopped(_) | JobError::Stuck(_) => Exit::Stopped,
         }
     }
 }
 
-/// Runs `corelane run trace-assembly` on the calling thread.
+/// Runs `corelane run trace-assembly` on the cores of the core map.
 ///
-/// All inputs are checked before the output is touched.
+/// Inputs, options, core map and driver are checked before the output is touched.
 ///
 /// # Errors
 ///
@@ -54,37 +108,126 @@ impl From<&JobError> for Exit {
 pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
     let inputs = job.inputs()?;
     let rules = job.rules()?;
+    let core_map = core_map(job)?;
     let requests = RequestReader::open(inputs.clone(), job.repeat)?;
+    let input = requests.progress();
     let repeat = if job.repeat > 1 {
         Repeat::measure(RequestReader::open(inputs.clone(), 1)?)?
     } else {
         Repeat::default()
     };
-    let mut output = LineWriter::open(&job.output(), &inputs)?;
-    let input = requests.progress();
-    let mut progress = ProgressLine::stderr(job.progress(), input.clone());
-    let start = now();
-    let result = run_reference(
-        requests,
-        rules,
-        repeat,
-        |line| output.write(line),
-        |counts| progress.update(start.elapsed(), counts.spans, counts.traces),
-    );
-    progress.clear();
-    // After a damaged request what was assembled before it is still delivered, and the damage still reported.
-    let finished = output.finish();
-    let counts = result?;
-    let summary = Summary {
-        driver: "the calling thread".to_owned(),
-        elapsed_s: start.elapsed().as_secs_f64(),
-        input_bytes: input.bytes_read(),
-        output_bytes: finished?,
-        counts,
-        ..Summary::default()
+    let (fault, tallies) = (Fault::default(), Tallies::default());
+    let (feed, reader) = Feed::new(fault.clone());
+    let (handover, writer) = Handover::new();
+    let parts = JobParts { feed, handover, rules, repeat, tallies: tallies.clone(), fault: fault.clone() };
+    let pipeline = job::build(parts)?;
+    let options = ExecutionOptions {
+        driver: job.driver.into(),
+        core_map,
+        idle: job.idle.map(IdlePolicy::from),
+        ..ExecutionOptions::default()
     };
-    print_summary(job.summary(), &summary);
+    check(&pipeline, &options)?;
+    let output = LineWriter::open(&job.output(), &inputs)?;
+
+    let clock = Clock::start();
+    let interrupts = Interrupts::catch(Duration::from_nanos(job.drain_deadline.0)).map_err(JobError::System)?;
+    let delivery = writer.start(output, clock).map_err(JobError::System)?;
+    let feeding = reader.start(requests, clock).map_err(JobError::System)?;
+    let running = Engine::new(options).start(pipeline)?;
+    Run { job, running, interrupts, delivery, feeding, input, fault, tallies }.finish()
+}
+
+/// Reads the core map of the options; every stage on every core without one.
+fn core_map(job: &TraceAssembly) -> Result<CoreMap, JobError> {
+    if let Some(line) = &job.cores {
+        return Ok(line.parse()?);
+    }
+    let Some(path) = &job.core_map else { return Ok(CoreMap::default()) };
+    let invalid =
+        |errors: CoreMapParseErrors| ConfigError::Invalid { path: path.clone(), message: errors.to_string() };
+    Ok(CoreMap::from_toml(&read_config(path)?).map_err(invalid)?)
+}
+
+/// Finds what would keep the pipeline from starting, so that it shows before the output is emptied.
+fn check(pipeline: &Pipeline, options: &ExecutionOptions) -> Result<(), StartError> {
+    options.driver.resolve().map_err(StartError::Driver)?;
+    options.core_map.resolve(&this_machine()?, &pipeline.graph().stage_parallelism())?;
     Ok(())
+}
+
+/// A job under way.
+struct Run<'a> {
+    job: &'a TraceAssembly,
+    running: Running,
+    interrupts: Interrupts,
+    delivery: Delivery,
+    feeding: Feeding,
+    input: InputProgress,
+    fault: Fault,
+    tallies: Tallies,
+}
+
+impl Run<'_> {
+    fn finish(mut self) -> Result<(), JobError> {
+        if let Driver::Thread { instead_of_glommio: Some(why) } = self.running.driver() {
+            say(self.job, &format!("using the thread driver: {why}"));
+        }
+        if self.wait() == Waited::Stuck {
+            return Err(JobError::Stuck("a core did not end its step"));
+        }
+        let (monitor, placement) = (self.running.monitor(), self.running.placement().clone());
+        let driver = self.running.driver().to_string();
+        let result = self.running.join();
+        let stopped = matches!(result.outcome, Outcome::Stopped | Outcome::DeadlineExceeded { .. });
+        // The first error in the order of causes: a failed output fails the pipeline, not the other way round.
+        let written = self.delivery.finish(stopped.then_some(LAST_LINES))?;
+        if let Some(fault) = self.fault.take() {
+            return Err(fault.into());
+        }
+        if matches!(result.outcome, Outcome::Failed { .. }) {
+            return Err(JobError::Pipeline(result.outcome));
+        }
+        result.account.verify().map_err(JobError::Account)?;
+        let all_read = self.feeding.reached_end() && self.feeding.frames() == result.processed_count;
+        match written {
+            None if stopped => return Err(JobError::Stuck("the output did not take the last lines")),
+            None => return Err(JobError::Panicked("writing")),
+            Some(_) if !all_read && !self.interrupts.came() => return Err(JobError::Panicked("reading")),
+            Some(_) => {}
+        }
+        let kind = |node: &StageNode| (node.id.clone(), node.kind.to_string());
+        let ended = Ended {
+            result: &result,
+            kinds: monitor.graph().nodes.iter().map(kind).collect(),
+            placement: &placement,
+            driver,
+            tallies: self.tallies.counts(),
+            input_bytes: self.input.bytes_read(),
+            written: written.as_ref(),
+        };
+        print_summary(self.job.summary(), &ended.summary());
+        if all_read && result.success { Ok(()) } else { Err(JobError::Stopped(result.outcome)) }
+    }
+
+    fn wait(&mut self) -> Waited {
+        let Run { job, running, interrupts, tallies, input, .. } = self;
+        let mut progress = ProgressLine::stderr(job.progress(), input.clone());
+        let look = |running: &Running| {
+            let counts = counts(&running.account(), tallies.counts());
+            progress.update(running.elapsed(), counts.spans, counts.traces);
+        };
+        let waited = interrupts.wait(running, look, |text| say(job, text));
+        progress.clear();
+        waited
+    }
+}
+
+/// A line for the user who did not ask for silence. Standard error that cannot be written changes nothing.
+fn say(job: &TraceAssembly, text: &str) {
+    if !job.quiet {
+        let _ = writeln!(io::stderr(), "corelane: {text}");
+    }
 }
 
 /// The run is done and its output written: a standard error that cannot be written does not change that.
@@ -94,10 +237,4 @@ fn print_summary(style: SummaryArg, summary: &Summary) {
         SummaryArg::Json => writeln!(io::stderr(), "{}", summary.to_json()),
         SummaryArg::None => Ok(()),
     };
-}
-
-/// The only clock of this crate, for the progress line and the summary; event time comes from the spans.
-#[allow(clippy::disallowed_methods)]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -15,6 +15,8 @@ pub struct Summary {
     pub driver: String,
     /// The cores used, as the operating system numbers them.
     pub cores: Vec<usize>,
+    /// How the run ended: completed, or what a signal made of it.
+    pub outcome: String,
     /// Wall-clock time from start to end.
     pub elapsed_s: f64,
     /// Input bytes as stored (compressed), over all repetitions.
@@ -27,6 +29,9 @@ pub struct Summary {
     pub stages: Vec<StageSummary>,
     /// Times from one point of the pipeline to another.
     pub latencies: Vec<LatencySummary>,
+    /// What is allowed and probably not meant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The account of the run as the runtime prints it, empty without one.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub account: String,
@@ -95,7 +100,7 @@ impl fmt::Display for Summary {
         let counts = &self.counts;
         let rate = if self.elapsed_s > 0.0 { counts.spans as f64 / self.elapsed_s } else { 0.0 };
         let cores = if self.cores.is_empty() { String::new() } else { format!(" on {}", cores(&self.cores)) };
-        writeln!(f, "ran {:.3} s with {}{cores}", self.elapsed_s, self.driver)?;
+        writeln!(f, "{} after {:.3} s with {}{cores}", self.outcome, self.elapsed_s, self.driver)?;
         writeln!(
             f,
             "read    {} requests, {} spans from {} ({rate:.0} spans/s)",
@@ -127,6 +132,9 @@ impl fmt::Display for Summary {
         self.write_latencies(f)?;
         if !self.account.is_empty() {
             writeln!(f, "\n{}", self.account.trim_end())?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
         }
         Ok(())
     }
@@ -212,6 +220,7 @@ mod tests {
         Summary {
             driver: "thread".to_owned(),
             cores: vec![1, 0],
+            outcome: "completed".to_owned(),
             elapsed_s: 0.5,
             input_bytes: 3 << 20,
             output_bytes: 1_536,
@@ -226,6 +235,7 @@ mod tests {
             }],
             latencies: vec![LatencySummary::new("end to end", &histogram)],
             account: "accepted 100 = delivered 100".to_owned(),
+            warnings: vec!["cores 0 and 1 share a core".to_owned()],
         }
     }
 
@@ -233,12 +243,13 @@ mod tests {
     fn the_text_names_driver_cores_counts_stages_latencies_and_account() {
         let text = summary().to_string();
         for part in [
-            "ran 0.500 s with thread on cores 0-1\n",
+            "completed after 0.500 s with thread on cores 0-1\n",
             "7 requests, 100 spans from 3.0 MiB (200 spans/s)",
             "kept    0 (1.5 KiB)",
             "decode  transform               7           100         0  0\n",
             "500.",
             "accepted 100 = delivered 100\n",
+            "warning: cores 0 and 1 share a core\n",
         ] {
             assert!(text.contains(part), "{part:?} in\n{text}");
         }
@@ -257,8 +268,9 @@ mod tests {
 
     #[test]
     fn a_run_without_anything_is_still_a_summary() {
-        let text = Summary { driver: "thread".to_owned(), ..Summary::default() }.to_string();
-        assert!(text.starts_with("ran 0.000 s with thread\n") && !text.contains("NaN"), "{text}");
+        let (driver, outcome) = ("thread".to_owned(), "stopped".to_owned());
+        let text = Summary { driver, outcome, ..Summary::default() }.to_string();
+        assert!(text.starts_with("stopped after 0.000 s with thread\n") && !text.contains("NaN"), "{text}");
         assert_eq!(LatencySummary::new("x", &Histogram::new(3).unwrap()).max_ns, 0);
     }
 

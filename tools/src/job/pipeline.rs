@@ -1,0 +1,106 @@
+//! The graph of the job.
+
+use corelane::flow::{Pipeline, PipelineBuilder};
+use corelane::graph::GraphErrors;
+use corelane::partition::MergePolicy;
+use corelane::policy::{BufferPolicy, DropPolicy, Parallelism};
+use corelane::stage::StageSite;
+
+use super::delivery::{DeliverySink, Handover};
+use super::fault::Fault;
+use super::feed::Feed;
+use super::items::{Arrived, Assembled, Line, Request};
+use super::order::SpanOrder;
+use super::tally::Tallies;
+use super::traces::{Sequential, TraceAccumulator};
+use crate::otlp::{Repeat, decode};
+use crate::trace::{AssemblyRules, SampleThreshold, Verdict, render_line};
+
+/// The stages, in the order of the pipeline.
+pub const STAGES: [&str; 10] =
+    ["read", "decode", "spans", "traces", "keep", "errors", "slow", "rest", "join", "write"];
+
+/// Requests that may wait for each instance of `decode`, and decoded ones behind it: they can be large, and few
+/// keep a core busy.
+const REQUEST_BUFFER: BufferPolicy = BufferPolicy { capacity: 64, drop_policy: DropPolicy::Block };
+
+/// What the stages share with the job that runs them.
+#[derive(Clone)]
+pub struct JobParts {
+    /// Where requests come from.
+    pub feed: Feed,
+    /// Where lines go.
+    pub handover: Handover,
+    /// The options that decide what comes out.
+    pub rules: AssemblyRules,
+    /// How passes over the input differ.
+    pub repeat: Repeat,
+    /// What the stages count themselves.
+    pub tallies: Tallies,
+    /// What is wrong with the input.
+    pub fault: Fault,
+}
+
+/// Builds the pipeline.
+///
+/// # Errors
+///
+/// [`GraphErrors`], for options that the runtime refuses.
+pub fn build(parts: JobParts) -> Result<Pipeline, GraphErrors> {
+    let JobParts { feed, handover, rules, repeat, tallies, fault } = parts;
+    let sampling = rules.sampling;
+    let builder = PipelineBuilder::new("trace-assembly");
+    let order_tallies = tallies.clone();
+    let [errors, slow, rest] = builder
+        .source("read", move |_: &StageSite| Ok(feed.source()))
+        .map("decode", move |arrived| decode_request(arrived, repeat))
+        .parallel(Parallelism::CpuBound)
+        .input_buffer(REQUEST_BUFFER)
+        .transform("spans", move |_: &StageSite| {
+            Ok(SpanOrder::new(rules.ttl_ns, rules.lag_ns, order_tallies.instance(), fault))
+        })
+        .parallel(Parallelism::Sequential)
+        .input_buffer(REQUEST_BUFFER)
+        .input_ordered()
+        .transform("traces", move |_: &StageSite| {
+            Ok(Sequential::new(TraceAccumulator::new(rules.ttl_ns, tallies)))
+        })
+        .route("keep", ["errors", "slow", "rest"], move |assembled| output_for(sampling.judge(&assembled.trace)));
+    let inputs = [
+        errors.map("errors", |assembled| render(&assembled, Verdict::Error)).into_input(),
+        slow.map("slow", |assembled| render(&assembled, Verdict::Slow)).into_input(),
+        rest.filter_map("rest", move |assembled| sampled(&assembled, sampling.sample)).into_input(),
+    ];
+    builder
+        .merge("join", MergePolicy::Fair, inputs)
+        .sink("write", move |_: &StageSite| Ok(DeliverySink::new(handover)));
+    builder.build()
+}
+
+fn decode_request(arrived: Arrived, repeat: Repeat) -> Request {
+    let Arrived { frame, at_ns } = arrived;
+    let mut content = decode(&frame);
+    if let Ok(decoded) = &mut content {
+        decoded.spans.iter_mut().for_each(|span| repeat.apply(span, frame.repetition));
+    }
+    Request { index: frame.index, at_ns, content }
+}
+
+/// The output of `keep`.
+fn output_for(verdict: Verdict) -> usize {
+    match verdict {
+        Verdict::Error => 0,
+        Verdict::Slow => 1,
+        Verdict::Sampled | Verdict::Dropped => 2,
+    }
+}
+
+fn sampled(assembled: &Assembled, sample: SampleThreshold) -> Option<Line> {
+    sample.includes(assembled.trace.trace_id()).then(|| render(assembled, Verdict::Sampled))
+}
+
+fn render(assembled: &Assembled, verdict: Verdict) -> Line {
+    let mut bytes = Vec::new();
+    render_line(&assembled.trace, verdict, &mut bytes);
+    Line { bytes, complete: assembled.trace.is_complete(), at_ns: assembled.at_ns }
+}

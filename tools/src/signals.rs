@@ -1,0 +1,95 @@
+//! Waiting for the end of a run while watching for SIGINT and SIGTERM.
+
+use std::io;
+use std::time::Duration;
+
+use corelane::engine::Running;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// The longest time until a signal is acted on, and between two looks at the progress.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Time that a core is given to end its step after a stop. A stage that hangs would keep the process for ever.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Catches SIGINT and SIGTERM: the first drains, the second stops.
+pub struct Interrupts {
+    signals: Signals,
+    drain_deadline: Duration,
+    state: State,
+}
+
+/// How far it has come; the times are those at which the next comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    Draining { until: Duration },
+    Stopping { until: Duration },
+}
+
+/// How waiting ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// The run has ended, by itself or because it was asked to.
+    Ended,
+    /// It was asked to stop and does not.
+    Stuck,
+}
+
+impl Interrupts {
+    /// Starts catching. After the first signal a run has `drain_deadline` for what is inside to flow out.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, when it refuses the handlers.
+    pub fn catch(drain_deadline: Duration) -> io::Result<Self> {
+        Ok(Interrupts { signals: Signals::new([SIGINT, SIGTERM])?, drain_deadline, state: State::Running })
+    }
+
+    /// Whether a signal came.
+    pub fn came(&self) -> bool {
+        self.state != State::Running
+    }
+
+    /// Waits for the end of `running`. `look` is called every now and then; `say` is told what a signal did.
+    pub fn wait(
+        &mut self,
+        running: &mut Running,
+        mut look: impl FnMut(&Running),
+        mut say: impl FnMut(&str),
+    ) -> Waited {
+        while !running.wait_timeout(LOOK_EVERY) {
+            let now = running.elapsed();
+            for _ in self.signals.pending() {
+                self.interrupt(running, now, &mut say);
+            }
+            match self.state {
+                State::Draining { until } if now >= until => {
+                    say("the drain deadline has passed: stopping");
+                    running.drain(Duration::ZERO); // also notes in the result what was left
+                    self.state = State::Stopping { until: now + STOP_GRACE };
+                }
+                State::Stopping { until } if now >= until => return Waited::Stuck,
+                _ => {}
+            }
+            look(running);
+        }
+        Waited::Ended
+    }
+
+    fn interrupt(&mut self, running: &Running, now: Duration, say: &mut impl FnMut(&str)) {
+        self.state = match self.state {
+            State::Running => {
+                say("no more is read, what is inside flows out; interrupt again to stop at once");
+                running.begin_drain();
+                State::Draining { until: now.saturating_add(self.drain_deadline) }
+            }
+            State::Draining { .. } => {
+                running.stop();
+                State::Stopping { until: now + STOP_GRACE }
+            }
+            State::Stopping { .. } => State::Stopping { until: now },
+        };
+    }
+}
