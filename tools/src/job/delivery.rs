@@ -18,6 +18,9 @@ use crate::output::{LineWriter, OutputError};
 /// Bytes that wait on the core for the thread before the sink takes no more.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
 
+/// Latencies above this count as this: a day.
+const LONGEST_NS: u64 = 86_400_000_000_000;
+
 /// What was written in all.
 #[derive(Debug)]
 pub struct Written {
@@ -95,7 +98,7 @@ impl DeliveryThread {
     where
         W: Write + Send + 'static,
     {
-        let latencies = Histogram::new(3).map_err(io::Error::other)?; // exact to 0.1 %
+        let latencies = Histogram::new_with_max(LONGEST_NS, 3).map_err(io::Error::other)?; // exact to 0.1 %
         let (ended, result) = bounded(1);
         // Not a partition: it blocks in the operating system, which a core must never do.
         thread::Builder::new().name("corelane-write".to_owned()).spawn(move || {

@@ -1,9 +1,11 @@
 //! The graph of the job.
 
+use std::time::Duration;
+
 use corelane::flow::{Pipeline, PipelineBuilder};
 use corelane::graph::GraphErrors;
 use corelane::partition::MergePolicy;
-use corelane::policy::{BufferPolicy, DropPolicy, Parallelism};
+use corelane::policy::{AccumulatorPolicy, BufferPolicy, DropPolicy, Parallelism};
 use corelane::stage::StageSite;
 
 use super::delivery::{DeliverySink, Handover};
@@ -12,7 +14,7 @@ use super::feed::Feed;
 use super::items::{Arrived, Assembled, Line, Request};
 use super::order::SpanOrder;
 use super::tally::Tallies;
-use super::traces::{Sequential, TraceAccumulator};
+use super::traces::TraceAccumulator;
 use crate::otlp::{Repeat, decode};
 use crate::trace::{AssemblyRules, SampleThreshold, Verdict, render_line};
 
@@ -49,6 +51,7 @@ pub struct JobParts {
 pub fn build(parts: JobParts) -> Result<Pipeline, GraphErrors> {
     let JobParts { feed, handover, rules, repeat, tallies, fault } = parts;
     let sampling = rules.sampling;
+    let time_to_live = AccumulatorPolicy::ttl(Duration::from_nanos(rules.ttl_ns)).in_event_time();
     let builder = PipelineBuilder::new("trace-assembly");
     let order_tallies = tallies.clone();
     let [errors, slow, rest] = builder
@@ -62,9 +65,7 @@ pub fn build(parts: JobParts) -> Result<Pipeline, GraphErrors> {
         .parallel(Parallelism::Sequential)
         .input_buffer(REQUEST_BUFFER)
         .input_ordered()
-        .transform("traces", move |_: &StageSite| {
-            Ok(Sequential::new(TraceAccumulator::new(rules.ttl_ns, tallies)))
-        })
+        .accumulate("traces", time_to_live, TraceAccumulator::new(rules.ttl_ns, tallies))
         .route("keep", ["errors", "slow", "rest"], move |assembled| output_for(sampling.judge(&assembled.trace)));
     let inputs = [
         errors.map("errors", |assembled| render(&assembled, Verdict::Error)).into_input(),

@@ -3,8 +3,9 @@
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
-use corelane::model::{Completeness, Timestamp};
-use corelane::stage::{Output, StageError, StageSite, Transform};
+use corelane::keyed::{Accumulator, CheckTime, FlushReason, StateOf};
+use corelane::model::{Completeness, Cost, ProgressWeights, Timestamp};
+use corelane::stage::{StageError, StageSite};
 use hashbrown::HashSet;
 
 use super::items::{ArrivedSpan, Assembled};
@@ -50,6 +51,11 @@ pub(super) struct Gathering {
 }
 
 /// Gathers spans until their trace is complete or expires.
+///
+/// The time to live counts from the earliest end among the spans, and the runtime lets go of a trace when the watermark
+/// reaches the end of it. A trace that is late from the start (spans of it came after it had expired) has that point
+/// behind it: it is decided here, at its last span in a request. (A duplicate span with an earlier end than the first
+/// of its id would shorten the time to live; exporters send the same span again, not another.)
 #[derive(Clone)]
 pub(super) struct TraceAccumulator {
     ttl_ns: u64,
@@ -70,79 +76,85 @@ impl TraceAccumulator {
         self.tally.traces.add(u64::from(is_new));
         Some(Assembled { trace, at_ns })
     }
+}
 
-    fn open(&mut self) {
+impl Accumulator<ArrivedSpan> for TraceAccumulator {
+    type Key = TraceId;
+    type State = Gathering;
+    type Out = Assembled;
+
+    fn open(&mut self, _site: &StageSite) -> Result<(), StageError> {
         self.tally = self.tallies.instance();
+        Ok(())
     }
 
-    fn init(&mut self, key: &TraceId) -> Gathering {
+    fn key(&self, item: &ArrivedSpan) -> TraceId {
+        item.span.trace_id
+    }
+
+    fn timestamp(&self, item: &ArrivedSpan, _time: CheckTime) -> Timestamp {
+        item.time
+    }
+
+    fn cost(&self, item: &ArrivedSpan) -> Cost {
+        Cost::of_bytes(item.span.size_bytes() as u64)
+    }
+
+    fn init(&mut self, key: &TraceId, _first: &ArrivedSpan) -> Gathering {
         self.tally.reopened.add(u64::from(self.emitted.contains(key)));
         Gathering::default()
     }
 
-    fn update(&mut self, state: &mut Gathering, item: ArrivedSpan) {
+    fn update(&mut self, of: &mut StateOf<ArrivedSpan, Self>, item: ArrivedSpan) {
         let ArrivedSpan { span, at_ns, decided_at_ns, .. } = item;
-        state.at_ns = at_ns;
-        state.decided_at_ns = decided_at_ns;
-        let is_duplicate = state.trace.add(span) == Added::Duplicate;
+        of.state.at_ns = at_ns;
+        of.state.decided_at_ns = decided_at_ns;
+        let is_duplicate = of.state.trace.add(span) == Added::Duplicate;
         self.tally.duplicates.add(u64::from(is_duplicate));
     }
 
-    fn check(&mut self, state: &mut Gathering) -> Completeness<Assembled> {
-        if state.trace.is_complete() {
-            return self.emit(state, true).map_or(Completeness::Incomplete, Completeness::Complete);
+    fn progress(&self, of: &StateOf<ArrivedSpan, Self>, _weights: &ProgressWeights) -> f64 {
+        of.state.trace.completeness()
+    }
+
+    fn check(
+        &mut self,
+        of: &mut StateOf<ArrivedSpan, Self>,
+        _time: CheckTime,
+    ) -> Completeness<Assembled> {
+        if of.state.trace.is_complete() {
+            return self.emit(&mut of.state, true).map_or(Completeness::Incomplete, Completeness::Complete);
         }
-        let first_ts = state.trace.first_ts();
-        if first_ts.is_some_and(|first_ts| is_expired(first_ts, self.ttl_ns, state.decided_at_ns)) {
-            return Completeness::Expired(self.emit(state, false));
+        let first_ts = of.state.trace.first_ts();
+        if first_ts.is_some_and(|first_ts| is_expired(first_ts, self.ttl_ns, of.state.decided_at_ns)) {
+            return Completeness::Expired(self.emit(&mut of.state, false));
         }
         Completeness::Incomplete
     }
-}
 
-/// Placeholder until the runtime's accumulators are there.
-pub(super) struct Sequential {
-    accumulator: TraceAccumulator,
-    open: std::collections::HashMap<TraceId, (u64, Gathering)>,
-}
-
-impl Sequential {
-    pub(super) fn new(accumulator: TraceAccumulator) -> Self {
-        Self { accumulator, open: Default::default() }
+    fn flush_forced(
+        &mut self,
+        of: &mut StateOf<ArrivedSpan, Self>,
+        _reason: FlushReason,
+    ) -> Option<Assembled> {
+        self.emit(&mut of.state, false)
     }
 }
 
-impl Transform for Sequential {
-    type In = ArrivedSpan;
-    type Out = Assembled;
-    fn open(&mut self, _site: &StageSite) -> Result<(), StageError> {
-        self.accumulator.open();
-        Ok(())
-    }
-    fn process(&mut self, item: ArrivedSpan, out: &mut Output<'_, Assembled>) -> Result<(), StageError> {
-        let id = item.span.trace_id;
-        let (first, state) =
-            self.open.entry(id).or_insert_with(|| (u64::MAX, self.accumulator.init(&id)));
-        *first = (*first).min(item.time.0 as u64);
-        self.accumulator.update(state, item);
-        let result = self.accumulator.check(state);
-        if result.closes_key() {
-            self.open.remove(&id);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_remembered_up_to_the_limit_and_the_memory_is_bounded() {
+        let mut ids = EmittedIds::default();
+        let id = |n: u128| n.to_be_bytes();
+        for n in 0..1_000 {
+            assert!(ids.insert(id(n), 100));
+            assert!(!ids.insert(id(n), 100), "known at once");
+            assert!((n.saturating_sub(99)..=n).all(|n| ids.contains(&id(n))), "the last hundred are known");
+            assert!(ids.recent.len() <= 100 && ids.older.len() <= 100);
         }
-        result.into_result().into_iter().for_each(|out_item| out.emit(out_item));
-        Ok(())
-    }
-    fn on_watermark(&mut self, time: Timestamp, out: &mut Output<'_, Assembled>) -> Result<(), StageError> {
-        let ttl = self.accumulator.ttl_ns;
-        for (_, (_, mut state)) in self.open.extract_if(|_, (first, _)| is_expired(*first, ttl, time.0 as u64)) {
-            self.accumulator.emit(&mut state, false).into_iter().for_each(|o| out.emit(o));
-        }
-        Ok(())
-    }
-    fn finish(&mut self, out: &mut Output<'_, Assembled>) -> Result<(), StageError> {
-        for (_, (_, mut state)) in self.open.drain() {
-            self.accumulator.emit(&mut state, false).into_iter().for_each(|o| out.emit(o));
-        }
-        Ok(())
+        assert!(!ids.contains(&id(700)) && ids.insert(id(700), 100));
     }
 }
