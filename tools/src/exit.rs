@@ -105,9 +105,10 @@ impl From<&StartError> for Exit {
         match error {
             StartError::CoreMap(_) => Exit::Placement,
             StartError::Launch(_) => Exit::Config,
-            StartError::Machine(_) | StartError::Affinity(_) | StartError::Driver(_) | StartError::Thread(_) => {
-                Exit::Environment
-            }
+            StartError::Machine(_)
+            | StartError::Affinity(_)
+            | StartError::Driver(_)
+            | StartError::Thread(_) => Exit::Environment,
         }
     }
 }

@@ -37,7 +37,8 @@ impl Ended<'_> {
             stages: STAGES.iter().map(|stage| self.stage(stage)).collect(),
             latencies: self.latencies(),
             warnings: self.placement.warnings.iter().map(ToString::to_string).collect(),
-            account: account.to_string(),
+            account: account.clone(),
+            account_closes: account.verify().is_ok() && account.totals().closes(),
         }
     }
 

@@ -131,7 +131,8 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
     let output = LineWriter::open(&job.output(), &inputs)?;
 
     let clock = Clock::start();
-    let interrupts = Interrupts::catch(Duration::from_nanos(job.drain_deadline.0)).map_err(JobError::System)?;
+    let interrupts =
+        Interrupts::catch(Duration::from_nanos(job.drain_deadline.0)).map_err(JobError::System)?;
     let delivery = writer.start(output, clock).map_err(JobError::System)?;
     let feeding = reader.start(requests, clock).map_err(JobError::System)?;
     let running = Engine::new(options).start(pipeline)?;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use corelane::observe::Account;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -32,9 +33,10 @@ pub struct Summary {
     /// What is allowed and probably not meant.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// The account of the run as the runtime prints it, empty without one.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub account: String,
+    /// What became of every item, by stage and edge; empty without a pipeline.
+    pub account: Account,
+    /// Whether it closes.
+    pub account_closes: bool,
 }
 
 /// What one stage did, over all its instances.
@@ -130,9 +132,7 @@ impl fmt::Display for Summary {
         )?;
         self.write_stages(f)?;
         self.write_latencies(f)?;
-        if !self.account.is_empty() {
-            writeln!(f, "\n{}", self.account.trim_end())?;
-        }
+        self.write_account(f)?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
@@ -160,6 +160,23 @@ impl Summary {
             )?;
         }
         Ok(())
+    }
+
+    /// The totals in one line; by stage they stand in the table, by edge in the JSON.
+    fn write_account(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.account.stages.is_empty() {
+            return Ok(());
+        }
+        let totals = self.account.totals();
+        let fields = totals.fields();
+        let (incoming, outcomes) = fields.split_at(2);
+        let sum = |fields: &[(&str, u64)]| {
+            let shown = fields.iter().filter(|(_, items)| *items > 0);
+            let parts: Vec<String> = shown.map(|(name, items)| format!("{items} {name}")).collect();
+            parts.join(" + ")
+        };
+        let verdict = if self.account_closes { "closes" } else { "DOES NOT CLOSE" };
+        writeln!(f, "\naccount {verdict}: {} = {}", sum(incoming), sum(outcomes))
     }
 
     fn write_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -212,9 +229,13 @@ impl fmt::Display for Bytes {
 
 #[cfg(test)]
 mod tests {
+    use corelane::observe::StageAccount;
+
     use super::*;
 
     fn summary() -> Summary {
+        let source = StageAccount { received: 100, passed: 100, emitted: 100, ..StageAccount::default() };
+        let sink = StageAccount { received: 100, delivered: 100, ..StageAccount::default() };
         let mut histogram = Histogram::new(3).unwrap();
         (1..=1_000_u64).for_each(|us| histogram.record(us * 1_000).unwrap());
         Summary {
@@ -234,7 +255,11 @@ mod tests {
                 errors: 0,
             }],
             latencies: vec![LatencySummary::new("end to end", &histogram)],
-            account: "accepted 100 = delivered 100".to_owned(),
+            account: Account {
+                stages: [("read".parse().unwrap(), source), ("write".parse().unwrap(), sink)].into(),
+                edges: Vec::new(),
+            },
+            account_closes: true,
             warnings: vec!["cores 0 and 1 share a core".to_owned()],
         }
     }
@@ -248,7 +273,7 @@ mod tests {
             "kept    0 (1.5 KiB)",
             "decode  transform               7           100         0  0\n",
             "500.",
-            "accepted 100 = delivered 100\n",
+            "account closes: 200 accepted = 100 delivered\n",
             "warning: cores 0 and 1 share a core\n",
         ] {
             assert!(text.contains(part), "{part:?} in\n{text}");

@@ -75,7 +75,10 @@ impl Transform for SpanOrder {
         }
         if request.index != self.next_index {
             let expected = self.next_index;
-            return Err(StageError::msg(format_args!("request {} came where {expected} was due", request.index)));
+            return Err(StageError::msg(format_args!(
+                "request {} came where {expected} was due",
+                request.index
+            )));
         }
         self.next_index += 1;
         match request.content {

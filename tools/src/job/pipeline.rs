@@ -66,7 +66,9 @@ pub fn build(parts: JobParts) -> Result<Pipeline, GraphErrors> {
         .input_buffer(REQUEST_BUFFER)
         .input_ordered()
         .accumulate("traces", time_to_live, TraceAccumulator::new(rules.ttl_ns, tallies))
-        .route("keep", ["errors", "slow", "rest"], move |assembled| output_for(sampling.judge(&assembled.trace)));
+        .route("keep", ["errors", "slow", "rest"], move |assembled| {
+            output_for(sampling.judge(&assembled.trace))
+        });
     let inputs = [
         errors.map("errors", |assembled| render(&assembled, Verdict::Error)).into_input(),
         slow.map("slow", |assembled| render(&assembled, Verdict::Slow)).into_input(),

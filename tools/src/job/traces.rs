@@ -117,11 +117,7 @@ impl Accumulator<ArrivedSpan> for TraceAccumulator {
         of.state.trace.completeness()
     }
 
-    fn check(
-        &mut self,
-        of: &mut StateOf<ArrivedSpan, Self>,
-        _time: CheckTime,
-    ) -> Completeness<Assembled> {
+    fn check(&mut self, of: &mut StateOf<ArrivedSpan, Self>, _time: CheckTime) -> Completeness<Assembled> {
         if of.state.trace.is_complete() {
             return self.emit(&mut of.state, true).map_or(Completeness::Incomplete, Completeness::Complete);
         }

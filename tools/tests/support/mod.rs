@@ -1,0 +1,63 @@
+//! What the tests of the command share.
+#![allow(dead_code, clippy::unwrap_used)] // not every test uses all of it
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use corelane_tools::exit::Exit;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+
+/// The command with nothing of the environment in it.
+pub(crate) fn corelane(options: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.args(["run", "trace-assembly"]).args(options).stdin(Stdio::null());
+    for variable in ["CORELANE_CORES", "CORELANE_CORE_MAP", "CORELANE_DRIVER", "CORELANE_IDLE"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// The exit code.
+pub(crate) fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+/// Bytes that must be text.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A length-prefixed file of `traces` traces of one span each.
+pub(crate) fn recording(dir: &Path, traces: u64) -> PathBuf {
+    let mut bytes = Vec::new();
+    for id in 1..=traces {
+        let span = Span {
+            trace_id: u128::from(id).to_be_bytes().to_vec(),
+            span_id: id.to_be_bytes().to_vec(),
+            name: format!("request {id}"),
+            start_time_unix_nano: id,
+            end_time_unix_nano: id + 10,
+            ..Span::default()
+        };
+        let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+        let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+        let request = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+        bytes.extend_from_slice(&u32::try_from(request.len()).unwrap().to_be_bytes());
+        bytes.extend_from_slice(&request);
+    }
+    let path = dir.join("recording.otlp");
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// Runs with options that must fail and returns the message.
+pub(crate) fn refused(options: &[&str], exit: Exit) -> String {
+    let output = corelane(options).output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(code(&output), i32::from(exit.code()), "{options:?}: {message}");
+    assert!(!message.contains("panicked"), "{message}");
+    message
+}
