@@ -1,5 +1,7 @@
 //! A stage that fails to be made, to open, to run or to close ends the pipeline under its own name, on every driver.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::marker::PhantomData;

@@ -1,5 +1,7 @@
 //! The same random graphs on every driver and on any number of cores: the same items at every sink.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use common::reference::reference;

@@ -1,5 +1,4 @@
 //! Every item is dropped exactly once, whatever panics.
-#![allow(clippy::unwrap_used, reason = "in tests")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::cell::RefCell;

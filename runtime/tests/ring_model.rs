@@ -1,6 +1,5 @@
 //! The ring against the dumbest thing that is right: one `VecDeque` in which items and signals stand in order.
 #![allow(clippy::unwrap_used, reason = "in tests")]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,7 @@
 //! Pipelines can be started, stopped, drained, cancelled and forgotten at any moment, and leave nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,7 @@
 //! The testing kit passes stages that are right and finds each way in which one can be wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::VecDeque;
 
 use corelane::flow::{Segment, Stream};

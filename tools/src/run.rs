@@ -153,7 +153,7 @@ fn core_map(job: &TraceAssembly) -> Result<CoreMap, JobError> {
 /// Finds what would keep the pipeline from starting, so that it shows before the output is emptied.
 fn check(pipeline: &Pipeline, options: &ExecutionOptions) -> Result<(), StartError> {
     options.driver.resolve().map_err(StartError::Driver)?;
-    options.core_map.resolve(&this_machine()?, &pipeline.graph().stage_parallelism())?;
+    options.core_map.resolve(&this_machine()?, &pipeline.stages())?;
     Ok(())
 }
 

@@ -84,7 +84,10 @@ impl<V, P: Default> KeyedTable<V, P> {
     /// When there is none.
     #[inline]
     pub(super) fn value(&mut self, at: u32) -> &mut V {
-        self.get_mut(at).expect("a place with a value")
+        match self.get_mut(at) {
+            Some(value) => value,
+            None => panic!("internal error: place {at} holds no value"),
+        }
     }
 
     /// What stays with the place `at`.

@@ -99,7 +99,7 @@ impl<T: Debug + Send + 'static> Chain<T> for Collector<T> {
 
     fn flush(&mut self, _cx: &StepCx) {}
 
-    fn next_deadline(&self) -> Option<i64> {
+    fn next_deadline(&self, _now: i64) -> Option<i64> {
         None
     }
 

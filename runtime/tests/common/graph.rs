@@ -210,7 +210,7 @@ struct Draft {
 impl Graph {
     /// The graph that `seed` draws within `shape`. What a shape leaves out does not change the draw of the rest.
     pub fn random(seed: u64, shape: Shape) -> Self {
-        let mut rng = Rng::with_seed(seed ^ 0x6772_6170_68);
+        let mut rng = Rng::with_seed(seed ^ 0x0067_7261_7068);
         let mut likely = |values: [u8; 4]| values[rng.usize(..4)];
         let (buffers, drops, parallel) = (likely([0, 2, 4, 8]), likely([0, 0, 2, 6]), likely([0, 2, 4, 7]));
         let (trouble, fails) = (likely([0, 2, 4, 8]), likely([0, 0, 0, 3]));

@@ -3,6 +3,7 @@
 //! A [`Graph`] is drawn from a seed as data. [`build`] makes a pipeline of it, [`reference`] computes what each of its
 //! sinks must see with nothing but vectors, and [`check`] compares a run with that.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(
     dead_code,
     unreachable_pub,
