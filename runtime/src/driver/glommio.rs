@@ -2,10 +2,15 @@
 //!
 //! Built around what glommio 0.9 was measured to do:
 //! - It panics where `io_uring` is forbidden, and fails late where too little memory may be locked: [`probe`] looks first.
-//! - It can park with a runnable task: a heartbeat timer bounds that, and so is every park of ours.
+//! - It parks with a runnable task when its preempt timer has fired before the task was looked at: a thread that lost its
+//!   core for a millisecond there slept for good. A heartbeat timer bounds that; it lives as long as the executor has
+//!   anything to do, from the first poll to the last. Before the first poll there can be no timer: until then the preempt
+//!   timer is [`PREEMPT_AT_START`], and only the queue that steps the partition asks for [`PREEMPT`].
 //! - With a preempt timer below a millisecond it was seen to hang: [`PREEMPT`] stays at one.
 //! - `Placement::Fixed` and `CpuSet` ignore cpusets: threads are pinned by us and executors left unbound.
 //! - A panic in a task kills its executor without a word: the step loop is caught here, and the only other task is ours.
+//! - It keeps one event descriptor open for each executor that has ended: a process that starts very many pipelines should
+//!   use the thread driver.
 //! - Its channels are slow and can corrupt memory: only rings connect partitions.
 
 use std::future::Future;
@@ -18,7 +23,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use glommio::timer::Timer;
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
 
 use super::Seat;
 use super::clock::Clock;
@@ -28,7 +33,9 @@ use crate::partition::{Control, Failure, Partition, Progress};
 
 /// How long a task may run before `yield_if_needed` yields. Never below 1 ms.
 const PREEMPT: Duration = Duration::from_millis(1);
-/// A timer task that keeps the executor from sleeping for good.
+/// As [`PREEMPT`] while the executor has no timer yet: longer than a thread is kept from its core between two instructions.
+const PREEMPT_AT_START: Duration = Duration::from_secs(1);
+/// A timer that keeps the executor from sleeping for good.
 const HEARTBEAT: Duration = Duration::from_millis(5);
 /// Locked memory that glommio's rings and buffers were found to need.
 const LOCKED_MEMORY_NEEDED: u64 = 512 * 1024;
@@ -53,14 +60,14 @@ pub(crate) fn probe() -> Result<(), String> {
 }
 
 fn executor() -> Result<glommio::LocalExecutor, String> {
-    let builder = LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(PREEMPT);
+    let builder = LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(PREEMPT_AT_START);
     builder.make().map_err(|error| format!("a glommio executor cannot be made: {error}"))
 }
 
 /// Starts one thread with an executor per worker.
 pub(crate) fn spawn(workers: Vec<Worker>, control: &Arc<Control>) -> std::io::Result<()> {
     spawn_each(workers, control, |mut worker, control| match executor() {
-        Ok(executor) => executor.run(run(worker, control)),
+        Ok(executor) => executor.run(Heartbeat::of(run(worker, Arc::clone(control)))),
         Err(error) => {
             control.fail(Failure { stage: None, error });
             // The others wait for this one.
@@ -69,18 +76,44 @@ pub(crate) fn spawn(workers: Vec<Worker>, control: &Arc<Control>) -> std::io::Re
     })
 }
 
-async fn run(mut worker: Worker, control: &Control) {
+async fn run(mut worker: Worker, control: Arc<Control>) {
     let call = Call::default();
-    let Some(mut partition) = worker.build(control, call.waker()) else { return };
-    let heartbeat = glommio::spawn_local(async {
-        loop {
-            Timer::new(HEARTBEAT).await;
+    let Some(mut partition) = worker.build(&control, call.waker()) else { return };
+    let soon = Latency::Matters(PREEMPT);
+    let queue = glommio::executor().create_task_queue(Shares::default(), soon, "partition");
+    let stepping = async move {
+        let steps = step_until_drained(&mut partition, &worker.seat, &mut worker.clock, &call);
+        let stepped = AssertUnwindSafe(steps).catch_unwind().await;
+        worker.finish(partition, stepped, &control);
+    };
+    // A queue that has just been made is there; if not, the worker is dropped, and with it all that waits for it.
+    if let Ok(task) = glommio::spawn_local_into(stepping, queue) {
+        task.await;
+    }
+}
+
+/// A future beside which there is always a timer in the reactor.
+struct Heartbeat<F> {
+    future: Pin<Box<F>>,
+    timer: Option<Timer>,
+}
+
+impl<F> Heartbeat<F> {
+    fn of(future: F) -> Self {
+        Self { future: Box::pin(future), timer: None }
+    }
+}
+
+impl<F: Future> Future for Heartbeat<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        // The timer is made here, and not sooner: it needs the executor.
+        while self.timer.get_or_insert_with(|| Timer::new(HEARTBEAT)).poll_unpin(cx).is_ready() {
+            self.timer = None;
         }
-    });
-    let stepping = step_until_drained(&mut partition, &worker.seat, &mut worker.clock, &call);
-    let stepped = AssertUnwindSafe(stepping).catch_unwind().await;
-    heartbeat.cancel().await;
-    worker.finish(partition, stepped, control);
+        self.future.as_mut().poll(cx)
+    }
 }
 
 async fn step_until_drained(partition: &mut Partition, seat: &Seat, clock: &mut Clock, call: &Call) {

@@ -123,7 +123,7 @@ impl Worker {
 pub(super) fn spawn_each(
     workers: Vec<Worker>,
     control: &Arc<Control>,
-    run: impl Fn(Worker, &Control) + Clone + Send + 'static,
+    run: impl Fn(Worker, &Arc<Control>) + Clone + Send + 'static,
 ) -> std::io::Result<()> {
     for worker in workers {
         let (there, run) = (Arc::clone(control), run.clone());
