@@ -1,7 +1,7 @@
 //! Runs the systems of a case in turn and keeps every repetition.
 
 use crate::case::{BenchError, Case, Metric, Outcome, Setup};
-use crate::environment::CpuTime;
+use crate::environment::{CpuTime, Disturbance};
 use crate::hiccup::Hiccups;
 use crate::link::{self, Link};
 
@@ -70,8 +70,8 @@ pub struct Results {
     pub runs: Vec<Runs>,
     /// Remarks, each once.
     pub notes: Vec<String>,
-    /// The share of CPU time stolen meanwhile, 0 to 1, where the system says.
-    pub steal: Option<f64>,
+    /// Who else used the CPUs meanwhile, where the system says.
+    pub disturbance: Option<Disturbance>,
     /// The kind of link whose repetitions are compared.
     pub judged: Link,
 }
@@ -107,11 +107,11 @@ pub fn run(case: &Case, setup: &Setup, repetitions: usize) -> Result<Results, Be
             break;
         }
     }
-    let steal = before.and_then(|before| Some(CpuTime::now()?.steal_since(before)));
+    let disturbance = before.and_then(|before| Some(CpuTime::now()?.since(before)));
     let judged = judged(&runs);
     let (workload, variant, cores) = (case.workload, case.variant, case.cores);
     let (work, references) = (case.work.clone(), case.references.clone());
-    Ok(Results { workload, variant, cores, work, references, runs, notes, steal, judged })
+    Ok(Results { workload, variant, cores, work, references, runs, notes, disturbance, judged })
 }
 
 /// The kind of link of which every system has most repetitions; near, if it is even.

@@ -125,13 +125,19 @@ pub fn table(results: &Results) -> String {
 
 /// How many repetitions there are of which kind, and which are compared.
 fn kinds(results: &Results) -> String {
-    let steal = match results.steal {
-        Some(steal) => format!("steal {:.2} %", 100.0 * steal),
-        None => "steal unknown".to_owned(),
-    };
+    let disturbance = results.disturbance.map_or_else(
+        || "steal and other load unknown".to_owned(),
+        |seen| {
+            format!(
+                "steal {:.2} %, other processes {:.0} % of all CPU time",
+                100.0 * seen.steal,
+                100.0 * seen.others
+            )
+        },
+    );
     let repetitions = results.runs.iter().map(|runs| runs.repetitions.len()).max().unwrap_or(0);
     if results.judged == Link::Single {
-        return format!("1 core, {repetitions} repetitions each, {steal}");
+        return format!("1 core, {repetitions} repetitions each, {disturbance}");
     }
     let count = |link| results.runs.iter().map(|runs| runs.count(link)).sum::<usize>();
     let all = results.runs.iter().flat_map(|runs| &runs.repetitions);
@@ -143,7 +149,7 @@ fn kinds(results: &Results) -> String {
     let (cores, judged) = (results.cores, results.judged.name());
     let kinds = kinds.join(", ");
     format!(
-        "{cores} cores, {repetitions} repetitions each ({kinds}): {judged} ones compared{round_trip}, {steal}"
+        "{cores} cores, {repetitions} repetitions each ({kinds}): {judged} ones compared{round_trip}, {disturbance}"
     )
 }
 
@@ -188,6 +194,7 @@ fn aligned(cells: &[[String; 6]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::Disturbance;
     use crate::harness::Repetition;
 
     fn runs(system: &'static str, repetitions: &[(Link, f64)]) -> Runs {
@@ -208,7 +215,7 @@ mod tests {
             references: vec!["hand"],
             runs,
             notes: vec!["a note".to_owned()],
-            steal: Some(0.125),
+            disturbance: Some(Disturbance { steal: 0.125, others: 0.5 }),
             judged,
         }
     }
@@ -259,7 +266,7 @@ mod tests {
             "chain/bare: some work",
             "(2 near, 1 far, 0 mixed): near ones compared",
             "round trip 110..120 ns",
-            "steal 12.50 %",
+            "steal 12.50 %, other processes 50 %",
             "1.0..3.0",
             "1.000 of hand",
             "note: a note",
