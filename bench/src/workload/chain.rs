@@ -197,6 +197,7 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
     let bare = Case::new("chain", "bare", 1, expected_bare(items))
         .work(format!("{} M u64, {BATCH} a virtual call", items / 1_000_000))
         .reference("hand")
+        .reference("loop")
         .system("hand", move |setup| hand::bare(items, setup.cores[0]))
         .try_system("corelane", move |setup| lane::chain::bare(items, setup))
         .system("loop", move |setup| hand::plain_loop(items, setup.cores[0]));
