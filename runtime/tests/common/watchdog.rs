@@ -6,7 +6,7 @@ use std::time::Duration;
 use corelane::driver::DriverChoice;
 
 /// Longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Runs `f` on a thread of its own and waits for it.
 ///
