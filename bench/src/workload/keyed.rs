@@ -73,7 +73,7 @@ pub mod hand {
     /// Pairs generated between two looks at the ring.
     pub const BLOCK: u64 = 1_024;
     /// Slots of each ring.
-    pub const SLOTS: usize = 16_384;
+    pub const SLOTS: usize = 4_096;
 
     type Pair = (u64, u64);
 
@@ -123,22 +123,25 @@ pub mod hand {
             // Room for this shard's half and a little more: the hand knows how many keys there are.
             let expected = (self.keys / 2 + self.keys / 16) as usize;
             let mut shard = Shard { table: HashTable::with_capacity(expected), hasher: hasher() };
-            let mut staged = [[(0, 0); BLOCK as usize]; 2];
+            let mut staged = [(0, 0); BLOCK as usize];
             let start = gate.wait();
             let mut next = self.range.start;
             while next < self.range.end {
                 let end = self.range.end.min(next + BLOCK);
-                let mut counts = [0; 2];
+                // Ours from the front, theirs from the back: one store a pair, no branch, both counts in registers.
+                let (mut front, mut back) = (0, BLOCK as usize);
                 for index in next..end {
                     let pair = pair(index, self.keys);
                     // A middle bit: the table uses the lowest and the highest.
                     let owner = (shard.hasher.hash_one(pair.0) >> 32) as usize & 1;
-                    // Written to the owner's buffer without a branch.
-                    staged[owner][counts[owner]] = pair;
-                    counts[owner] += 1;
+                    let other = owner ^ self.me;
+                    back -= other;
+                    let place = if other == 0 { front } else { back };
+                    staged[place & (BLOCK as usize - 1)] = pair;
+                    front += 1 - other;
                 }
                 next = end;
-                let [ours, theirs] = [self.me, 1 - self.me].map(|owner| &staged[owner][..counts[owner]]);
+                let (ours, theirs) = (&staged[..front], &staged[back..]);
                 self.send(theirs, &mut shard);
                 ours.iter().for_each(|&(key, value)| shard.add(key, value));
                 shard.take(&mut self.inward);
