@@ -1,6 +1,6 @@
 //! A stage that fails to be made, to open, to run or to close ends the pipeline under its own name, on every driver.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The same random graphs on every driver and on any number of cores: the same items at every sink.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
 mod common;
 

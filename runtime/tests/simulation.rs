@@ -2,19 +2,24 @@
 //!
 //! `CORELANE_SEEDS=100000 cargo test --test simulation` runs more seeds, `SIM_SEED=7 ..` only that one.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use corelane::driver::Simulation;
+use corelane::flow::PipelineBuilder;
+use corelane::policy::{AfterRetries, Backoff, BufferPolicy, DropPolicy, ErrorPolicy};
+use corelane::stage::{Chain, Emitter, Produced, Source, StageError, StageSite};
 
 mod common;
 
 use common::reference::reference;
 use common::{Graph, Shape, build, check};
 
-/// Seeds that once found a bug: every run repeats them.
-const REGRESSIONS: &[u64] = &[44, 219];
+/// Seeds that found a bug with the generator as it is now: every run repeats them. A change of the generator gives every
+/// seed another graph: what an older seed found stands below as a test of its own.
+const REGRESSIONS: &[u64] = &[];
 
 /// One simulated run, as data: shrinking takes parts away.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +34,7 @@ struct Case {
 
 impl Case {
     fn of(seed: u64) -> Self {
-        let mut rng = fastrand::Rng::with_seed(seed ^ 0x0063_6173);
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x6361_7365);
         let partitions = rng.usize(1..9);
         let largest_budget = [1, 2, 7, 64, 1_024][rng.usize(..5)];
         let step = [rng.u64(..50), rng.u64(..500), rng.u64(..5_000)][rng.usize(..3)];
@@ -136,4 +141,51 @@ fn every_seed_accounts_for_every_item_and_computes_what_one_thread_computes() {
         }
     }
     println!("{steps} steps");
+}
+
+#[test]
+fn what_waits_for_a_full_edge_at_a_stop_is_counted_as_left_there() {
+    for seed in 0..50 {
+        let p = PipelineBuilder::new("staged");
+        p.items("numbers", 0u64..)
+            .map("slow", |x| x)
+            .input_buffer(BufferPolicy { capacity: 2, drop_policy: DropPolicy::DropOldest })
+            .for_each("out", drop);
+        let report = Simulation::new(seed).stop_at(seed).run(p.build().unwrap()).unwrap();
+        let account = report.result.account;
+        account.verify().unwrap();
+        assert!(account.edges.iter().all(|edge| edge.staged == 0), "seed {seed}\n{account}");
+    }
+}
+
+/// Emits when its time has come, and is out of step with room downstream.
+struct Timed(u64);
+
+impl Source for Timed {
+    type Item = u64;
+
+    fn produce<C: Chain<u64>>(&mut self, out: &mut Emitter<'_, u64, C>) -> Result<Produced, StageError> {
+        out.emit(self.0);
+        self.0 += 1;
+        Ok(if self.0 == 40 { Produced::End } else { Produced::Until(out.now().monotonic + 10) })
+    }
+}
+
+#[test]
+fn a_deadline_that_waits_for_room_does_not_hide_one_that_waits_for_time() {
+    let p = PipelineBuilder::new("deadlines");
+    let backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(1) };
+    let mut attempts = 0;
+    let out = p
+        .source("timed", |_: &StageSite| Ok(Timed(0)))
+        .try_map("retries", move |x: &u64| {
+            attempts += 1;
+            // Every other attempt fails: while it waits, the source is due and has no room.
+            if attempts % 2 == 1 { Err("again") } else { Ok(*x) }
+        })
+        .on_error(ErrorPolicy::Retry { max_retries: 1, backoff, then: AfterRetries::Fail })
+        .collect("out");
+    let report = Simulation::new(1).partitions(1).run(p.build().unwrap()).unwrap();
+    assert!(report.result.success, "{}", report.result.outcome);
+    assert_eq!(out.take(), (0..40).collect::<Vec<u64>>());
 }

@@ -1,10 +1,10 @@
 //! Pipelines can be started, stopped, drained, cancelled and forgotten at any moment, and leave nothing behind.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
 mod common;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,15 @@ const CYCLES: u64 = 200;
 
 /// One test at a time: they count the threads of the process.
 static ALONE: Mutex<()> = Mutex::new(());
+
+/// Partitions started so far in this process.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+
+fn start(engine: &Engine, pipeline: Pipeline) -> Running {
+    let running = engine.start(pipeline).unwrap();
+    STARTED.fetch_add(running.placement().partitions.len(), Ordering::Relaxed);
+    running
+}
 
 /// Counts what reaches the sink. As long as a stage of the pipeline lives, so does a clone.
 type Witness = Arc<AtomicU64>;
@@ -81,19 +90,19 @@ fn cycle(driver: DriverChoice, seed: u64) {
     match seed % 6 {
         // Before anything ran.
         0 => {
-            let running = engine.start(endless).unwrap();
+            let running = start(&engine, endless);
             running.stop();
             judged(&running.join(), &witness, &stopped, &what);
         }
         1 => {
-            let running = engine.start(endless).unwrap();
+            let running = start(&engine, endless);
             a_moment(&mut rng, &running);
             running.stop();
             running.stop();
             judged(&running.join(), &witness, &stopped, &what);
         }
         2 => {
-            let mut running = engine.start(endless).unwrap();
+            let mut running = start(&engine, endless);
             a_moment(&mut rng, &running);
             assert!(running.drain(PATIENCE), "{what}: {}", running.account());
             assert!(running.drain(PATIENCE), "{what}: a second drain");
@@ -107,7 +116,7 @@ fn cycle(driver: DriverChoice, seed: u64) {
         }
         // A drain that may come too late, and a stop from another hand.
         3 => {
-            let mut running = engine.start(endless).unwrap();
+            let mut running = start(&engine, endless);
             a_moment(&mut rng, &running);
             running.begin_drain();
             cancellation.cancel();
@@ -124,7 +133,7 @@ fn cycle(driver: DriverChoice, seed: u64) {
         }
         // Forgotten, then cancelled.
         4 => {
-            let running = engine.start(endless).unwrap();
+            let running = start(&engine, endless);
             a_moment(&mut rng, &running);
             drop(running);
             cancellation.cancel();
@@ -134,14 +143,14 @@ fn cycle(driver: DriverChoice, seed: u64) {
         }
         // Many at once, one of which ends by itself.
         _ => {
-            let mut all = vec![(engine.start(endless).unwrap(), witness)];
+            let mut all = vec![(start(&engine, endless), witness)];
             for _ in 0..4 {
                 let (endless, witness) = pipeline(&mut rng, u64::MAX);
-                all.push((engine.start(endless).unwrap(), witness));
+                all.push((start(&engine, endless), witness));
             }
             // Few items: on a ring of one slot, each of them waits for the turns of all the endless ones.
             let (finite, finite_witness) = pipeline(&mut rng, 20);
-            let result = engine.run(finite).unwrap();
+            let result = start(&engine, finite).join();
             judged(&result, &finite_witness, &[Outcome::Completed], &what);
             all.iter().for_each(|(running, _)| running.stop());
             for (running, witness) in all {
@@ -158,28 +167,26 @@ fn pipeline_threads() -> usize {
     names.filter(|name| name.starts_with("corelane-")).count()
 }
 
-/// Open files of this process.
-///
-/// Event descriptors are left out: glommio 0.9 keeps one open for each executor that has ended.
 fn open_files() -> usize {
-    let is_event =
-        |path| std::fs::read_link(path).is_ok_and(|file| file.to_string_lossy().contains("[eventfd]"));
-    std::fs::read_dir("/proc/self/fd")
-        .unwrap()
-        .filter(|file| !is_event(file.as_ref().unwrap().path()))
-        .count()
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 fn cycles(driver: DriverChoice) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     watched("the first cycle", move || cycle(driver, 1));
     watched("the end of the threads of the first cycle", no_threads_are_left);
-    let files = open_files();
+    let (files, started) = (open_files(), STARTED.load(Ordering::Relaxed));
     for seed in 0..CYCLES {
         watched(&format!("cycle {seed} on {driver:?}"), move || cycle(driver, seed));
     }
     watched("the end of all threads", no_threads_are_left);
-    assert!(open_files() <= files, "{} files are open after {CYCLES} cycles, {files} before", open_files());
+    // Glommio 0.9 leaves one eventfd open for each executor that has run, also of one that did nothing.
+    let leaked = match driver {
+        DriverChoice::Glommio => STARTED.load(Ordering::Relaxed) - started,
+        _ => 0,
+    };
+    let (now, most) = (open_files(), files + leaked);
+    assert!(now <= most, "{now} files are open after {CYCLES} cycles, expected {most} at most");
 }
 
 /// Threads end a moment after their pipeline has.

@@ -9,8 +9,7 @@
 //! - With a preempt timer below a millisecond it was seen to hang: [`PREEMPT`] stays at one.
 //! - `Placement::Fixed` and `CpuSet` ignore cpusets: threads are pinned by us and executors left unbound.
 //! - A panic in a task kills its executor without a word: the step loop is caught here, and the only other task is ours.
-//! - It keeps one event descriptor open for each executor that has ended: a process that starts very many pipelines should
-//!   use the thread driver.
+//! - Each executor that has run leaves one eventfd open in the process: a thousand starts need a thousand files.
 //! - Its channels are slow and can corrupt memory: only rings connect partitions.
 
 use std::future::Future;
@@ -37,6 +36,8 @@ const PREEMPT: Duration = Duration::from_millis(1);
 const PREEMPT_AT_START: Duration = Duration::from_secs(1);
 /// A timer that keeps the executor from sleeping for good.
 const HEARTBEAT: Duration = Duration::from_millis(5);
+/// Timers at the same time: the longest is 40 s.
+const HEARTBEATS: usize = 14;
 /// Locked memory that glommio's rings and buffers were found to need.
 const LOCKED_MEMORY_NEEDED: u64 = 512 * 1024;
 
@@ -93,14 +94,17 @@ async fn run(mut worker: Worker, control: Arc<Control>) {
 }
 
 /// A future beside which there is always a timer in the reactor.
+///
+/// Between the end of a timer and the poll that makes the next one the executor may fall asleep as well: so there are
+/// several, each twice as long as the one before, and all are made anew when the first has ended.
 struct Heartbeat<F> {
     future: Pin<Box<F>>,
-    timer: Option<Timer>,
+    timers: [Option<Timer>; HEARTBEATS],
 }
 
 impl<F> Heartbeat<F> {
     fn of(future: F) -> Self {
-        Self { future: Box::pin(future), timer: None }
+        Self { future: Box::pin(future), timers: std::array::from_fn(|_| None) }
     }
 }
 
@@ -108,9 +112,13 @@ impl<F: Future> Future for Heartbeat<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        // The timer is made here, and not sooner: it needs the executor.
-        while self.timer.get_or_insert_with(|| Timer::new(HEARTBEAT)).poll_unpin(cx).is_ready() {
-            self.timer = None;
+        // Timers are made here, and not sooner: they need the executor.
+        if self.timers[0].as_mut().is_none_or(|first| first.poll_unpin(cx).is_ready()) {
+            for (beat, timer) in self.timers.iter_mut().enumerate() {
+                let timer = timer.insert(Timer::new(HEARTBEAT * (1 << beat)));
+                // A timer is in the reactor once it has been polled; these are not due yet.
+                let _ = timer.poll_unpin(cx);
+            }
         }
         self.future.as_mut().poll(cx)
     }

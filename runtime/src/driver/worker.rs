@@ -135,3 +135,46 @@ pub(super) fn spawn_each(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{DriverChoice, Environment, prepare};
+    use super::*;
+    use crate::flow::PipelineBuilder;
+    use crate::observe::Outcome;
+    use crate::topology::{CoreMap, CpuList, EffectiveIdle, Placement};
+
+    #[test]
+    fn a_core_that_cannot_be_pinned_to_fails_the_pipeline_and_holds_no_other_partition_up() {
+        for choice in [DriverChoice::Thread, DriverChoice::Glommio] {
+            let Ok(driver) = choice.resolve() else { continue };
+            let p = PipelineBuilder::new("pin");
+            p.items("numbers", 0u64..)
+                .key_by(|x| x % 9)
+                .fold("count", || 0u64, |n, _| *n += 1)
+                .for_each("out", drop);
+            let pipeline = p.build().unwrap();
+            let stages = pipeline.stages();
+            let placement =
+                Placement::virtual_cores(3, &CpuList::EMPTY, &CoreMap::default(), &stages).unwrap();
+            let launch = prepare(pipeline, &placement, &Environment::default()).unwrap();
+            let (meeting, clock) = (Meeting::new(3), Clock::new());
+            let idle = EffectiveIdle { spin: false, give_way: true, park: true, no_spin: None };
+            let workers = launch.partitions.into_iter().map(|blueprint| {
+                // No kernel has this CPU.
+                let cpu = (blueprint.index == 1).then_some(1_000_000);
+                Worker::new(blueprint, Seat { cpu, idle, budget: 64 }, clock.clone(), &meeting)
+            });
+            driver.spawn(workers.collect(), launch.monitor.control()).unwrap();
+            assert!(meeting.closed.wait_timeout(Duration::from_secs(60)), "{driver} hangs");
+            match launch.monitor.result(false, clock.elapsed()).outcome {
+                Outcome::Failed { stage: None, error } => {
+                    assert!(error.contains("partition 1") && error.contains("pinned"), "{error}");
+                }
+                other => panic!("{driver}: {other}"),
+            }
+        }
+    }
+}
