@@ -3,6 +3,7 @@
 CARGO ?= cargo
 OUT   ?= target/traces.ndjson
 SEEDS ?= 1000
+CASES ?= 20000
 HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
 
 .PHONY: run test lint doc loom tsan bench fuzz sim deny ci help
@@ -29,6 +30,9 @@ tsan: ## The lock-free code under ThreadSanitizer, on the stable compiler
 
 bench: ## What this machine can do, beside hand-written programs in the same run
 	$(CARGO) run --release --quiet -p corelane-bench -- all
+
+fuzz: ## CASES random inputs (default 20000) into every reader of outside input, and into the ring and the wheel
+	PROPTEST_CASES=$(CASES) $(CARGO) test --release --workspace any_
 
 sim: ## SEEDS random graphs on the simulator (default 1000)
 	CORELANE_SEEDS=$(SEEDS) $(CARGO) test --release -p corelane --test simulation
