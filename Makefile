@@ -9,6 +9,7 @@ HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
 .PHONY: run test lint doc loom tsan bench fuzz sim deny ci help
 
 run: ## The main job: spans recorded from a real application, assembled into traces, on all cores
+	@mkdir -p $(dir $(OUT))
 	$(CARGO) run --release --quiet -p corelane-tools -- run trace-assembly tools/traces/webshop.otlp.zst --output $(OUT)
 
 test: ## All tests, doc tests included

@@ -41,7 +41,7 @@ pub enum Job {
 pub struct TraceAssembly {
     /// OTLP trace files, `-` for standard input: protobuf (length-prefixed or one request) or JSON, plain, gzip or
     /// zstd, told by content
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "graph", value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
     /// Where assembled traces go, `-` for standard output
@@ -89,6 +89,10 @@ pub struct TraceAssembly {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     pub drain_deadline: Nanos,
 
+    /// Print the pipeline instead of running it, to standard output
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub graph: Option<GraphArg>,
+
     /// What to print on standard error at the end
     #[arg(long, value_enum, default_value_t = SummaryArg::Text)]
     pub summary: SummaryArg,
@@ -124,6 +128,23 @@ pub enum IdleArg {
     Park,
     /// Spin, then yield, then park
     Adaptive,
+}
+
+/// `--graph`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphArg {
+    /// A table
+    Text,
+    /// For Graphviz
+    Dot,
+    /// For Mermaid
+    Mermaid,
+    /// A drawing
+    Svg,
+    /// As data
+    Toml,
+    /// As data
+    Json,
 }
 
 /// `--summary`.

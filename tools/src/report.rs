@@ -18,6 +18,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) placement: &'a Placement,
     pub(crate) driver: String,
     pub(crate) tallies: TallyCounts,
+    /// About the graph.
+    pub(crate) warnings: Vec<String>,
     pub(crate) input_bytes: u64,
     /// `None` when the output was given up.
     pub(crate) written: Option<&'a Written>,
@@ -26,6 +28,7 @@ pub(crate) struct Ended<'a> {
 impl Ended<'_> {
     pub(crate) fn summary(&self) -> Summary {
         let account = &self.result.account;
+        let placement_warnings = self.placement.warnings.iter().map(ToString::to_string);
         Summary {
             driver: self.driver.clone(),
             cores: cpus(self.placement, None),
@@ -36,7 +39,7 @@ impl Ended<'_> {
             counts: counts(account, self.tallies),
             stages: STAGES.iter().map(|stage| self.stage(stage)).collect(),
             latencies: self.latencies(),
-            warnings: self.placement.warnings.iter().map(ToString::to_string).collect(),
+            warnings: self.warnings.iter().cloned().chain(placement_warnings).collect(),
             account: account.clone(),
             account_closes: account.verify().is_ok() && account.totals().closes(),
         }

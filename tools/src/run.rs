@@ -6,22 +6,23 @@ use std::time::Duration;
 use corelane::driver::Driver;
 use corelane::engine::{Engine, ExecutionOptions, Running, StartError, this_machine};
 use corelane::flow::Pipeline;
-use corelane::graph::{GraphErrors, StageNode};
+use corelane::graph::{GraphErrors, PrintError, StageNode};
 use corelane::observe::{Imbalance, Outcome};
 use corelane::policy::IdlePolicy;
 use corelane::topology::{CoreMap, CoreMapParseErrors};
 
-use crate::args::{SummaryArg, TraceAssembly, UsageError};
+use crate::args::{GraphArg, SummaryArg, TraceAssembly, UsageError};
 use crate::clock::Clock;
 use crate::config::{ConfigError, read_config};
 use crate::exit::Exit;
 use crate::job::{self, Delivery, Fault, Feed, Feeding, Handover, InputFault, JobParts, Tallies};
 use crate::otlp::{InputError, InputProgress, Repeat, RepeatError, RequestReader};
-use crate::output::{LineWriter, OutputError};
+use crate::output::{LineWriter, OutputError, OutputPath};
 use crate::progress::ProgressLine;
 use crate::report::{Ended, counts};
 use crate::signals::{Interrupts, Waited};
 use crate::summary::Summary;
+use crate::trace::AssemblyRules;
 
 /// Time that the output is given to take the last lines after a run was stopped. A pipe that nobody reads would keep
 /// the process for ever.
@@ -55,6 +56,9 @@ pub enum JobError {
     /// The runtime refuses the graph.
     #[error("{0}")]
     Graph(#[from] GraphErrors),
+    /// The graph cannot be written in the format that was asked for.
+    #[error("the graph cannot be printed: {0}")]
+    Print(#[from] PrintError),
     /// The pipeline could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -89,6 +93,7 @@ impl From<&JobError> for Exit {
             JobError::Config(ConfigError::Invalid { .. }) | JobError::Cores(_) => Exit::Placement,
             JobError::Config(error) => error.into(),
             JobError::Graph(_) => Exit::Config,
+            JobError::Print(_) => Exit::Internal,
             JobError::Start(error) => error.into(),
             JobError::System(_) => Exit::Environment,
             JobError::Pipeline(_) | JobError::Account(_) => Exit::Pipeline,
@@ -109,6 +114,9 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
     let inputs = job.inputs()?;
     let rules = job.rules()?;
     let core_map = core_map(job)?;
+    if let Some(format) = job.graph {
+        return print_graph(format, rules);
+    }
     let requests = RequestReader::open(inputs.clone(), job.repeat)?;
     let input = requests.progress();
     let repeat = if job.repeat > 1 {
@@ -128,6 +136,7 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
         ..ExecutionOptions::default()
     };
     check(&pipeline, &options)?;
+    let warnings = pipeline.warnings().iter().map(ToString::to_string).collect();
     let output = LineWriter::open(&job.output(), &inputs)?;
 
     let clock = Clock::start();
@@ -136,7 +145,28 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
     let delivery = writer.start(output, clock).map_err(JobError::System)?;
     let feeding = reader.start(requests, clock).map_err(JobError::System)?;
     let running = Engine::new(options).start(pipeline)?;
-    Run { job, running, interrupts, delivery, feeding, input, fault, tallies }.finish()
+    Run { job, running, interrupts, delivery, feeding, input, fault, tallies, warnings }.finish()
+}
+
+/// Writes the graph to standard output.
+fn print_graph(format: GraphArg, rules: AssemblyRules) -> Result<(), JobError> {
+    let fault = Fault::default();
+    let ((feed, _), (handover, _)) = (Feed::new(fault.clone()), Handover::new());
+    let (repeat, tallies) = (Repeat::default(), Tallies::default());
+    let pipeline = job::build(JobParts { feed, handover, rules, repeat, tallies, fault })?;
+    let graph = pipeline.graph();
+    let text = match format {
+        GraphArg::Text => graph.to_string(),
+        GraphArg::Dot => graph.to_dot(),
+        GraphArg::Mermaid => graph.to_mermaid(),
+        GraphArg::Svg => graph.to_svg(),
+        GraphArg::Toml => graph.to_toml()?,
+        GraphArg::Json => graph.to_json()?,
+    };
+    let mut output = LineWriter::open(&OutputPath::Stdout, &[])?;
+    output.write(format!("{}\n", text.trim_end()).as_bytes())?;
+    output.finish()?;
+    Ok(())
 }
 
 /// Reads the core map of the options; every stage on every core without one.
@@ -167,6 +197,8 @@ struct Run<'a> {
     input: InputProgress,
     fault: Fault,
     tallies: Tallies,
+    /// About the graph.
+    warnings: Vec<String>,
 }
 
 impl Run<'_> {
@@ -204,6 +236,7 @@ impl Run<'_> {
             placement: &placement,
             driver,
             tallies: self.tallies.counts(),
+            warnings: self.warnings,
             input_bytes: self.input.bytes_read(),
             written: written.as_ref(),
         };

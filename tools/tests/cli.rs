@@ -192,6 +192,25 @@ fn with_little_locked_memory_and_no_privileges_auto_falls_back_and_glommio_is_an
 }
 
 #[test]
+fn the_graph_is_printed_in_every_format_without_any_input() {
+    let print = |format: &str| {
+        let output = corelane(&["--graph", format]).output().unwrap();
+        assert_eq!((code(&output), text(&output.stderr)), (0, String::new()), "{format}");
+        text(&output.stdout)
+    };
+    for format in ["text", "dot", "mermaid", "svg", "toml", "json"] {
+        let printed = print(format);
+        for stage in corelane_tools::job::STAGES {
+            assert!(printed.contains(stage), "{stage} in {format}:\n{printed}");
+        }
+    }
+    assert!(print("dot").starts_with("digraph") && print("svg").contains("</svg>"));
+    let back = corelane::graph::PipelineGraph::from_toml(&print("toml")).unwrap();
+    assert_eq!(back, corelane::graph::PipelineGraph::from_json(&print("json")).unwrap());
+    assert_eq!(back.nodes.len(), corelane_tools::job::STAGES.len());
+}
+
+#[test]
 fn a_closed_standard_output_is_the_null_device() {
     let dir = tempfile::tempdir().unwrap();
     let input = recording(dir.path(), 3);

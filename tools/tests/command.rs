@@ -32,7 +32,7 @@ fn a_recording_from_a_file_and_from_standard_input_gives_the_same_lines() {
         .unwrap();
     assert_eq!(code(&piped), 0);
     // Traces leave in the order in which cores complete them.
-    assert_eq!(sorted(text(&piped.stdout)), sorted(&fs::read_to_string(&target).unwrap()));
+    assert_eq!(sorted(text(&piped.stdout)), sorted(fs::read_to_string(&target).unwrap()));
     assert_eq!(text(&piped.stdout).lines().count(), 50);
     let summary: serde_json::Value = serde_json::from_slice(&piped.stderr).unwrap();
     assert_eq!(summary["counts"]["output_lines"], 50);
