@@ -26,9 +26,9 @@ use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
 
 use super::Seat;
 use super::clock::Clock;
-use super::idler::{Idler, Pause, park_nanos};
+use super::stepper::{Next, Stepper};
 use super::worker::{Worker, spawn_each};
-use crate::partition::{Control, Failure, Partition, Progress};
+use crate::partition::{Control, Failure, Partition};
 
 /// How long a task may run before `yield_if_needed` yields. Never below 1 ms.
 const PREEMPT: Duration = Duration::from_millis(1);
@@ -125,50 +125,23 @@ impl<F: Future> Future for Heartbeat<F> {
 }
 
 async fn step_until_drained(partition: &mut Partition, seat: &Seat, clock: &mut Clock, call: &Call) {
-    let mut idler = Idler::new(seat.idle);
+    let mut stepper = Stepper::new(partition, seat, clock);
     loop {
-        match partition.step(clock.now(), seat.budget) {
-            Progress::Worked(_) => idler.reset(),
-            Progress::Drained => break,
-            Progress::Idle | Progress::Blocked => {
-                let pause = idler.pause();
-                if idler.should_report() {
-                    partition.report();
+        match stepper.step() {
+            Next::Step => {}
+            Next::Park => {
+                call.reset();
+                if let Some(longest) = stepper.announce() {
+                    Parked { call, timer: Timer::new(longest) }.await;
                 }
-                match pause {
-                    Pause::Spin => std::hint::spin_loop(),
-                    Pause::Yield => std::thread::yield_now(),
-                    Pause::Park => {
-                        if park(partition, seat, clock, call).await {
-                            idler.reset();
-                        }
-                    }
-                }
+                stepper.retract();
             }
+            Next::End => break,
         }
         // 3 ns unless a millisecond has passed; then whatever shares the executor has its turn.
         glommio::yield_if_needed().await;
     }
     call.forget();
-    partition.report();
-}
-
-/// Parks until rung, due, or a bounded time has passed. True if there was work after all.
-async fn park(partition: &mut Partition, seat: &Seat, clock: &mut Clock, call: &Call) -> bool {
-    call.reset();
-    partition.doorbell().announce();
-    // What arrived before the announcement rang no bell: look once more.
-    let progress = partition.step(clock.now(), seat.budget);
-    let idle = matches!(progress, Progress::Idle | Progress::Blocked);
-    if idle {
-        partition.report();
-        let nanos = park_nanos(clock.monotonic(), partition.next_deadline());
-        if nanos > 0 {
-            Parked { call, timer: Timer::new(Duration::from_nanos(nanos)) }.await;
-        }
-    }
-    partition.doorbell().retract();
-    !idle
 }
 
 /// A wake-up from another thread.

@@ -15,6 +15,7 @@ mod launch;
 mod pin;
 mod rendezvous;
 mod sim;
+mod stepper;
 mod thread;
 mod worker;
 

@@ -1,0 +1,86 @@
+//! The step loop's decisions, the same for every driver with real cores; how to sleep is the driver's own.
+
+use std::time::Duration;
+
+use super::Seat;
+use super::clock::Clock;
+use super::idler::{Idler, Pause, park_nanos};
+use crate::partition::{Partition, Progress};
+
+/// What the driver does after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Step again.
+    Step,
+    /// Park, between [`Stepper::announce`] and [`Stepper::retract`].
+    Park,
+    /// Everything has ended and the counters are published.
+    End,
+}
+
+/// Steps a partition and paces it by its idle policy.
+pub(super) struct Stepper<'a> {
+    partition: &'a mut Partition,
+    seat: &'a Seat,
+    clock: &'a mut Clock,
+    idler: Idler,
+}
+
+impl<'a> Stepper<'a> {
+    pub(super) fn new(partition: &'a mut Partition, seat: &'a Seat, clock: &'a mut Clock) -> Self {
+        let idler = Idler::new(seat.idle);
+        Self { partition, seat, clock, idler }
+    }
+
+    /// One step, and the pause after an empty one unless that is to park.
+    #[inline]
+    pub(super) fn step(&mut self) -> Next {
+        match self.partition.step(self.clock.now(), self.seat.budget) {
+            Progress::Worked(_) => self.idler.reset(),
+            Progress::Drained => {
+                self.partition.report();
+                return Next::End;
+            }
+            Progress::Idle | Progress::Blocked => {
+                let pause = self.idler.pause();
+                if self.idler.should_report() {
+                    self.partition.report();
+                }
+                match pause {
+                    Pause::Spin => std::hint::spin_loop(),
+                    Pause::Yield => std::thread::yield_now(),
+                    Pause::Park => return Next::Park,
+                }
+            }
+        }
+        Next::Step
+    }
+
+    /// Parks by `sleep`, which ends when the doorbell rings or after the time it is given.
+    pub(super) fn park(&mut self, sleep: impl FnOnce(Duration)) {
+        if let Some(longest) = self.announce() {
+            sleep(longest);
+        }
+        self.retract();
+    }
+
+    /// Announces a park. How long to sleep at most: until the next deadline, and never longer than a bounded time; `None`
+    /// if there is work after all.
+    pub(super) fn announce(&mut self) -> Option<Duration> {
+        self.partition.doorbell().announce();
+        // What arrived before the announcement rang no bell: look once more.
+        let progress = self.partition.step(self.clock.now(), self.seat.budget);
+        if !matches!(progress, Progress::Idle | Progress::Blocked) {
+            self.idler.reset();
+            return None;
+        }
+        self.partition.report();
+        let nanos = park_nanos(self.clock.monotonic(), self.partition.next_deadline());
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// Awake again.
+    pub(super) fn retract(&self) {
+        self.partition.doorbell().retract();
+    }
+}
