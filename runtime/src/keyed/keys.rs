@@ -309,14 +309,9 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
         }
     }
 
-    /// Results handed on.
-    pub(super) fn handed_on(&self) -> u64 {
-        self.results.handed_on()
-    }
-
-    /// Results that wait for room.
-    pub(super) fn unsent(&self) -> u64 {
-        self.results.len() as u64
+    /// Fills in which results have been handed on and which have not.
+    pub(super) fn account_results(&self, account: &mut StageAccount) {
+        self.results.account(account);
     }
 
     /// What has been counted. An item whose handling began and did not end has failed.

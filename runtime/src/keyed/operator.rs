@@ -31,7 +31,6 @@ pub struct AccumulateOp<In, A: Accumulator<In>> {
     /// Keys are due, and there is no room for their results.
     blocked: bool,
     discarded: u64,
-    discarded_results: u64,
     close_error: Option<StageError>,
     close_errors: u64,
 }
@@ -46,7 +45,6 @@ impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
             suspect: false,
             blocked: false,
             discarded: 0,
-            discarded_results: 0,
             close_error: None,
             close_errors: 0,
         }
@@ -182,8 +180,7 @@ impl<In: 'static, A: Accumulator<In>> Operator<In> for AccumulateOp<In, A> {
         account.discarded += self.discarded;
         account.errors += self.close_errors;
         account.panics += self.close_errors;
-        account.emitted = self.keys.handed_on();
-        account.unsent = self.keys.unsent() + self.discarded_results;
+        self.keys.account_results(account);
     }
 
     fn last_error(&mut self) -> Option<String> {
@@ -192,7 +189,7 @@ impl<In: 'static, A: Accumulator<In>> Operator<In> for AccumulateOp<In, A> {
     }
 
     fn close(&mut self, _discard: bool) {
-        self.discarded_results += self.keys.results().clear();
+        self.keys.results().clear();
         let keys = &mut self.keys;
         // The user's `close`, and the `Drop` of what was left.
         for step in [Keys::clear, |keys: &mut Keys<In, A>| keys.user().close()] {

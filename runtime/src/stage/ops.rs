@@ -134,13 +134,12 @@ pub struct FlatMap<F, U> {
     f: F,
     gate: Gate,
     pending: Pending<U>,
-    discarded: u64,
 }
 
 impl<F, U> FlatMap<F, U> {
     /// Maps with `f` and emits each element of the result.
     pub fn new(f: F, site: &StageSite) -> Self {
-        Self { f, gate: Gate::new(site), pending: Pending::new(), discarded: 0 }
+        Self { f, gate: Gate::new(site), pending: Pending::new() }
     }
 }
 
@@ -176,8 +175,7 @@ impl<T: 'static, U: 'static, O: IntoIterator<Item = U>, F: FnMut(T) -> O + 'stat
     fn account(&self, account: &mut StageAccount) {
         self.gate.account(account);
         account.passed = account.received - self.gate.lost();
-        account.emitted = self.pending.handed_on();
-        account.unsent = self.pending.len() as u64 + self.discarded;
+        self.pending.account(account);
     }
 
     fn last_error(&mut self) -> Option<String> {
@@ -185,7 +183,7 @@ impl<T: 'static, U: 'static, O: IntoIterator<Item = U>, F: FnMut(T) -> O + 'stat
     }
 
     fn close(&mut self, _discard: bool) {
-        self.discarded += self.pending.clear();
+        self.pending.clear();
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Chain, StepCx};
 use crate::model::Signal;
+use crate::observe::StageAccount;
 
 /// Output that has been made and not yet handed on, with the signals that stand in it.
 pub(crate) struct Pending<T> {
@@ -11,11 +12,13 @@ pub(crate) struct Pending<T> {
     /// Signals, each with the number of emitted items before it.
     signals: VecDeque<(u64, Signal)>,
     handed_on: u64,
+    /// Items dropped by `clear`.
+    discarded: u64,
 }
 
 impl<T> Pending<T> {
     pub(crate) fn new() -> Self {
-        Self { items: VecDeque::new(), signals: VecDeque::new(), handed_on: 0 }
+        Self { items: VecDeque::new(), signals: VecDeque::new(), handed_on: 0, discarded: 0 }
     }
 
     #[inline]
@@ -33,17 +36,17 @@ impl<T> Pending<T> {
         self.items.len()
     }
 
-    /// Items handed on since the start.
-    pub(crate) fn handed_on(&self) -> u64 {
-        self.handed_on
+    /// Fills in what has been handed on, and what has not and will not be.
+    pub(crate) fn account(&self, account: &mut StageAccount) {
+        account.emitted = self.handed_on;
+        account.unsent = self.items.len() as u64 + self.discarded;
     }
 
-    /// Drops everything that waits; the number of items.
-    pub(crate) fn clear(&mut self) -> u64 {
-        let n = self.items.len() as u64;
+    /// Drops everything that waits.
+    pub(crate) fn clear(&mut self) {
+        self.discarded += self.items.len() as u64;
         self.items.clear();
         self.signals.clear();
-        n
     }
 
     #[inline]

@@ -95,13 +95,12 @@ pub struct TransformOp<X: Transform> {
     gate: Gate,
     pending: Pending<X::Out>,
     timer: Option<i64>,
-    discarded: u64,
 }
 
 impl<X: Transform> TransformOp<X> {
     /// Runs `user`.
     pub fn new(user: X, site: &StageSite) -> Self {
-        Self { user, gate: Gate::new(site), pending: Pending::new(), timer: None, discarded: 0 }
+        Self { user, gate: Gate::new(site), pending: Pending::new(), timer: None }
     }
 
     /// Calls user code that belongs to no item.
@@ -170,8 +169,7 @@ impl<X: Transform> Operator<X::In> for TransformOp<X> {
     fn account(&self, account: &mut StageAccount) {
         self.gate.account(account);
         account.passed = account.received - self.gate.lost();
-        account.emitted = self.pending.handed_on();
-        account.unsent = self.pending.len() as u64 + self.discarded;
+        self.pending.account(account);
     }
 
     fn last_error(&mut self) -> Option<String> {
@@ -179,6 +177,6 @@ impl<X: Transform> Operator<X::In> for TransformOp<X> {
     }
 
     fn close(&mut self, _discard: bool) {
-        self.discarded += self.pending.clear();
+        self.pending.clear();
     }
 }
