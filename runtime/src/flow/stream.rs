@@ -355,9 +355,3 @@ impl<S: Segment> Stream<S> {
         StageOptions { draft: self.draft, node }
     }
 }
-
-// Factories are closures; this keeps the bound in one place for readers of the docs.
-const _: fn() = || {
-    fn is_factory<B, F: Factory<B>>(_: F) {}
-    is_factory::<(), _>(|_: &StageSite| Ok(()));
-};

@@ -285,12 +285,12 @@ impl<T: Send + 'static> Chain<T> for Outlet<T> {
         0
     }
 
-    fn signal(&mut self, signal: Signal, cx: &StepCx) {
+    fn signal(&mut self, signal: Signal, _cx: &StepCx) {
         if self.spread == Spread::Forward {
             self.senders.broadcast(signal);
         } else if signal != Signal::Turn {
             // Turns of an order further up end here: this edge makes its own.
-            self.end_turn(cx);
+            self.end_turn();
             self.senders.broadcast(signal);
         }
     }
@@ -301,9 +301,9 @@ impl<T: Send + 'static> Chain<T> for Outlet<T> {
     }
 
     #[inline]
-    fn flush(&mut self, cx: &StepCx) {
+    fn flush(&mut self, _cx: &StepCx) {
         if self.spread != Spread::Forward {
-            self.end_turn(cx);
+            self.end_turn();
         }
         self.senders.publish();
     }
@@ -330,7 +330,7 @@ impl<T: Send + 'static> Chain<T> for Outlet<T> {
 }
 
 impl<T: Send> Outlet<T> {
-    fn end_turn(&mut self, _cx: &StepCx) {
+    fn end_turn(&mut self) {
         if std::mem::take(&mut self.used) {
             if self.spread == Spread::Turns {
                 self.senders.each[self.at].signal(Signal::Turn);
