@@ -10,6 +10,7 @@ mod kind;
 mod signal;
 mod time;
 mod trace;
+mod trace_state;
 
 pub use accumulation::{AccumulatorState, Completeness, ProgressWeights, WeightError};
 pub use attributes::{AttributeValue, Attributes, Headers, SmallMap};
@@ -21,3 +22,4 @@ pub use kind::StageKind;
 pub use signal::Signal;
 pub use time::{Now, Timestamp};
 pub use trace::{SpanId, TraceContext, TraceId, TraceParseError};
+pub use trace_state::{TraceState, TraceStateError};

@@ -1,4 +1,4 @@
-//! Where an item stands in a distributed trace, and the W3C `traceparent` header.
+//! Where an item stands in a distributed trace, and the W3C headers that carry it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Headers;
+use super::{Headers, TraceState};
 
 /// Why a string is not a `traceparent`, a trace id or a span id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,9 +100,10 @@ hex_id! {
     SpanId, 8
 }
 
-/// A position in a trace, with optional baggage. Cloning copies 25 bytes and a pointer.
+/// A position in a trace, with optional state and baggage. Cloning copies 25 bytes and two pointers.
 ///
-/// Displays as, and parses from, a W3C Trace Context level 1 `traceparent`. Baggage is not part of that header.
+/// Displays as, and parses from, a W3C Trace Context `traceparent`. State has a header of its own, `tracestate`: see
+/// [`from_headers`](Self::from_headers) and [`to_headers`](Self::to_headers). Baggage is in neither.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TraceContext {
     /// The trace.
@@ -113,18 +114,49 @@ pub struct TraceContext {
     #[serde(default)]
     pub flags: u8,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<Arc<TraceState>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     baggage: Option<Arc<Headers>>,
 }
 
+static NO_STATE: TraceState = TraceState::new();
 static NO_BAGGAGE: Headers = Headers::new();
+
+/// `text` without the white space that HTTP allows around a header's value.
+pub(super) fn trim_blanks(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
+}
 
 impl TraceContext {
     /// The bit of [`flags`](Self::flags) that says "sampled".
     pub const SAMPLED: u8 = 1;
 
-    /// A context without baggage.
+    /// A context without state and baggage.
     pub const fn new(trace_id: TraceId, span_id: SpanId, flags: u8) -> Self {
-        Self { trace_id, span_id, flags, baggage: None }
+        Self { trace_id, span_id, flags, state: None, baggage: None }
+    }
+
+    /// The context that a request's headers name, by W3C Trace Context; other headers are passed over, names are
+    /// compared without case. `None` where a new trace is to be started: there is not exactly one `traceparent`, or it is
+    /// not valid. A `tracestate` that is not valid is left out.
+    pub fn from_headers<'a>(headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Self> {
+        let (mut parents, mut states) = (Vec::new(), Vec::new());
+        for (name, value) in headers {
+            if name.eq_ignore_ascii_case("traceparent") {
+                parents.push(trim_blanks(value));
+            } else if name.eq_ignore_ascii_case("tracestate") {
+                states.push(value);
+            }
+        }
+        let [parent] = parents[..] else { return None };
+        let state = TraceState::from_headers(states).unwrap_or_default();
+        Some(parent.parse::<Self>().ok()?.with_state(state))
+    }
+
+    /// The headers that carry this context on: `traceparent`, and `tracestate` if there is any.
+    pub fn to_headers(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let state = self.state.as_ref().map(|state| ("tracestate", state.to_string()));
+        std::iter::once(("traceparent", self.to_string())).chain(state)
     }
 
     /// Whether both ids are set. The default context is not valid: it stands for "no trace".
@@ -137,10 +169,22 @@ impl TraceContext {
         self.flags & Self::SAMPLED != 0
     }
 
-    /// The same trace, flags and baggage with another span.
+    /// The same trace, flags, state and baggage with another span.
     #[must_use]
     pub fn child(&self, span_id: SpanId) -> Self {
         Self { span_id, ..self.clone() }
+    }
+
+    /// What the tracing systems on the way keep in it; shared between clones.
+    pub fn state(&self) -> &TraceState {
+        self.state.as_deref().unwrap_or(&NO_STATE)
+    }
+
+    /// Sets the state; an empty one is the same as none.
+    #[must_use]
+    pub fn with_state(mut self, state: TraceState) -> Self {
+        self.state = (!state.is_empty()).then(|| Arc::new(state));
+        self
     }
 
     /// What travels along the whole trace; shared between clones.
@@ -324,8 +368,9 @@ mod tests {
     }
 
     #[test]
-    fn serde_keeps_ids_flags_and_baggage() {
-        let context = parse(GOOD).unwrap().with_baggage("tenant", "blue");
+    fn serde_keeps_ids_flags_state_and_baggage() {
+        let state = "congo=t61rcWkgMzE,rojo=1".parse().unwrap();
+        let context = parse(GOOD).unwrap().with_baggage("tenant", "blue").with_state(state);
         let text = serde_json::to_string(&context).unwrap();
         assert!(text.contains(r#""span_id":"b7ad6b7169203331""#), "{text}");
         assert_eq!(serde_json::from_str::<TraceContext>(&text).unwrap(), context);
