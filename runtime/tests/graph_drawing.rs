@@ -43,8 +43,7 @@ fn sample() -> PipelineGraph {
     graph.nodes[5].buffer = Some(PolicyRef::named("wide"));
     graph.edges[0].channel.ordering = ChannelOrdering::PartitionOrdered { key: Some("user".into()) };
     graph.edges[2].label = Some("slow".into());
-    graph.edges[3].channel.buffer =
-        Some(BufferPolicy { capacity: 8, drop_policy: DropPolicy::DropOldest }.into());
+    graph.edges[3].channel.buffer = Some(BufferPolicy::new(8, DropPolicy::DropOldest).into());
     graph.edges[3].channel.backpressure =
         Some(BackpressureStrategy::RateShaping { rate: 5, burst: 9 }.into());
     graph.edges.push(Edge::new("c", "e").labelled("rest"));

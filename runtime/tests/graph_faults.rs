@@ -221,11 +221,11 @@ fn fault_13_a_type_mismatch_names_both_types() {
 fn fault_14_a_capacity_of_nothing_is_refused_wherever_it_stands() {
     let drop_policy = DropPolicy::Block;
     let mut graph = three(StageKind::Transform);
-    graph.nodes[0].buffer = Some(BufferPolicy { capacity: 0, drop_policy }.into());
+    graph.nodes[0].buffer = Some(BufferPolicy::new(0, drop_policy).into());
     graph.nodes[1].backpressure = Some(BackpressureStrategy::Bounded { capacity: 0, drop_policy }.into());
     graph.nodes[2].backpressure = Some(BackpressureStrategy::ReactivePull { window_size: 0 }.into());
     graph.edges[0].channel.buffer_size = 0;
-    graph.edges[1].channel.buffer = Some(BufferPolicy { capacity: 0, drop_policy }.into());
+    graph.edges[1].channel.buffer = Some(BufferPolicy::new(0, drop_policy).into());
     graph.edges[1].channel.backpressure =
         Some(BackpressureStrategy::CreditBased { initial: 0, replenish_threshold: 0 }.into());
     let expected = [
@@ -255,7 +255,7 @@ fn fault_15_a_capacity_no_edge_may_have_is_refused() {
 #[test]
 fn fault_15_a_capacity_whose_bytes_overflow_is_refused() {
     let mut graph = three(StageKind::Transform);
-    graph.nodes[2].buffer = Some(BufferPolicy { capacity: 1 << 30, drop_policy: DropPolicy::Block }.into());
+    graph.nodes[2].buffer = Some(BufferPolicy::new(1 << 30, DropPolicy::Block).into());
     let with = |bytes| ValidationContext { item_bytes: vec![None, Some(bytes)], ..context() };
     graph.validate(&PolicyRegistry::default(), &with(1 << 32)).unwrap();
     for item_bytes in [1 << 33, usize::MAX] {
@@ -272,7 +272,7 @@ fn fault_16_a_capacity_that_is_no_power_of_two_is_rounded_up_and_said_so() {
     let mut graph = chain(&[Source, Branch, Merge, Sink]);
     graph.edges.push(Edge::new("b", "c").labelled("other"));
     graph.edges[0].channel.buffer_size = 1000;
-    graph.nodes[2].buffer = Some(BufferPolicy { capacity: 3, drop_policy: DropPolicy::DropOldest }.into());
+    graph.nodes[2].buffer = Some(BufferPolicy::new(3, DropPolicy::DropOldest).into());
     let valid = validate(&graph).unwrap();
     assert_eq!(valid.edges().iter().map(|edge| edge.capacity).collect::<Vec<_>>(), [1024, 4, 4096, 4]);
     assert_eq!(valid.edges()[1].drop_policy, DropPolicy::DropOldest);
@@ -543,9 +543,7 @@ fn fault_27_a_bad_policy_of_the_registry_is_named() {
     let mut graph = three(StageKind::Transform);
     graph.nodes[1].buffer = Some(PolicyRef::named("tiny"));
     let mut registry = PolicyRegistry::default();
-    registry
-        .buffer_policies
-        .insert("tiny".into(), BufferPolicy { capacity: 0, drop_policy: DropPolicy::Block });
+    registry.buffer_policies.insert("tiny".into(), BufferPolicy::new(0, DropPolicy::Block));
     let found = graph.validate(&registry, &context()).unwrap_err();
     let [GraphError::Policy { problem: FieldProblem { .. }, name: Some(name), .. }] = found.errors() else {
         panic!("{found}")

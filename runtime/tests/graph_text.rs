@@ -35,7 +35,12 @@ fn drop_policy() -> impl Strategy<Value = DropPolicy> {
 }
 
 fn buffer() -> impl Strategy<Value = BufferPolicy> {
-    (amount(), drop_policy()).prop_map(|(capacity, drop_policy)| BufferPolicy { capacity, drop_policy })
+    let max_bytes = proptest::option::of(amount());
+    (amount(), drop_policy(), max_bytes).prop_map(|(capacity, drop_policy, max_bytes)| BufferPolicy {
+        capacity,
+        drop_policy,
+        max_bytes,
+    })
 }
 
 fn backpressure() -> impl Strategy<Value = BackpressureStrategy> {

@@ -66,7 +66,7 @@ fn fields_of_other_kinds_are_refused() {
 fn an_edge_takes_its_policies_from_itself_then_its_consumer_then_a_source() {
     use BackpressureStrategy::{Bounded, RateShaping, ReactivePull};
     let newest = DropPolicy::DropNewest;
-    let buffer = |capacity| Some(PolicyRef::from(BufferPolicy { capacity, drop_policy: newest }));
+    let buffer = |capacity| Some(PolicyRef::from(BufferPolicy::new(capacity, newest)));
     let resolved = |graph: &PipelineGraph| {
         let valid = validate(graph).unwrap();
         valid.edges().iter().map(|e| (e.capacity, e.drop_policy, e.backpressure)).collect::<Vec<_>>()

@@ -203,7 +203,7 @@ fn dropping_policies_drop_and_count_and_block_never_does() {
         let out = p
             .generate("numbers", 20_000, |i| i)
             .map("pass", |x| x)
-            .input_buffer(BufferPolicy { capacity: 8, drop_policy })
+            .input_buffer(BufferPolicy::new(8, drop_policy))
             .collect("out");
         let result = run(1, p.build().unwrap());
         let (got, dropped) = (out.take(), result.account.totals().dropped);

@@ -149,7 +149,7 @@ fn what_waits_for_a_full_edge_at_a_stop_is_counted_as_left_there() {
         let p = PipelineBuilder::new("staged");
         p.items("numbers", 0u64..)
             .map("slow", |x| x)
-            .input_buffer(BufferPolicy { capacity: 2, drop_policy: DropPolicy::DropOldest })
+            .input_buffer(BufferPolicy::new(2, DropPolicy::DropOldest))
             .for_each("out", drop);
         let report = Simulation::new(seed).stop_at(seed).run(p.build().unwrap()).unwrap();
         let account = report.result.account;

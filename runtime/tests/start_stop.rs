@@ -38,7 +38,7 @@ fn pipeline(rng: &mut fastrand::Rng, items: u64) -> (Pipeline, Witness) {
     let witness = Witness::default();
     let (in_map, in_sink) = (Arc::clone(&witness), Arc::clone(&witness));
     let capacity = [1, 2, 64, 4_096][rng.usize(..4)];
-    let buffer = BufferPolicy { capacity, drop_policy: DropPolicy::Block };
+    let buffer = BufferPolicy::new(capacity, DropPolicy::Block);
     let p = PipelineBuilder::new("start-stop");
     let work = move |x: u64| {
         let _alive = &in_map;

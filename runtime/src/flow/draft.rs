@@ -7,7 +7,8 @@ use super::assembly::{Assembly, Port};
 use crate::graph::{ChannelDescriptor, ChannelOrdering, Edge, PipelineGraph, StageNode, ValidationContext};
 use crate::model::StageKind;
 use crate::policy::{
-    AccumulationDescriptor, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy, Parallelism, PolicyRef,
+    AccumulationDescriptor, BackpressureStrategy, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy,
+    Parallelism, PolicyRef,
 };
 
 /// Puts the last part of a branch of the graph together.
@@ -125,6 +126,25 @@ impl StageOptions {
     /// Puts a ring of this size and drop policy on every input of the stage, also where it would have been fused.
     pub fn input_buffer(&self, policy: BufferPolicy) -> &Self {
         self.inputs(|c| c.buffer = Some(PolicyRef::Inline(policy)))
+    }
+
+    /// As [`input_buffer`](Self::input_buffer), by the policy's name in the registry that the pipeline is built with.
+    pub fn input_buffer_named(&self, name: &str) -> &Self {
+        self.inputs(|c| c.buffer = Some(PolicyRef::named(name)))
+    }
+
+    /// How every input of the stage makes its producer wait. Puts a ring there, also where it would have been fused.
+    ///
+    /// [`BackpressureStrategy::Bounded`] says the same as a buffer, and goes before it; the other strategies act beside the
+    /// buffer's bounds.
+    pub fn input_backpressure(&self, strategy: BackpressureStrategy) -> &Self {
+        self.inputs(|c| c.backpressure = Some(PolicyRef::Inline(strategy)))
+    }
+
+    /// As [`input_backpressure`](Self::input_backpressure), by the strategy's name in the registry that the pipeline is
+    /// built with.
+    pub fn input_backpressure_named(&self, name: &str) -> &Self {
+        self.inputs(|c| c.backpressure = Some(PolicyRef::named(name)))
     }
 
     /// Puts a ring on every input of the stage, also where it would have been fused.

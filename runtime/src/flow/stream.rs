@@ -15,7 +15,7 @@ use super::segment::{PortSegment, Segment, Then};
 use crate::graph::ChannelOrdering;
 use crate::model::StageKind;
 use crate::partition::Branching;
-use crate::policy::{BufferPolicy, CircuitBreakerPolicy, ErrorPolicy, Parallelism};
+use crate::policy::{BackpressureStrategy, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy, Parallelism};
 use crate::stage::{
     Chain, Filter, FilterMap, FlatMap, FoldSink, ForEach, Inspect, Map, Operator, Sink, StageError,
     StageSite, StreamFn, StreamIn, Transform, TransformOp, TryMap,
@@ -177,6 +177,24 @@ impl<S: Segment> Stream<S> {
     /// See [`StageOptions::input_buffer`].
     pub fn input_buffer(self, policy: BufferPolicy) -> Self {
         self.options().input_buffer(policy);
+        self
+    }
+
+    /// See [`StageOptions::input_buffer_named`].
+    pub fn input_buffer_named(self, name: &str) -> Self {
+        self.options().input_buffer_named(name);
+        self
+    }
+
+    /// See [`StageOptions::input_backpressure`].
+    pub fn input_backpressure(self, strategy: BackpressureStrategy) -> Self {
+        self.options().input_backpressure(strategy);
+        self
+    }
+
+    /// See [`StageOptions::input_backpressure_named`].
+    pub fn input_backpressure_named(self, name: &str) -> Self {
+        self.options().input_backpressure_named(name);
         self
     }
 

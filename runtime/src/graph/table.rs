@@ -104,7 +104,8 @@ fn drop_policy(policy: DropPolicy) -> &'static str {
 }
 
 fn buffer(policy: &BufferPolicy) -> String {
-    format!("buffer {} {}", policy.capacity, drop_policy(policy.drop_policy))
+    let bytes = policy.max_bytes.map(|bytes| format!(" max {bytes} bytes")).unwrap_or_default();
+    format!("buffer {} {}{bytes}", policy.capacity, drop_policy(policy.drop_policy))
 }
 
 fn backpressure(strategy: &BackpressureStrategy) -> String {

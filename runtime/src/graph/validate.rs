@@ -91,6 +91,7 @@ struct Room {
     field: &'static str,
     capacity: u64,
     drop_policy: DropPolicy,
+    max_bytes: Option<u64>,
 }
 
 struct Validator<'a> {
@@ -261,7 +262,7 @@ impl<'a> Validator<'a> {
         {
             self.errors.push(GraphError::NoPartitionKey { at: at() });
         }
-        let plain = BufferPolicy { capacity: channel.buffer_size, drop_policy: DropPolicy::Block };
+        let plain = BufferPolicy::new(channel.buffer_size, DropPolicy::Block);
         for FieldProblem { problem, .. } in plain.problems() {
             let problem = FieldProblem { field: "channel.buffer-size".into(), problem };
             self.errors.push(GraphError::Policy { at: at(), problem, name: None });
@@ -289,14 +290,15 @@ impl<'a> Validator<'a> {
             field: "channel.buffer-size",
             capacity: channel.buffer_size,
             drop_policy: DropPolicy::Block,
+            max_bytes: None,
         });
         let backpressure = strategy
             .or(consumer.backpressure)
             .or(if source { producer.backpressure } else { None })
             .filter(|strategy| !matches!(strategy, BackpressureStrategy::Bounded { .. }));
-        let drop_policy = room.drop_policy;
+        let (drop_policy, max_bytes) = (room.drop_policy, room.max_bytes);
         let capacity = self.round_up(index, room);
-        Some(ResolvedEdge { from, to, capacity, drop_policy, backpressure })
+        Some(ResolvedEdge { from, to, capacity, drop_policy, max_bytes, backpressure })
     }
 
     fn edge_ends(&mut self, index: usize, edge: &Edge) {
@@ -452,10 +454,11 @@ fn own_room(
 ) -> Option<Room> {
     match (strategy, buffer) {
         (Some(BackpressureStrategy::Bounded { capacity, drop_policy }), _) => {
-            Some(Room { at, field: strategy_field, capacity, drop_policy })
+            let max_bytes = buffer.and_then(|buffer| buffer.max_bytes);
+            Some(Room { at, field: strategy_field, capacity, drop_policy, max_bytes })
         }
-        (_, Some(BufferPolicy { capacity, drop_policy })) => {
-            Some(Room { at, field: buffer_field, capacity, drop_policy })
+        (_, Some(BufferPolicy { capacity, drop_policy, max_bytes })) => {
+            Some(Room { at, field: buffer_field, capacity, drop_policy, max_bytes })
         }
         _ => None,
     }

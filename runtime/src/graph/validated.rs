@@ -31,6 +31,8 @@ pub struct ResolvedEdge {
     pub capacity: u64,
     /// What happens when it is full.
     pub drop_policy: DropPolicy,
+    /// Bytes it holds at most, if that was bounded.
+    pub max_bytes: Option<u64>,
     /// How it makes its producer wait beyond that, if anything is said.
     pub backpressure: Option<BackpressureStrategy>,
 }

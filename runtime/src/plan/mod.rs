@@ -2,9 +2,9 @@
 //!
 //! A pure function: values in, values out.
 
-use crate::graph::{ChannelOrdering, ResolvedEdge, ValidatedGraph};
+use crate::graph::{ChannelOrdering, ResolvedEdge, StageNode, ValidatedGraph};
 use crate::model::StageKind;
-use crate::policy::DropPolicy;
+use crate::policy::{BackpressureStrategy, DropPolicy};
 use crate::topology::Placement;
 
 /// How an edge is carried out.
@@ -31,6 +31,10 @@ pub struct EdgePlan {
     pub capacity: u64,
     /// What a full ring does.
     pub drop_policy: DropPolicy,
+    /// Bytes each of its rings holds at most, if that was bounded.
+    pub max_bytes: Option<u64>,
+    /// What makes its producer wait beyond that.
+    pub backpressure: Option<BackpressureStrategy>,
     /// Whether the consumer takes its inputs in turns, to restore the order in which they were split.
     pub restores_order: bool,
 }
@@ -67,7 +71,7 @@ pub enum PlanError {
 /// Plans `graph` on `placement`.
 ///
 /// An edge is fused when both of its stages have their instances on the same partitions, one each, it is the only output
-/// and the only input, it needs no exchange, and no buffer was asked for.
+/// and the only input, it needs no exchange, and neither a buffer nor a strategy was asked for.
 ///
 /// # Errors
 /// All errors, in the order of the graph.
@@ -108,12 +112,18 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn edge(&self, i: usize) -> EdgePlan {
-        let ResolvedEdge { from, to, capacity, drop_policy, .. } = self.graph.edges()[i];
-        let (channel, node) = (&self.graph.graph().edges[i].channel, &self.graph.graph().nodes[to]);
+        let ResolvedEdge { from, to, capacity, drop_policy, max_bytes, backpressure } = self.graph.edges()[i];
+        let graph = self.graph.graph();
+        let (channel, origin, node) = (&graph.edges[i].channel, &graph.nodes[from], &graph.nodes[to]);
         let same_place = self.instances[from] == self.instances[to];
         let (n, m) = (self.instances[from].len(), self.instances[to].len());
         let keyed = matches!(channel.ordering, ChannelOrdering::PartitionOrdered { .. });
-        let buffered = channel.buffer.is_some() || channel.backpressure.is_some() || node.buffer.is_some();
+        let source = (origin.kind == StageKind::Source).then_some(origin);
+        let said = |node: &StageNode| node.buffer.is_some() || node.backpressure.is_some();
+        let buffered = channel.buffer.is_some()
+            || channel.backpressure.is_some()
+            || said(node)
+            || source.is_some_and(said);
         let merges = node.kind == StageKind::Merge;
         let carriage = match () {
             () if same_place && !buffered && !merges && (!keyed || m == 1) => Carriage::Fused,
@@ -122,7 +132,7 @@ impl Planner<'_> {
             () if n == 1 || m > 1 => Carriage::Balance,
             () => Carriage::Forward,
         };
-        EdgePlan { carriage, capacity, drop_policy, restores_order: false }
+        EdgePlan { carriage, capacity, drop_policy, max_bytes, backpressure, restores_order: false }
     }
 
     /// Finds where the items of ordered edge `i` were split over instances, and makes that split take turns.

@@ -24,11 +24,28 @@ pub struct BufferPolicy {
     /// What happens when it is full.
     #[serde(default)]
     pub drop_policy: DropPolicy,
+    /// Bytes the edge holds at most, beside the bound in items. An item counts what the stream's cost says, otherwise the
+    /// size of its type; one that is larger than the whole bound passes alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+}
+
+impl BufferPolicy {
+    /// A buffer of `capacity` items, of whatever size.
+    pub const fn new(capacity: u64, drop_policy: DropPolicy) -> Self {
+        Self { capacity, drop_policy, max_bytes: None }
+    }
+
+    /// The same, also bounded by `bytes`.
+    #[must_use]
+    pub const fn with_max_bytes(self, bytes: u64) -> Self {
+        Self { max_bytes: Some(bytes), ..self }
+    }
 }
 
 impl Default for BufferPolicy {
     fn default() -> Self {
-        Self { capacity: 4096, drop_policy: DropPolicy::Block }
+        Self::new(4096, DropPolicy::Block)
     }
 }
 

@@ -137,7 +137,8 @@ fn above_zero(field: &'static str, duration: Duration) -> Option<FieldProblem> {
 
 impl Checked for BufferPolicy {
     fn problems(&self) -> Vec<FieldProblem> {
-        capacity("capacity", self.capacity).into_iter().collect()
+        let bytes = self.max_bytes.and_then(|bytes| amount("max-bytes", bytes));
+        capacity("capacity", self.capacity).into_iter().chain(bytes).collect()
     }
 }
 

@@ -286,7 +286,7 @@ impl Draft {
         let capacity = [1, 1, 2, 3, 8, 64, 4_096][self.rng.usize(..7)];
         let drop_policy = [DropPolicy::DropNewest, DropPolicy::DropOldest][self.rng.usize(..2)];
         let drop_policy = if drops && self.shape.drops { drop_policy } else { DropPolicy::Block };
-        some.then_some(BufferPolicy { capacity, drop_policy })
+        some.then_some(BufferPolicy::new(capacity, drop_policy))
     }
 
     fn error_policy(&mut self) -> ErrorPolicy {

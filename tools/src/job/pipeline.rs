@@ -24,7 +24,7 @@ pub const STAGES: [&str; 10] =
 
 /// Requests that may wait for each instance of `decode`, and decoded ones behind it: they can be large, and few
 /// keep a core busy.
-const REQUEST_BUFFER: BufferPolicy = BufferPolicy { capacity: 64, drop_policy: DropPolicy::Block };
+const REQUEST_BUFFER: BufferPolicy = BufferPolicy::new(64, DropPolicy::Block);
 
 /// What the stages share with the job that runs them.
 #[derive(Clone)]
