@@ -225,6 +225,25 @@ fn a_parked_producer_is_woken_when_there_is_room() {
 }
 
 #[test]
+fn a_parked_producer_is_woken_by_a_grant() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring(2).unwrap();
+        let bell = bell();
+        consumer.attach_doorbell(Arc::clone(&bell));
+        consumer.grant(0);
+        let other = thread::spawn(move || {
+            consumer.grant(1);
+            consumer
+        });
+        while producer.push(1).is_err() {
+            park_unless(&bell, || producer.free_for(1) > 0);
+        }
+        assert_eq!(producer.push(2), Err(2));
+        drop(other.join().unwrap());
+    });
+}
+
+#[test]
 fn a_parked_producer_is_woken_again_and_again() {
     bounded_model(|| {
         let (mut producer, mut consumer) = ring(1).unwrap();

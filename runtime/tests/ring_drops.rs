@@ -58,6 +58,22 @@ fn panics(f: impl FnOnce()) {
 }
 
 #[test]
+fn items_taken_out_of_those_marked_are_dropped_by_the_taker_and_the_others_by_the_ring() {
+    for (moved, taken) in (0..4).flat_map(|moved| (0..=3).map(move |taken| (moved, taken))) {
+        let drops = Drops::default();
+        let (mut producer, mut consumer) = drops.ring(moved);
+        producer.extend(&mut drops.items(4));
+        producer.publish();
+        assert_eq!(producer.discard_oldest(3), 3);
+        let held: Vec<Item> = (0..taken).map_while(|_| consumer.next_discarded()).collect();
+        assert_eq!((held.len(), consumer.discarded()), (taken, taken as u64));
+        assert_eq!((consumer.available(), consumer.discarded()), (1, 3));
+        drop((producer, consumer, held));
+        drops.assert_each_once();
+    }
+}
+
+#[test]
 fn items_left_in_the_ring_are_dropped_with_it() {
     for (moved, n) in (0..4).flat_map(|moved| (0..=4).map(move |n| (moved, n))) {
         for (taken, producer_first) in (0..=n).flat_map(|taken| [(taken, true), (taken, false)]) {

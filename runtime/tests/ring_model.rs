@@ -17,6 +17,8 @@ enum Entry {
 #[derive(Default)]
 struct Model {
     capacity: usize,
+    /// Items that may be pushed in all, if the consumer has bounded them.
+    granted: Option<u64>,
     published: VecDeque<Entry>,
     pending: VecDeque<Entry>,
     pushed: u64,
@@ -30,7 +32,8 @@ fn items(entries: &VecDeque<Entry>) -> usize {
 
 impl Model {
     fn free(&self) -> usize {
-        self.capacity - items(&self.published) - items(&self.pending)
+        let slots = self.capacity - items(&self.published) - items(&self.pending);
+        self.granted.map_or(slots, |granted| slots.min(granted.saturating_sub(self.pushed) as usize))
     }
 
     fn signal_room(&self) -> usize {
@@ -92,7 +95,10 @@ enum Op {
     },
     Peek,
     NextSignal,
+    NextDiscarded,
     IsEmpty,
+    /// The producer may have this many more than have been taken; any number, if `None`.
+    Grant(Option<u64>),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -108,6 +114,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (0..12usize, 0..12usize, any::<bool>()).prop_map(|(max, take, whole)| Op::Read { max, take, whole }),
         1 => Just(Op::Peek),
         3 => Just(Op::NextSignal),
+        2 => Just(Op::NextDiscarded),
+        2 => prop::option::of(0..9u64).prop_map(Op::Grant),
         1 => Just(Op::IsEmpty),
     ]
 }
@@ -129,7 +137,18 @@ impl Pair {
     fn run(&mut self, op: Op) {
         match op {
             Op::Push | Op::Extend(_) | Op::Publish | Op::FreeFor(_) => self.write(op),
-            Op::Signal(_) | Op::SignalRoom | Op::DiscardOldest(_) => self.steer(op),
+            Op::Signal(_) | Op::SignalRoom | Op::DiscardOldest(_) | Op::Grant(_) => self.steer(op),
+            Op::NextDiscarded => {
+                let marked = match self.model.published.front() {
+                    Some(&Entry::Item { value, marked: true }) => Some(value),
+                    _ => None,
+                };
+                assert_eq!(self.consumer.next_discarded(), marked);
+                if marked.is_some() {
+                    self.model.published.pop_front();
+                    self.model.discarded += 1;
+                }
+            }
             _ => {
                 self.model.settle();
                 self.take(op);
@@ -140,6 +159,9 @@ impl Pair {
         assert_eq!((consumer.popped(), consumer.discarded()), (model.popped, model.discarded));
         assert_eq!(consumer.len(), items(&model.published));
         assert!(consumer.len() <= model.capacity);
+        assert_eq!(consumer.position(), model.popped + model.discarded);
+        assert_eq!(consumer.published(), consumer.position() + consumer.len() as u64);
+        assert_eq!(self.producer.released(), consumer.position());
         let pending = items(&model.pending) as u64;
         assert_eq!(model.pushed, consumer.popped() + consumer.discarded() + consumer.len() as u64 + pending);
     }
@@ -194,6 +216,14 @@ impl Pair {
                 assert!(seen == room || (0 < seen && seen < room));
             }
             Op::DiscardOldest(n) => assert_eq!(producer.discard_oldest(n), model.mark(n)),
+            Op::Grant(more) => {
+                let granted = more.map(|more| self.consumer.position() + more);
+                self.consumer.grant(granted.unwrap_or(u64::MAX));
+                if granted < model.granted.or(Some(u64::MAX)) && granted.is_some() {
+                    producer.recheck();
+                }
+                model.granted = granted;
+            }
             _ => unreachable!(),
         }
     }

@@ -141,6 +141,25 @@ impl<T> Consumer<T> {
         }
     }
 
+    /// Takes the next of the items that the producer marked to be discarded, if one comes before the next signal. Those that
+    /// are not taken so are dropped by the next look at the ring. Either way they count as discarded.
+    pub fn next_discarded(&mut self) -> Option<T> {
+        let before = self.shared.rare.discard_before.load(Ordering::Acquire);
+        if before > self.tail {
+            self.refresh();
+        }
+        if self.head >= before.min(self.stop) {
+            return None;
+        }
+        let index = self.slots.index(self.head);
+        self.head += 1;
+        self.discarded += 1;
+        // SAFETY: the position is before `discard_before`, so before the published tail, and is taken once.
+        let item = unsafe { self.slots.take(index) };
+        self.commit();
+        Some(item)
+    }
+
     /// Takes up to `max` items, as far as the next signal.
     ///
     /// ```compile_fail,E0499
@@ -192,7 +211,30 @@ impl<T> Consumer<T> {
     )]
     /// Items in the ring that are visible now, beyond signals too, and those marked to be discarded too.
     pub fn len(&self) -> usize {
-        (self.shared.written.tail.load(Ordering::Acquire) - self.head) as usize
+        (self.published() - self.head) as usize
+    }
+
+    /// Items taken or discarded since the start: the position of the next one.
+    #[inline]
+    pub fn position(&self) -> u64 {
+        self.head
+    }
+
+    /// The position behind the last item that is visible now.
+    #[inline]
+    pub fn published(&self) -> u64 {
+        self.shared.written.tail.load(Ordering::Acquire)
+    }
+
+    /// Lets the producer push up to `position` and no further, however many slots are free, and wakes it if it waits. At
+    /// first there is no such bound (`u64::MAX`).
+    ///
+    /// A producer that has already pushed more, or has looked before, keeps to it from its next look on: see
+    /// [`Producer::recheck`](super::Producer::recheck). Signals are not bound.
+    pub fn grant(&mut self, position: u64) {
+        // Relaxed: slots are handed over by the head alone.
+        self.shared.read.granted.store(position, Ordering::Relaxed);
+        self.made_room();
     }
 
     /// Items taken since the start, without those discarded.

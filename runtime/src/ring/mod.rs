@@ -7,6 +7,9 @@
 //! [`Signal`]s travel beside the items in a small ring of their own, each with the position between two items where it
 //! stands; a [`Chunk`] ends before the next signal. Slots therefore hold nothing but the item.
 //!
+//! The consumer may bound what the producer pushes further than the slots do, by a position that it
+//! [grants](Consumer::grant): credits and demand are such positions.
+//!
 //! ```
 //! use corelane::model::Signal;
 //! use corelane::ring::ring;
@@ -113,12 +116,23 @@ struct Written {
 }
 
 /// What the consumer writes at every commit.
-#[derive(Default)]
 struct Read {
     /// Items taken or discarded.
     head: AtomicU64,
     /// Signals taken.
     signal_head: AtomicU64,
+    /// The producer may push up to this position, however many slots are free.
+    granted: AtomicU64,
+}
+
+impl Default for Read {
+    fn default() -> Self {
+        Self {
+            head: AtomicU64::default(),
+            signal_head: AtomicU64::default(),
+            granted: AtomicU64::new(u64::MAX),
+        }
+    }
 }
 
 /// What seldom changes, so that both sides have it in their caches.

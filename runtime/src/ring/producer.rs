@@ -25,7 +25,8 @@ pub struct Producer<T> {
     signals: View<(u64, Signal)>,
     /// Items pushed.
     tail: u64,
-    /// Items may be pushed up to this position: the consumer's position when last looked at, plus the capacity.
+    /// Items may be pushed up to this position: when last looked at, the consumer's position plus the capacity, or what
+    /// the consumer had granted, if that was less.
     limit: u64,
     /// Items published.
     published: u64,
@@ -62,7 +63,8 @@ impl<T> Producer<T> {
         self.slots.capacity()
     }
 
-    /// Free slots by the consumer's position as last seen; looks at the real one if those are fewer than `wanted`.
+    /// Items that may be pushed, by the consumer's position and grant as last seen; looks at the real ones if those are
+    /// fewer than `wanted`.
     ///
     /// When the answer is 0 and the consumer has this side's bell, it rings it as soon as there is room.
     #[inline]
@@ -87,7 +89,21 @@ impl<T> Producer<T> {
         if self.limit == 0 && !self.claim() {
             return;
         }
-        self.limit = self.shared.read.head.load(Ordering::Acquire) + self.slots.capacity() as u64;
+        let free_before = self.shared.read.head.load(Ordering::Acquire) + self.slots.capacity() as u64;
+        // Relaxed: it hands over no slot, and can only make the limit lower than the slots allow.
+        let granted = self.shared.read.granted.load(Ordering::Relaxed);
+        self.limit = free_before.min(granted).max(self.tail);
+    }
+
+    /// Looks again at how far it may push. Needed only where the consumer has granted less than before: more is found by
+    /// [`free_for`](Self::free_for).
+    pub fn recheck(&mut self) {
+        self.observe();
+    }
+
+    /// Items that the consumer has taken or discarded: their slots are free again.
+    pub fn released(&self) -> u64 {
+        self.shared.read.head.load(Ordering::Acquire)
     }
 
     /// Claims the slots for writing. False while the consumer is touching them.
