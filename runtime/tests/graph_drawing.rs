@@ -23,19 +23,13 @@ fn sample() -> PipelineGraph {
     graph.id = Some("sample".into());
     graph.nodes[1].parallelism = Parallelism::CpuBound;
     graph.nodes[3].parallelism = Parallelism::Fixed(3);
-    graph.nodes[3].error_policy = ErrorPolicy::Retry {
-        max_retries: 2,
-        backoff: Backoff { base: Duration::from_millis(5), cap: Duration::from_secs(1) },
-        then: AfterRetries::Fail,
-    }
-    .into();
+    let backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
+    graph.nodes[3].error_policy = ErrorPolicy::retry(2, backoff).then(AfterRetries::Fail).into();
     graph.nodes[3].circuit_breaker = Some(
         CircuitBreakerPolicy {
-            error_threshold: 0.5,
             latency_threshold: Duration::from_millis(5),
-            window_size: Duration::from_secs(10),
-            minimum_throughput: 10,
             cooldown_period: Duration::from_secs(1),
+            ..CircuitBreakerPolicy::on_errors(0.5)
         }
         .into(),
     );

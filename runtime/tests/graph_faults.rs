@@ -405,8 +405,7 @@ fn fault_25_retries_without_end_or_wait_are_refused() {
     let (second, year) = (Duration::from_secs(1), Duration::from_secs(31_557_600));
     let retry = |max_retries, base, cap| {
         let mut graph = three(StageKind::Transform);
-        let (backoff, then) = (Backoff { base, cap }, AfterRetries::Fail);
-        graph.nodes[1].error_policy = ErrorPolicy::Retry { max_retries, backoff, then }.into();
+        graph.nodes[1].error_policy = ErrorPolicy::retry(max_retries, Backoff::new(base, cap)).into();
         graph
     };
     validate(&retry(10_000, second, second)).unwrap();
@@ -423,16 +422,19 @@ fn fault_25_retries_without_end_or_wait_are_refused() {
     assert_eq!(found, [problem("backoff.cap", PolicyProblem::DurationTooLong(Duration::MAX))]);
     let found = field_problems(&retry(1, year, second));
     assert_eq!(found, [problem("backoff.cap", PolicyProblem::CapBelowBase { base: year, cap: second })]);
+    let mut graph = three(StageKind::Transform);
+    let backoff = Backoff::new(second, second).with_jitter(101);
+    let then = AfterRetries::Fail;
+    graph.nodes[1].error_policy = ErrorPolicy::Retry { max_retries: 1, backoff, then, max_parked: 0 }.into();
+    let jitter = problem("backoff.jitter-percent", PolicyProblem::NotAPercentage(101));
+    assert_eq!(field_problems(&graph), [jitter, problem("max-parked", PolicyProblem::ZeroAmount)]);
 }
 
 #[test]
 fn fault_26_a_breaker_that_cannot_work_is_refused() {
     let breaker = |error_threshold, window_size| CircuitBreakerPolicy {
-        error_threshold,
-        latency_threshold: Duration::from_millis(5),
         window_size,
-        minimum_throughput: 10,
-        cooldown_period: Duration::from_secs(1),
+        ..CircuitBreakerPolicy::on_errors(error_threshold)
     };
     let second = Duration::from_secs(1);
     let mut graph = three(StageKind::Transform);
@@ -445,6 +447,11 @@ fn fault_26_a_breaker_that_cannot_work_is_refused() {
     graph.nodes[1].circuit_breaker = Some(breaker(0.5, Duration::ZERO).into());
     let expected = ("circuit-breaker.window-size".to_owned(), PolicyProblem::ZeroDuration);
     assert_eq!(field_problems(&graph), [expected]);
+    let bad = CircuitBreakerPolicy { slow_call_threshold: 1.5, half_open_probes: 0, ..breaker(0.5, second) };
+    graph.nodes[1].circuit_breaker = Some(bad.into());
+    let slow = ("circuit-breaker.slow-call-threshold".to_owned(), PolicyProblem::NotAShare(1.5));
+    let probes = ("circuit-breaker.half-open-probes".to_owned(), PolicyProblem::ZeroAmount);
+    assert_eq!(field_problems(&graph), [slow, probes]);
     for share in [0.0, 1.0] {
         graph.nodes[1].circuit_breaker = Some(breaker(share, second).into());
         validate(&graph).unwrap();

@@ -8,7 +8,7 @@ use corelane::model::StageKind;
 use corelane::policy::{
     AccumulationDescriptor, AccumulatorPolicy, AfterRetries, Backoff, BackpressureStrategy, BufferPolicy,
     CircuitBreakerPolicy, DropPolicy, ErrorPolicy, MergePolicy, Parallelism, PolicyRef, PolicyRegistry,
-    TimeDomain,
+    TimeDomain, WhileOpen,
 };
 use proptest::option::of;
 use proptest::prelude::*;
@@ -59,21 +59,38 @@ fn error_policy() -> impl Strategy<Value = ErrorPolicy> {
     let then = select(vec![AfterRetries::DeadLetter, AfterRetries::Fail, AfterRetries::Ignore]);
     prop_oneof![
         select(vec![ErrorPolicy::DeadLetter, ErrorPolicy::Fail, ErrorPolicy::Ignore]),
-        (any::<u32>(), duration(), duration(), then).prop_map(|(max_retries, base, cap, then)| {
-            ErrorPolicy::Retry { max_retries, backoff: Backoff { base, cap }, then }
-        }),
+        (any::<u32>(), duration(), duration(), any::<u8>(), then, any::<u32>()).prop_map(
+            |(max_retries, base, cap, jitter, then, max_parked)| {
+                let backoff = Backoff::new(base, cap).with_jitter(jitter);
+                ErrorPolicy::Retry { max_retries, backoff, then, max_parked }
+            }
+        ),
     ]
 }
 
 fn breaker() -> impl Strategy<Value = CircuitBreakerPolicy> {
-    (finite(), duration(), duration(), any::<u32>(), duration()).prop_map(
-        |(error_threshold, latency_threshold, window_size, minimum_throughput, cooldown_period)| {
+    let while_open = select(vec![WhileOpen::Wait, WhileOpen::DeadLetter, WhileOpen::PauseSources]);
+    let amounts = (any::<u32>(), any::<u32>());
+    (finite(), finite(), duration(), duration(), duration(), amounts, while_open).prop_map(
+        |(
+            error_threshold,
+            slow_call_threshold,
+            latency_threshold,
+            window_size,
+            cooldown_period,
+            amounts,
+            while_open,
+        )| {
+            let (minimum_throughput, half_open_probes) = amounts;
             CircuitBreakerPolicy {
                 error_threshold,
                 latency_threshold,
+                slow_call_threshold,
                 window_size,
                 minimum_throughput,
                 cooldown_period,
+                half_open_probes,
+                while_open,
             }
         },
     )
@@ -215,8 +232,8 @@ fn durations_are_written_as_text() {
     let mut node = StageNode::new("a", StageKind::Accumulator);
     let policy = AccumulatorPolicy::ttl(Duration::from_secs(90));
     node.accumulation = Some(AccumulationDescriptor { policy, ..Default::default() });
-    let backoff = Backoff { base: Duration::from_millis(5), cap: Duration::from_secs(30) };
-    node.error_policy = ErrorPolicy::Retry { max_retries: 3, backoff, then: AfterRetries::Fail }.into();
+    let backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(30));
+    node.error_policy = ErrorPolicy::retry(3, backoff).then(AfterRetries::Fail).into();
     let graph = PipelineGraph { nodes: vec![node], ..Default::default() };
     for text in [graph.to_toml().unwrap(), graph.to_json().unwrap()] {
         assert!(["\"1m 30s\"", "\"5ms\"", "\"30s\""].iter().all(|words| text.contains(words)), "{text}");

@@ -12,7 +12,7 @@ use corelane::flow::{Pipeline, PipelineBuilder};
 use corelane::model::Timestamp;
 use corelane::observe::{Outcome, PipelineResult, StageState};
 use corelane::partition::MergePolicy;
-use corelane::policy::{AfterRetries, Backoff, BufferPolicy, DropPolicy, ErrorPolicy, Parallelism};
+use corelane::policy::{Backoff, BufferPolicy, DropPolicy, ErrorPolicy, Parallelism};
 
 fn engine(cores: u32) -> Engine {
     Engine::new(ExecutionOptions {
@@ -149,11 +149,7 @@ fn each_error_policy_names_what_became_of_the_item() {
         (ErrorPolicy::Ignore, "ignored"),
         (ErrorPolicy::DeadLetter, "dead_lettered"),
         (
-            ErrorPolicy::Retry {
-                max_retries: 2,
-                backoff: Backoff { base: Duration::from_micros(1), cap: Duration::from_micros(4) },
-                then: AfterRetries::DeadLetter,
-            },
+            ErrorPolicy::retry(2, Backoff::new(Duration::from_micros(1), Duration::from_micros(4))),
             "dead_lettered",
         ),
     ];

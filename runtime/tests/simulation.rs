@@ -174,7 +174,7 @@ impl Source for Timed {
 #[test]
 fn a_deadline_that_waits_for_room_does_not_hide_one_that_waits_for_time() {
     let p = PipelineBuilder::new("deadlines");
-    let backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(1) };
+    let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
     let mut attempts = 0;
     let out = p
         .source("timed", |_: &StageSite| Ok(Timed(0)))
@@ -183,7 +183,7 @@ fn a_deadline_that_waits_for_room_does_not_hide_one_that_waits_for_time() {
             // Every other attempt fails: while it waits, the source is due and has no room.
             if attempts % 2 == 1 { Err("again") } else { Ok(*x) }
         })
-        .on_error(ErrorPolicy::Retry { max_retries: 1, backoff, then: AfterRetries::Fail })
+        .on_error(ErrorPolicy::retry(1, backoff).then(AfterRetries::Fail))
         .collect("out");
     let report = Simulation::new(1).partitions(1).run(p.build().unwrap()).unwrap();
     assert!(report.result.success, "{}", report.result.outcome);

@@ -87,7 +87,11 @@ fn error_policy(policy: &ErrorPolicy) -> String {
     match policy {
         ErrorPolicy::Retry { max_retries, backoff, .. } => {
             let (base, cap) = (format_duration(backoff.base), format_duration(backoff.cap));
-            format!("retry {max_retries} times, {base} to {cap}")
+            let jitter = match backoff.jitter_percent {
+                0 => String::new(),
+                percent => format!(" \u{b1}{percent}%"),
+            };
+            format!("retry {max_retries} times, {base} to {cap}{jitter}")
         }
         ErrorPolicy::DeadLetter => "dead-letter".to_owned(),
         ErrorPolicy::Fail => "fail".to_owned(),

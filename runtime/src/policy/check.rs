@@ -77,6 +77,9 @@ pub enum PolicyProblem {
     /// A share that is not in `0.0..=1.0`.
     #[error("is {0}: give a share from 0.0 to 1.0")]
     NotAShare(f64),
+    /// More than everything.
+    #[error("is {0}: give a percentage from 0 to 100")]
+    NotAPercentage(u8),
     /// A weight that is negative, infinite or not a number.
     #[error("is {0}: give a finite weight that is not negative")]
     BadWeight(f64),
@@ -174,7 +177,9 @@ impl Checked for BackpressureStrategy {
 
 impl Checked for ErrorPolicy {
     fn problems(&self) -> Vec<FieldProblem> {
-        let Self::Retry { max_retries, backoff: Backoff { base, cap }, .. } = *self else {
+        let Self::Retry { max_retries, backoff: Backoff { base, cap, jitter_percent }, max_parked, .. } =
+            *self
+        else {
             return Vec::new();
         };
         let overflows = cap.checked_mul(max_retries).is_none_or(|total| total > MAX_DURATION);
@@ -192,24 +197,30 @@ impl Checked for ErrorPolicy {
             .into_iter()
             .chain(above_zero("retry.backoff.base", base))
             .chain(not_too_long("retry.backoff.cap", cap).or_else(below))
+            .chain((jitter_percent > 100).then(|| percent_problem(jitter_percent)).flatten())
+            .chain(amount("retry.max-parked", max_parked.into()))
             .collect()
     }
 }
 
+fn percent_problem(percent: u8) -> Option<FieldProblem> {
+    at("retry.backoff.jitter-percent", PolicyProblem::NotAPercentage(percent))
+}
+
+fn share(field: &'static str, share: f64) -> Option<FieldProblem> {
+    if (0.0..=1.0).contains(&share) { None } else { at(field, PolicyProblem::NotAShare(share)) }
+}
+
 impl Checked for CircuitBreakerPolicy {
     fn problems(&self) -> Vec<FieldProblem> {
-        let share = self.error_threshold;
-        let threshold = if (0.0..=1.0).contains(&share) {
-            None
-        } else {
-            at("error-threshold", PolicyProblem::NotAShare(share))
-        };
-        threshold
+        share("error-threshold", self.error_threshold)
             .into_iter()
             .chain(above_zero("latency-threshold", self.latency_threshold))
+            .chain(share("slow-call-threshold", self.slow_call_threshold))
             .chain(above_zero("window-size", self.window_size))
             .chain(amount("minimum-throughput", self.minimum_throughput.into()))
             .chain(not_too_long("cooldown-period", self.cooldown_period))
+            .chain(amount("half-open-probes", self.half_open_probes.into()))
             .collect()
     }
 }

@@ -17,7 +17,7 @@ pub use accumulator::{AccumulationDescriptor, AccumulatorPolicy, TimeDomain};
 pub use backpressure::{BackpressureStrategy, BufferPolicy, DropPolicy};
 pub(crate) use check::within;
 pub use check::{Checked, FieldProblem, MAX_CAPACITY, MAX_PARALLELISM, MAX_RETRIES, PolicyProblem};
-pub use failure::{AfterRetries, Backoff, CircuitBreakerPolicy, ErrorPolicy};
+pub use failure::{AfterRetries, Backoff, CircuitBreakerPolicy, DEFAULT_MAX_PARKED, ErrorPolicy, WhileOpen};
 pub use idle::IdlePolicy;
 pub use merge::MergePolicy;
 pub use parallelism::Parallelism;

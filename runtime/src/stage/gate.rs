@@ -160,13 +160,7 @@ impl Gate {
     #[inline(never)]
     fn lose(&mut self, error: StageError, cx: &StepCx) {
         self.note(&error);
-        let last = match self.policy {
-            ErrorPolicy::Retry { then, .. } => then,
-            ErrorPolicy::DeadLetter => AfterRetries::DeadLetter,
-            ErrorPolicy::Fail => AfterRetries::Fail,
-            ErrorPolicy::Ignore => AfterRetries::Ignore,
-        };
-        match last {
+        match self.policy.last_resort() {
             AfterRetries::DeadLetter => self.dead_lettered += 1,
             AfterRetries::Ignore => self.ignored += 1,
             AfterRetries::Fail => {

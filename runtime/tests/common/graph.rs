@@ -299,11 +299,11 @@ impl Draft {
             _ if fails && kind < 2 => ErrorPolicy::Fail,
             0 => ErrorPolicy::Ignore,
             1 => ErrorPolicy::DeadLetter,
-            _ => ErrorPolicy::Retry {
-                max_retries,
-                backoff: Backoff { base, cap: base * 4 },
-                then: if fails { AfterRetries::Fail } else { then },
-            },
+            _ => ErrorPolicy::retry(max_retries, Backoff::new(base, base * 4)).then(if fails {
+                AfterRetries::Fail
+            } else {
+                then
+            }),
         }
     }
 

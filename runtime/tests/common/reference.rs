@@ -55,16 +55,6 @@ struct Interpreter<'a> {
     out: Reference,
 }
 
-/// What becomes of an item that all attempts failed on.
-fn last_resort(options: &Options) -> AfterRetries {
-    match options.on_error.unwrap_or_default() {
-        ErrorPolicy::Ignore => AfterRetries::Ignore,
-        ErrorPolicy::DeadLetter => AfterRetries::DeadLetter,
-        ErrorPolicy::Fail => AfterRetries::Fail,
-        ErrorPolicy::Retry { then, .. } => then,
-    }
-}
-
 /// Computes what `graph` must compute.
 pub fn reference(graph: &Graph) -> Reference {
     let streams = vec![Expected::default(); graph.streams];
@@ -152,7 +142,10 @@ impl Interpreter<'_> {
 
     /// A fold over a part of its input makes items of its own: a stage behind it may fail on them and not on others.
     fn unforeseen(&mut self, name: &str, options: &Options, every: u64, input: &Expected) {
-        if input.folded && every > 0 && last_resort(options) == AfterRetries::Fail {
+        if input.folded
+            && every > 0
+            && options.on_error.unwrap_or_default().last_resort() == AfterRetries::Fail
+        {
             self.out.fatal.insert(name.to_owned());
         }
     }
@@ -184,7 +177,7 @@ impl Interpreter<'_> {
                 return true;
             }
         }
-        match last_resort(options) {
+        match options.on_error.unwrap_or_default().last_resort() {
             AfterRetries::Ignore => counts.ignored += 1,
             AfterRetries::DeadLetter => counts.dead_lettered += 1,
             AfterRetries::Fail => self.fatal(name, lossy),
