@@ -31,6 +31,7 @@ mod keyed;
 mod merge;
 mod segment;
 mod stream;
+mod time;
 
 use std::cell::RefCell;
 use std::marker::PhantomData;

@@ -340,12 +340,13 @@ mod tests {
     }
 
     /// Counters that say more about items which another counter has: no law binds them.
-    const FREE: [&str; 10] = [
+    const FREE: [&str; 11] = [
         "unsent",
         "errors",
         "retries",
         "panics",
         "late",
+        "ahead",
         "expired",
         "keys",
         "results_complete",

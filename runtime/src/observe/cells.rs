@@ -102,6 +102,8 @@ counters! {
     panics,
     /// Items that came behind the watermark. Each also has a fate above.
     late,
+    /// Items so far ahead of their time that they moved no watermark. Each also has a fate above.
+    ahead,
     /// Keys whose time ran out, with a result or without.
     expired,
     /// Keys with state now. Goes down again.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::edge::InletCells;
 use crate::model::{Signal, Timestamp};
 use crate::ring::Consumer;
-use crate::stage::{Chain, StepCx};
+use crate::stage::{Chain, StepCx, Valve};
 
 /// In which order a stage takes from several inputs.
 pub enum MergePolicy<T> {
@@ -36,23 +36,19 @@ impl<T> Clone for MergePolicy<T> {
 struct Input<T> {
     ring: Consumer<T>,
     cells: Arc<InletCells>,
-    watermark: Timestamp,
-    idle: bool,
-    ended: bool,
     left: u64,
 }
 
 /// Reads one or several rings as one stream.
 ///
-/// Watermarks are combined as the minimum over inputs that are neither idle nor ended; the end of the last input is the
-/// end of the stream.
+/// Watermarks are combined as the minimum over inputs that are neither idle nor ended, nor back from idleness and behind;
+/// the end of the last input is the end of the stream.
 pub struct Inlet<T> {
     inputs: Vec<Input<T>>,
     policy: MergePolicy<T>,
     at: usize,
-    watermark: Timestamp,
+    valve: Valve,
     batch: Vec<T>,
-    idle_sent: bool,
     /// Signals due, waiting for room downstream.
     due: VecDeque<Signal>,
 }
@@ -60,21 +56,13 @@ pub struct Inlet<T> {
 impl<T: Send + 'static> Inlet<T> {
     /// Reads `rings`, each with the cells to publish its counters to.
     pub fn new(rings: Vec<(Consumer<T>, Arc<InletCells>)>, policy: MergePolicy<T>) -> Self {
-        let input = |(ring, cells)| Input {
-            ring,
-            cells,
-            watermark: Timestamp::MIN,
-            idle: false,
-            ended: false,
-            left: 0,
-        };
+        let input = |(ring, cells)| Input { ring, cells, left: 0 };
         Self {
+            valve: Valve::new(rings.len()),
             inputs: rings.into_iter().map(input).collect(),
             policy,
             at: 0,
-            watermark: Timestamp::MIN,
             batch: Vec::new(),
-            idle_sent: false,
             due: VecDeque::new(),
         }
     }
@@ -87,7 +75,7 @@ impl<T: Send + 'static> Inlet<T> {
     /// Whether every input has ended and been read.
     #[inline]
     pub fn is_ended(&self) -> bool {
-        self.due.is_empty() && self.inputs.iter().all(|i| i.ended)
+        self.due.is_empty() && self.valve.all_ended()
     }
 
     /// Items taken since the start.
@@ -134,8 +122,7 @@ impl<T: Send + 'static> Inlet<T> {
         let n = items.len();
         if n > 0 {
             chain.run(items, cx);
-            input.idle = false;
-            self.idle_sent = false;
+            self.valve.active(i);
         } else {
             drop(items);
         }
@@ -160,21 +147,11 @@ impl<T: Send + 'static> Inlet<T> {
 
     #[cold]
     fn handle(&mut self, i: usize, signal: Signal) {
-        let input = &mut self.inputs[i];
         match signal {
-            Signal::Watermark(time) => {
-                input.watermark = input.watermark.max(time);
-                input.idle = false;
-                self.idle_sent = false;
-                self.advance_watermark();
-            }
-            Signal::Idle => {
-                input.idle = true;
-                self.advance_watermark();
-            }
+            Signal::Watermark(time) => self.due.extend(self.valve.watermark(i, time).into_iter().flatten()),
+            Signal::Idle => self.due.extend(self.valve.idle(i).into_iter().flatten()),
             Signal::End => {
-                input.ended = true;
-                self.advance_watermark();
+                self.due.extend(self.valve.end(i).into_iter().flatten());
                 if matches!(self.policy, MergePolicy::Turns) && self.at == i {
                     self.next_turn();
                 }
@@ -183,20 +160,6 @@ impl<T: Send + 'static> Inlet<T> {
             // One input: a turn of an order that is restored further down.
             Signal::Turn if self.inputs.len() == 1 => self.due.push_back(signal),
             Signal::Turn | Signal::Barrier(_) => {}
-        }
-    }
-
-    fn advance_watermark(&mut self) {
-        let active = self.inputs.iter().filter(|i| !i.idle && !i.ended).map(|i| i.watermark).min();
-        match active {
-            Some(time) if time > self.watermark => {
-                self.watermark = time;
-                self.due.push_back(Signal::Watermark(time));
-            }
-            Some(_) => {}
-            None if self.inputs.iter().all(|i| i.ended) => {}
-            None if !std::mem::replace(&mut self.idle_sent, true) => self.due.push_back(Signal::Idle),
-            None => {}
         }
     }
 
@@ -224,7 +187,7 @@ impl<T: Send + 'static> Inlet<T> {
         let n = self.inputs.len();
         for _ in 0..n {
             self.at = (self.at + 1) % n;
-            if !self.inputs[self.at].ended {
+            if !self.valve.has_ended(self.at) {
                 return;
             }
         }
@@ -258,8 +221,8 @@ impl<T: Send + 'static> Inlet<T> {
                         best = Some((time, i));
                     }
                 }
-                (None, _) if input.ended || input.idle => {}
-                (None, _) => bound = bound.min(input.watermark),
+                (None, _) if self.valve.has_ended(i) || self.valve.is_idle(i) => {}
+                (None, _) => bound = bound.min(self.valve.input(i)),
             }
         }
         best.filter(|(time, _)| *time <= bound).map(|(_, i)| i)
@@ -278,8 +241,7 @@ impl<T: Send + 'static> Inlet<T> {
             && let Some(i) = self.earliest()
         {
             self.batch.extend(self.inputs[i].ring.read(1));
-            self.inputs[i].idle = false;
-            self.idle_sent = false;
+            self.valve.active(i);
             if self.inputs[i].ring.available() == 0 {
                 // A signal may stand right here: it belongs after what is batched so far.
                 break;

@@ -12,6 +12,7 @@ mod merge;
 mod parallelism;
 mod reference;
 mod registry;
+mod watermarks;
 
 pub use accumulator::{AccumulationDescriptor, AccumulatorPolicy, TimeDomain};
 pub use backpressure::{BackpressureStrategy, BufferPolicy, DropPolicy};
@@ -23,3 +24,4 @@ pub use merge::MergePolicy;
 pub use parallelism::Parallelism;
 pub use reference::{NamedPolicy, PolicyRef, UnknownPolicy};
 pub use registry::PolicyRegistry;
+pub use watermarks::{Advance, Watermarks};

@@ -37,11 +37,14 @@ impl StageError {
     }
 }
 
-/// Runs user code; a panic becomes an error.
+/// Runs user code; a panic becomes an error. What `f` was changing when it panicked must not be used again.
 ///
 /// Costs nothing on the good path: where the compiler can see that `f` does not panic, the guard disappears.
+///
+/// # Errors
+/// The panic, as [`StageError::Panic`].
 #[inline(always)]
-pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, StageError> {
+pub fn catch<R>(f: impl FnOnce() -> R) -> Result<R, StageError> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         let error = StageError::from_panic(&*payload);
         // The payload's own Drop may panic: forgetting it is the only safe thing to do with it.

@@ -7,7 +7,10 @@ use crate::model::Signal;
 use crate::observe::StageAccount;
 
 /// Output that has been made and not yet handed on, with the signals that stand in it.
-pub(crate) struct Pending<T> {
+///
+/// For operators that may make more than there is room for, or must pass a signal on behind what they make: as long as
+/// anything waits here, such an operator answers `room() == 0`.
+pub struct Pending<T> {
     items: VecDeque<T>,
     /// Signals, each with the number of emitted items before it.
     signals: VecDeque<(u64, Signal)>,
@@ -16,51 +19,62 @@ pub(crate) struct Pending<T> {
     discarded: u64,
 }
 
+impl<T> Default for Pending<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Pending<T> {
-    pub(crate) fn new() -> Self {
+    /// Nothing waits.
+    pub fn new() -> Self {
         Self { items: VecDeque::new(), signals: VecDeque::new(), handed_on: 0, discarded: 0 }
     }
 
+    /// Adds an item at the end.
     #[inline]
-    pub(crate) fn push(&mut self, item: T) {
+    pub fn push(&mut self, item: T) {
         self.items.push_back(item);
     }
 
+    /// Adds items at the end.
     #[inline]
-    pub(crate) fn extend(&mut self, items: impl IntoIterator<Item = T>) {
+    pub fn extend(&mut self, items: impl IntoIterator<Item = T>) {
         self.items.extend(items);
     }
 
     /// Items that wait.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Fills in what has been handed on, and what has not and will not be.
-    pub(crate) fn account(&self, account: &mut StageAccount) {
+    /// Fills in `emitted` and `unsent`: what has been handed on, and what has not and will not be.
+    pub fn account(&self, account: &mut StageAccount) {
         account.emitted = self.handed_on;
         account.unsent = self.items.len() as u64 + self.discarded;
     }
 
     /// Drops everything that waits.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.discarded += self.items.len() as u64;
         self.items.clear();
         self.signals.clear();
     }
 
+    /// Whether neither an item nor a signal waits.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.items.is_empty() && self.signals.is_empty()
     }
 
-    pub(crate) fn signal(&mut self, signal: Signal) {
+    /// Adds a signal behind everything added so far.
+    pub fn signal(&mut self, signal: Signal) {
         self.signals.push_back((self.handed_on + self.items.len() as u64, signal));
     }
 
     /// Hands on as much as there is room for. True if anything moved.
     #[inline]
-    pub(crate) fn settle<D: Chain<T>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
+    pub fn settle<D: Chain<T>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
         let mut moved = false;
         while !self.is_empty() {
             let room = down.room();

@@ -138,10 +138,20 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
 
     /// States that no item before `time` follows. Returns false, and does nothing, if it cannot be taken now.
     pub fn watermark(&mut self, time: Timestamp) -> bool {
+        self.signal(Signal::Watermark(time))
+    }
+
+    /// States that there is nothing for now, and that event time downstream should not wait for this source. The next
+    /// item or watermark takes that back. Returns false, and does nothing, if it cannot be taken now.
+    pub fn idle(&mut self) -> bool {
+        self.signal(Signal::Idle)
+    }
+
+    fn signal(&mut self, signal: Signal) -> bool {
         if self.chain.room() == 0 {
             return false;
         }
-        self.chain.signal(Signal::Watermark(time), self.cx);
+        self.chain.signal(signal, self.cx);
         // Handling it may have used the room up.
         self.limit = self.limit.min(self.chain.room());
         true

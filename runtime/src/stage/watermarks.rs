@@ -1,0 +1,358 @@
+//! The stage that says how far event time has come.
+
+use super::valve::{Due, Valve};
+use super::{Chain, Gate, Operator, StageSite, StepCx, earliest};
+use crate::model::{Signal, Timestamp};
+use crate::observe::StageAccount;
+use crate::policy::{Advance, Watermarks};
+
+/// What an item says about event time. A plain [`Timestamp`] says when it happened, in the only source there is.
+///
+/// ```
+/// use corelane::model::Timestamp;
+/// use corelane::stage::EventTime;
+///
+/// // An item of the third source, which also says that its source has come to second 9.
+/// let time = EventTime::at(Timestamp(10_000_000_000)).from_source(2).marking(Timestamp(9_000_000_000));
+/// # let _ = time;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventTime {
+    at: Timestamp,
+    source: u32,
+    mark: Option<Timestamp>,
+}
+
+impl EventTime {
+    /// It happened at `at`, in source 0.
+    pub const fn at(at: Timestamp) -> Self {
+        Self { at, source: 0, mark: None }
+    }
+
+    /// It comes from source number `source`, counted from 0. Numbers beyond those of the strategy start again at 0.
+    #[must_use]
+    pub const fn from_source(mut self, source: u32) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// No item of its source before `time` follows. Only [`Watermarks::punctuated`] looks at this.
+    #[must_use]
+    pub const fn marking(mut self, time: Timestamp) -> Self {
+        self.mark = Some(time);
+        self
+    }
+}
+
+impl From<Timestamp> for EventTime {
+    fn from(at: Timestamp) -> Self {
+        Self::at(at)
+    }
+}
+
+/// How well the latest time of a source is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// There was none.
+    None,
+    /// It was the first, or far from the one before it. Whether it was counted as ahead already.
+    First { counted: bool },
+    /// Another one was near it.
+    Settled,
+}
+
+/// What is known of one source.
+#[derive(Clone, Copy, Debug)]
+struct Track {
+    /// The latest time, or mark, that is believed as far as `trust` goes.
+    latest: i64,
+    /// Times after this are doubted.
+    limit: i64,
+    trust: Trust,
+    seen: bool,
+    /// Doubted times in a row, and the earliest of them.
+    doubted: u32,
+    least_doubted: i64,
+    ahead: u64,
+}
+
+impl Track {
+    const NEW: Self = Self {
+        latest: i64::MIN,
+        limit: i64::MIN,
+        trust: Trust::None,
+        seen: false,
+        doubted: 0,
+        least_doubted: i64::MAX,
+        ahead: 0,
+    };
+
+    #[inline(always)]
+    fn see(&mut self, time: i64, max_ahead: i64) {
+        self.seen = true;
+        if time <= self.limit && self.trust == Trust::Settled {
+            self.doubted = 0;
+            if time > self.latest {
+                self.believe(time, max_ahead);
+            }
+        } else {
+            self.doubt(time, max_ahead);
+        }
+    }
+
+    #[inline(always)]
+    fn believe(&mut self, time: i64, max_ahead: i64) {
+        self.latest = time;
+        self.limit = time.saturating_add(max_ahead);
+    }
+
+    /// A time far ahead of the latest one; or one of the first, of which none is better known than another.
+    #[cold]
+    #[inline(never)]
+    fn doubt(&mut self, time: i64, max_ahead: i64) {
+        let near = self.latest.abs_diff(time) <= max_ahead.unsigned_abs();
+        match self.trust {
+            _ if max_ahead == i64::MAX => {
+                self.trust = Trust::Settled;
+                self.believe(time, max_ahead);
+            }
+            Trust::Settled => self.confirm(time, max_ahead),
+            Trust::First { .. } if near => {
+                self.trust = Trust::Settled;
+                self.believe(self.latest.max(time), max_ahead);
+            }
+            Trust::First { counted } => {
+                // Of two strangers the later one is ahead of its time; the next item near the second settles it.
+                let later = time > self.latest;
+                self.ahead += u64::from(later || !counted);
+                (self.trust, self.latest) = (Trust::First { counted: later }, time);
+            }
+            Trust::None => (self.trust, self.latest) = (Trust::First { counted: false }, time),
+        }
+    }
+
+    fn confirm(&mut self, time: i64, max_ahead: i64) {
+        self.ahead += 1;
+        self.least_doubted = if self.doubted == 0 { time } else { self.least_doubted.min(time) };
+        self.doubted += 1;
+        if self.doubted >= Watermarks::CONFIRMATIONS {
+            self.doubted = 0;
+            self.believe(self.least_doubted, max_ahead);
+        }
+    }
+}
+
+/// When a source was last heard of, in processing time.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    since: i64,
+    /// It was overdue in the last step: if nothing came in that step either, it is idle. So a clock that jumps makes
+    /// nobody idle who has input waiting.
+    overdue: bool,
+}
+
+/// Passes items on, and puts watermarks between them: at most one for each batch, as [`Watermarks`] says.
+///
+/// Takes the place of watermarks that come from upstream. An item whose time function panics is lost by the stage's error
+/// policy. Costs a comparison per item.
+pub struct WatermarkOp<F> {
+    time: F,
+    advance: Advance,
+    max_ahead: i64,
+    idle_after: Option<i64>,
+    tracks: Vec<Track>,
+    silences: Vec<Silence>,
+    valve: Valve,
+    gate: Gate,
+    /// What has not been passed on for want of room. A watermark may wait: later it says less, never more.
+    watermark: Option<Signal>,
+    idle: bool,
+    started: bool,
+}
+
+fn nanos(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+impl<F> WatermarkOp<F> {
+    /// Makes watermarks by `strategy` from what `time` says of each item.
+    pub fn new(strategy: Watermarks, time: F, site: &StageSite) -> Self {
+        let sources = strategy.sources.max(1) as usize;
+        Self {
+            time,
+            advance: strategy.advance,
+            max_ahead: strategy.max_ahead.map_or(i64::MAX, nanos),
+            idle_after: strategy.idle_after.map(nanos),
+            tracks: vec![Track::NEW; sources],
+            silences: vec![Silence { since: i64::MIN, overdue: false }; sources],
+            valve: Valve::new(sources),
+            gate: Gate::new(site),
+            watermark: None,
+            idle: false,
+            started: false,
+        }
+    }
+
+    /// Takes over what the valve gives out.
+    fn take(&mut self, due: Due) {
+        for signal in due.into_iter().flatten() {
+            match signal {
+                Signal::Idle => self.idle = true,
+                watermark => self.watermark = Some(watermark),
+            }
+        }
+    }
+
+    /// Looks at what a batch has changed.
+    fn look<T, D: Chain<T>>(&mut self, down: &mut D, cx: &StepCx) {
+        let lag = match self.advance {
+            Advance::Behind(lag) => nanos(lag),
+            Advance::Marks => 0,
+        };
+        for i in 0..self.tracks.len() {
+            let track = &mut self.tracks[i];
+            if !std::mem::take(&mut track.seen) {
+                continue;
+            }
+            let settled = track.trust == Trust::Settled;
+            let time = settled.then(|| Timestamp(track.latest.saturating_sub(lag)));
+            self.silences[i] = Silence { since: cx.now().monotonic, overdue: false };
+            self.valve.active(i);
+            if let Some(time) = time.filter(|time| *time > self.valve.input(i)) {
+                let due = self.valve.watermark(i, time);
+                self.take(due);
+            }
+            self.idle = false;
+        }
+        self.settle(down, cx);
+    }
+
+    /// Passes on what is owed, if there is room.
+    fn settle<T, D: Chain<T>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
+        let mut moved = false;
+        if self.watermark.is_some() && down.room() > 0 {
+            if let Some(watermark) = self.watermark.take() {
+                down.signal(watermark, cx);
+            }
+            moved = true;
+        }
+        if self.idle && self.watermark.is_none() && down.room() > 0 {
+            self.idle = false;
+            down.signal(Signal::Idle, cx);
+            moved = true;
+        }
+        moved
+    }
+
+    fn find_idle(&mut self, now: i64) {
+        let Some(idle_after) = self.idle_after else { return };
+        for i in 0..self.silences.len() {
+            let silence = &mut self.silences[i];
+            if self.valve.is_idle(i) || silence.since.saturating_add(idle_after) > now {
+                continue;
+            }
+            if !std::mem::replace(&mut silence.overdue, true) {
+                silence.since = now.saturating_sub(idle_after);
+                continue;
+            }
+            let due = self.valve.idle(i);
+            self.take(due);
+        }
+    }
+
+    fn restart_silences(&mut self, now: i64) {
+        self.silences.iter_mut().for_each(|silence| *silence = Silence { since: now, overdue: false });
+    }
+}
+
+/// Shows the time of each of `items`, or the mark it carries, to `see` on its way.
+#[inline(always)]
+fn watch<T, E: Into<EventTime>>(
+    items: impl Iterator<Item = T>,
+    time: &mut impl FnMut(&T) -> E,
+    advance: Advance,
+    gate: &mut Gate,
+    cx: &StepCx,
+    mut see: impl FnMut(u32, i64),
+) -> impl Iterator<Item = T> {
+    items.filter(move |item| {
+        let Some(EventTime { at, source, mark }) = gate.call(cx, || time(item).into()) else { return false };
+        match advance {
+            Advance::Behind(_) => see(source, at.as_nanos()),
+            Advance::Marks => mark.into_iter().for_each(|mark| see(source, mark.as_nanos())),
+        }
+        true
+    })
+}
+
+impl<T, E, F> Operator<T> for WatermarkOp<F>
+where
+    T: 'static,
+    E: Into<EventTime>,
+    F: FnMut(&T) -> E + 'static,
+{
+    type Out = T;
+
+    #[inline]
+    fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
+        let Self { time, gate, tracks, max_ahead, advance, .. } = self;
+        let (max_ahead, advance) = (*max_ahead, *advance);
+        if let [one] = &mut tracks[..] {
+            // A local, so that it lives in registers.
+            let mut track = *one;
+            let see = |_, time| track.see(time, max_ahead);
+            down.run(watch(items, time, advance, gate, cx, see), cx);
+            *one = track;
+        } else {
+            let sources = tracks.len();
+            let see = |source: u32, time| tracks[source as usize % sources].see(time, max_ahead);
+            down.run(watch(items, time, advance, gate, cx, see), cx);
+        }
+        self.look(down, cx);
+    }
+
+    fn signal<D: Chain<T>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
+        // The caller saw room for one signal, and one passes.
+        match signal {
+            Signal::Watermark(_) => return,
+            Signal::End => {
+                (self.watermark, self.idle, self.idle_after) = (None, false, None);
+            }
+            Signal::Idle | Signal::Barrier(_) | Signal::Turn => {}
+        }
+        down.signal(signal, cx);
+    }
+
+    fn tick<D: Chain<T>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
+        let now = cx.now().monotonic;
+        if self.idle_after.is_some() {
+            if !std::mem::replace(&mut self.started, true) || down.room() == 0 {
+                // Nothing was asked of the sources meanwhile.
+                self.restart_silences(now);
+            } else {
+                self.find_idle(now);
+            }
+        }
+        self.settle(down, cx)
+    }
+
+    fn next_deadline(&self) -> Option<i64> {
+        let idle_after = self.idle_after?;
+        let due = |(i, silence): (usize, &Silence)| {
+            let wait = if silence.overdue { idle_after.saturating_add(1) } else { idle_after };
+            (!self.valve.is_idle(i)).then(|| silence.since.saturating_add(wait))
+        };
+        self.silences.iter().enumerate().map(due).fold(None, earliest)
+    }
+
+    fn account(&self, account: &mut StageAccount) {
+        self.gate.account(account);
+        account.ahead = self.tracks.iter().map(|track| track.ahead).sum();
+        account.passed = account.received - self.gate.lost();
+        account.emitted = account.passed;
+    }
+
+    fn last_error(&mut self) -> Option<String> {
+        self.gate.take_last_error()
+    }
+}
