@@ -274,6 +274,6 @@ impl Running {
     /// Waits until it has ended; its result.
     pub fn join(self) -> PipelineResult {
         self.meeting.closed.wait();
-        self.monitor.result(self.deadline_exceeded, self.clock.elapsed())
+        self.monitor.result(self.deadline_exceeded, self.meeting.times(&self.clock))
     }
 }

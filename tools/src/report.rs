@@ -33,7 +33,8 @@ impl Ended<'_> {
             driver: self.driver.clone(),
             cores: cpus(self.placement, None),
             outcome: self.result.outcome.to_string(),
-            elapsed_s: self.result.duration.as_secs_f64(),
+            // To the user a run lasts from the start to the last line on disk.
+            elapsed_s: (self.result.setup + self.result.duration + self.result.closing).as_secs_f64(),
             input_bytes: self.input_bytes,
             output_bytes: self.written.map_or(0, |written| written.bytes),
             counts: counts(account, self.tallies),

@@ -1,7 +1,7 @@
 //! corelane's systems: the same work as the hand-written programs, on the public API.
 //!
-//! Elapsed time is the pipeline's own duration: starting its threads, building its partitions and opening its stages are
-//! in it, which for the hand-written programs they are not.
+//! Elapsed time is the pipeline's own duration: from the moment at which all partitions stand on their cores to the last
+//! step. As for the hand-written programs, set-up and release are outside.
 
 pub mod chain;
 pub mod keyed;

@@ -119,7 +119,7 @@ pub mod hand {
     }
 
     impl Worker {
-        fn run(mut self, gate: &Gate) -> (Span, Shard) {
+        fn run(mut self, gate: &Gate) -> (Span, Totals) {
             // Room for this shard's half and a little more: the hand knows how many keys there are.
             let expected = (self.keys / 2 + self.keys / 16) as usize;
             let mut shard = Shard { table: HashTable::with_capacity(expected), hasher: hasher() };
@@ -153,7 +153,9 @@ pub mod hand {
                 shard.take(&mut inward);
             }
             shard.take(&mut inward);
-            (Span::since(start), shard)
+            let mut totals = Totals::default();
+            shard.table.iter().for_each(|entry| totals.add(entry.key, entry.sum, entry.count));
+            (Span::since(start), totals)
         }
 
         fn send(&mut self, mut pairs: &[Pair], shard: &mut Shard) {
@@ -174,9 +176,8 @@ pub mod hand {
         let first = Worker { me: 0, range: 0..half, keys, out: there, inward: returning };
         let second = Worker { me: 1, range: half..pairs, keys, out: back, inward: arriving };
         let (one, two) = pin::on_two(cores, |gate| first.run(gate), |gate| second.run(gate));
-        let mut totals = Totals::default();
-        let entries = one.1.table.iter().chain(&two.1.table);
-        entries.for_each(|entry| totals.add(entry.key, entry.sum, entry.count));
+        let mut totals = one.1;
+        totals.merge(&two.1);
         Measured { items: pairs, elapsed: one.0.union(two.0), checksum: totals.checksum() }
     }
 }

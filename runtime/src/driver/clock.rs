@@ -19,9 +19,12 @@ const REREAD_WALL_EVERY: i64 = 1_000_000;
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "drivers own the clock")]
-        let origin = Instant::now();
-        Self { origin, wall_offset: 0, reread_at: 0 }
+        Self { origin: instant(), wall_offset: 0, reread_at: 0 }
+    }
+
+    /// When the clock was made.
+    pub(crate) fn origin(&self) -> Instant {
+        self.origin
     }
 
     pub(crate) fn elapsed(&self) -> std::time::Duration {
@@ -44,6 +47,12 @@ impl Clock {
         }
         Now { monotonic, wall: Timestamp(monotonic.saturating_add(self.wall_offset)) }
     }
+}
+
+/// A reading of the monotonic clock that is no step's time.
+#[expect(clippy::disallowed_methods, reason = "drivers own the clock")]
+pub(super) fn instant() -> Instant {
+    Instant::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "drivers own the clock")]

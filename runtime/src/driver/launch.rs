@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::flow::{Assembled, BuildError, EdgeWires, Pipeline};
 use crate::graph::{PipelineGraph, ValidatedGraph};
 use crate::model::StageId;
 use crate::observe::{
-    Account, EdgeAccount, Logger, Metrics, NoMetrics, NoTracer, Outcome, PipelineResult, StageAccount,
-    StageCells, StageContext, StageRuntimeState, StageState, Tracer, TracingLogger,
+    Account, EdgeAccount, Logger, Metrics, NoMetrics, NoTracer, Outcome, PipelineResult, RunTimes,
+    StageAccount, StageCells, StageContext, StageRuntimeState, StageState, Tracer, TracingLogger,
 };
 use crate::partition::{Control, EdgeCells, PartitionBlueprint, Phase};
 use crate::plan::{Plan, PlanError, plan};
@@ -166,7 +165,7 @@ impl Monitor {
     }
 
     /// The result of a pipeline all of whose partitions have been closed.
-    pub(crate) fn result(&self, deadline_exceeded: bool, duration: Duration) -> PipelineResult {
+    pub(crate) fn result(&self, deadline_exceeded: bool, times: RunTimes) -> PipelineResult {
         let account = self.account();
         let outcome = match (self.control.failure(), self.control.phase()) {
             (Some(failure), _) => Outcome::Failed { stage: failure.stage, error: failure.error },
@@ -179,7 +178,7 @@ impl Monitor {
         };
         let states =
             self.ids.iter().filter_map(|id| Some((id.clone(), self.inspect(id.as_str())?))).collect();
-        PipelineResult::new(outcome, duration, states, account)
+        PipelineResult::new(outcome, times, states, account)
     }
 }
 

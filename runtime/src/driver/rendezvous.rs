@@ -1,17 +1,21 @@
 //! A point that all partitions of a pipeline reach before any goes on, which a panic cannot turn into a hang.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::clock::instant;
 
 /// Counts arrivals; every party arrives exactly once, at the latest when its [`Party`] is dropped.
 pub(crate) struct Rendezvous {
     missing: Mutex<usize>,
+    /// When the last party arrived.
+    met: OnceLock<Instant>,
     all_there: Condvar,
 }
 
 impl Rendezvous {
     pub(crate) fn new(parties: usize) -> Arc<Self> {
-        Arc::new(Self { missing: Mutex::new(parties), all_there: Condvar::new() })
+        Arc::new(Self { missing: Mutex::new(parties), met: OnceLock::new(), all_there: Condvar::new() })
     }
 
     /// One party's obligation to arrive.
@@ -23,6 +27,7 @@ impl Rendezvous {
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         *missing = missing.saturating_sub(1);
         if *missing == 0 {
+            self.met.get_or_init(instant);
             self.all_there.notify_all();
         }
     }
@@ -30,6 +35,11 @@ impl Rendezvous {
     /// Whether all have arrived.
     pub(crate) fn is_complete(&self) -> bool {
         *self.missing.lock().unwrap_or_else(PoisonError::into_inner) == 0
+    }
+
+    /// When the last party arrived, once it has.
+    pub(crate) fn met(&self) -> Option<Instant> {
+        self.met.get().copied()
     }
 
     /// Blocks until all have arrived.
@@ -82,9 +92,9 @@ mod tests {
         let rendezvous = Rendezvous::new(2);
         let (first, mut second) = (rendezvous.party(), rendezvous.party());
         drop(first);
-        assert!(!rendezvous.is_complete());
+        assert!(!rendezvous.is_complete() && rendezvous.met().is_none());
         second.arrive_and_wait();
-        assert!(rendezvous.is_complete());
+        assert!(rendezvous.is_complete() && rendezvous.met().is_some());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::launch::{Environment, LaunchError, prepare};
 use crate::flow::Pipeline;
 use crate::model::{Now, Timestamp};
-use crate::observe::PipelineResult;
+use crate::observe::{PipelineResult, RunTimes};
 use crate::partition::{Failure, Partition, Phase, Progress};
 use crate::topology::{CoreMap, CoreMapErrors, CpuList, Placement};
 
@@ -162,7 +162,7 @@ impl Simulation {
         }
         let duration = Duration::from_nanos(u64::try_from(run.now).unwrap_or(0));
         Ok(SimReport {
-            result: launch.monitor.result(false, duration),
+            result: launch.monitor.result(false, RunTimes { running: duration, ..RunTimes::default() }),
             steps: run.steps,
             trace_hash: run.trace.digest(),
         })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::clock::Clock;
 use super::rendezvous::{Party, Rendezvous};
 use super::{Seat, pin_current_thread};
+use crate::observe::RunTimes;
 use crate::partition::{Control, Failure, Partition, PartitionBlueprint};
 use crate::stage::StageError;
 
@@ -23,6 +24,17 @@ impl Meeting {
     pub(crate) fn new(parties: usize) -> Self {
         let point = || Rendezvous::new(parties);
         Self { started: point(), stepped: point(), closed: point() }
+    }
+}
+
+impl Meeting {
+    /// The parts of a run that `clock` saw begin, once all has been closed.
+    pub(crate) fn times(&self, clock: &Clock) -> RunTimes {
+        let origin = clock.origin();
+        let started = self.started.met().unwrap_or(origin);
+        let stepped = self.stepped.met().unwrap_or(started);
+        let closed = self.closed.met().unwrap_or(stepped);
+        RunTimes { setup: started - origin, running: stepped - started, closing: closed - stepped }
     }
 }
 
@@ -147,6 +159,22 @@ mod tests {
     use crate::topology::{CoreMap, CpuList, EffectiveIdle, Placement};
 
     #[test]
+    fn the_parts_of_a_run_follow_one_another_without_a_gap() {
+        let clock = Clock::new();
+        let meeting = Meeting::new(1);
+        assert_eq!(meeting.times(&clock), RunTimes::default(), "nothing has begun");
+        meeting.started.party().arrive();
+        let begun = meeting.times(&clock);
+        assert_eq!(begun.setup, meeting.started.met().unwrap() - clock.origin());
+        assert!(begun.running.is_zero() && begun.closing.is_zero());
+        meeting.stepped.party().arrive();
+        meeting.closed.party().arrive();
+        let all = meeting.times(&clock);
+        assert_eq!(all.setup, begun.setup);
+        assert_eq!(all.setup + all.running + all.closing, meeting.closed.met().unwrap() - clock.origin());
+    }
+
+    #[test]
     fn a_core_that_cannot_be_pinned_to_fails_the_pipeline_and_holds_no_other_partition_up() {
         for choice in [DriverChoice::Thread, DriverChoice::Glommio] {
             let Ok(driver) = choice.resolve() else { continue };
@@ -169,7 +197,7 @@ mod tests {
             });
             driver.spawn(workers.collect(), launch.monitor.control()).unwrap();
             assert!(meeting.closed.wait_timeout(Duration::from_secs(60)), "{driver} hangs");
-            match launch.monitor.result(false, clock.elapsed()).outcome {
+            match launch.monitor.result(false, meeting.times(&clock)).outcome {
                 Outcome::Failed { stage: None, error } => {
                     assert!(error.contains("partition 1") && error.contains("pinned"), "{error}");
                 }

@@ -17,6 +17,6 @@ pub use context::StageContext;
 pub use law::{Imbalance, Law, Place};
 pub use logger::{LogLevel, Logger, MemoryLogger, TracingLogger};
 pub use metrics::{MemoryMetrics, Metrics, NoMetrics};
-pub use outcome::{Outcome, PipelineResult};
+pub use outcome::{Outcome, PipelineResult, RunTimes};
 pub use state::{StageRuntimeState, StageState};
 pub use tracer::{MemoryTracer, NoTracer, RecordedEvent, RecordedSpan, Tracer};

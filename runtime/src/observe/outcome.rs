@@ -56,6 +56,17 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// The parts of a run, one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunTimes {
+    /// Until all partitions were built and opened.
+    pub setup: Duration,
+    /// From there to the last step of the last partition.
+    pub running: Duration,
+    /// From there until everything was closed and released.
+    pub closing: Duration,
+}
+
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PipelineResult {
@@ -65,8 +76,13 @@ pub struct PipelineResult {
     pub processed_count: u64,
     /// Calls of stages that failed, over all stages.
     pub error_count: u64,
-    /// From the start to the end.
+    /// From the moment at which all partitions were built and opened, on their cores, to the last step of the last: what a
+    /// rate is to be taken over.
     pub duration: Duration,
+    /// Before that: placing, starting threads, building and opening the stages.
+    pub setup: Duration,
+    /// After that: closing the stages and releasing what they held.
+    pub closing: Duration,
     /// Every stage as it was at the end.
     pub final_states: BTreeMap<StageId, StageRuntimeState>,
     /// What became of every item.
@@ -79,7 +95,7 @@ impl PipelineResult {
     /// Counts from the account.
     pub fn new(
         outcome: Outcome,
-        duration: Duration,
+        times: RunTimes,
         final_states: BTreeMap<StageId, StageRuntimeState>,
         account: Account,
     ) -> Self {
@@ -87,7 +103,9 @@ impl PipelineResult {
             success: outcome.is_success(),
             processed_count: account.totals().accepted,
             error_count: account.stages.values().fold(0, |sum, stage| sum.saturating_add(stage.errors)),
-            duration,
+            duration: times.running,
+            setup: times.setup,
+            closing: times.closing,
             final_states,
             account,
             outcome,
@@ -140,9 +158,11 @@ mod tests {
             stages: [(id("in"), source), (id("out"), sink)].into(),
             edges: vec![EdgeAccount::fused(id("in"), id("out"), 5)],
         };
-        let result =
-            PipelineResult::new(Outcome::Drained, Duration::from_millis(7), BTreeMap::new(), account);
+        let [setup, running, closing] = [1, 7, 2].map(Duration::from_millis);
+        let times = RunTimes { setup, running, closing };
+        let result = PipelineResult::new(Outcome::Drained, times, BTreeMap::new(), account);
         assert_eq!((result.success, result.processed_count, result.error_count), (true, 5, 2));
+        assert_eq!((result.setup, result.duration, result.closing), (setup, running, closing));
         assert_eq!(result.account.verify(), Ok(()));
         let text = serde_json::to_string(&result).unwrap();
         assert_eq!(serde_json::from_str::<PipelineResult>(&text).unwrap(), result);
