@@ -1,6 +1,6 @@
 //! Core maps, drivers, limits of the machine and signals, on the process itself (must show 9, faults 39 to 44).
 //!
-//! What a machine does not have (a second core, `taskset`, Python) is said and left out.
+//! What a machine does not have (a second core, `taskset`, root) is said and left out.
 #![allow(clippy::unwrap_used)] // the exemption for tests does not reach their helper functions
 
 mod support;
@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use corelane_tools::exit::Exit;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use support::{code, corelane, recording, refused, text};
 
 fn cores() -> usize {
@@ -125,37 +126,62 @@ fn idle_policies_only_change_how_cores_wait() {
     }
 }
 
-/// Makes `io_uring_setup` (425 on every architecture) fail with EPERM, as container runtimes do, and starts the rest.
-const FORBID_IO_URING: &str = r#"
-import ctypes, os, struct, sys
-steps = [(0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
-code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code)))
-libc = ctypes.CDLL(None)
-if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.c_void_p(ctypes.addressof(program))):
-    sys.exit(99)
-os.execv(sys.argv[1], sys.argv[1:])
-"#;
+/// Runs `command` where `io_uring_setup` fails with `errno`. A filter stays with the thread that installs it and passes
+/// on to its children: that thread is one of its own. `None`, and a word about it, where filters are not allowed.
+fn where_io_uring_fails(errno: i32, command: &mut Command) -> Option<Output> {
+    let (allow, refuse) = (SeccompAction::Allow, SeccompAction::Errno(errno as u32));
+    let architecture = std::env::consts::ARCH.try_into().unwrap();
+    let rules = [(libc::SYS_io_uring_setup, Vec::new())].into();
+    let filter: BpfProgram =
+        SeccompFilter::new(rules, allow, refuse, architecture).unwrap().try_into().unwrap();
+    std::thread::scope(|scope| {
+        let run = || match seccompiler::apply_filter(&filter) {
+            Ok(()) => Some(command.output().unwrap()),
+            Err(error) => {
+                println!("left out: seccomp cannot be used here: {error}");
+                None
+            }
+        };
+        scope.spawn(run).join().unwrap()
+    })
+}
 
 #[test]
-fn where_io_uring_is_forbidden_auto_falls_back_and_says_so_and_glommio_is_an_error() {
+fn where_io_uring_is_forbidden_or_missing_auto_falls_back_and_says_so_and_glommio_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let input = recording(dir.path(), 3);
-    let python = ["python3", "-c", FORBID_IO_URING];
     let options = [input.to_str().unwrap(), "--sample", "1", "--summary", "none"];
-    let Some(output) = through(&python, &options) else { return };
-    if code(&output) == 99 {
-        return println!("left out: seccomp cannot be used here");
-    }
-    let message = text(&output.stderr);
-    assert_eq!((code(&output), text(&output.stdout).lines().count()), (0, 3), "{message}");
-    assert!(message.starts_with("corelane: using the thread driver: io_uring cannot be used"), "{message}");
-    assert_eq!(message.lines().count(), 1, "{message}");
+    // Container runtimes forbid it; an old kernel does not know it.
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let Some(output) = where_io_uring_fails(errno, &mut corelane(&options)) else { return };
+        let message = text(&output.stderr);
+        assert_eq!((code(&output), text(&output.stdout).lines().count()), (0, 3), "{message}");
+        let said = "corelane: using the thread driver: io_uring cannot be used";
+        assert!(message.starts_with(said), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
 
-    let output = through(&python, &[&options[..], &["--driver", "glommio"]].concat()).unwrap();
-    let message = text(&output.stderr);
-    assert_eq!(code(&output), i32::from(Exit::Environment.code()), "{message}");
-    assert!(message.contains("the glommio driver cannot run here: io_uring cannot be used"), "{message}");
+        let mut glommio = corelane(&[&options[..], &["--driver", "glommio"]].concat());
+        let output = where_io_uring_fails(errno, &mut glommio).unwrap();
+        let message = text(&output.stderr);
+        assert_eq!(code(&output), i32::from(Exit::Environment.code()), "{message}");
+        assert!(message.contains("the glommio driver cannot run here: io_uring cannot be used"), "{message}");
+    }
+}
+
+/// Runs the copy `binary` as a user without privileges, in the surroundings that the program `within` makes; `None`, and
+/// a word about it, where we may not become that user.
+fn as_nobody(within: &[&str], binary: &Path, options: &[&str]) -> Option<Output> {
+    let nobody = ["setpriv", "--reuid", "65534", "--clear-groups", "--"];
+    let become_nobody = |program: &Path| {
+        let mut command = Command::new(within[0]);
+        command.args(&within[1..]).args(nobody).arg(program).stdin(Stdio::null());
+        command
+    };
+    if !become_nobody(Path::new("true")).status().is_ok_and(|status| status.success()) {
+        println!("left out: needs {}, setpriv and root", within[0]);
+        return None;
+    }
+    Some(become_nobody(binary).args(["run", "trace-assembly"]).args(options).output().unwrap())
 }
 
 #[test]
@@ -167,28 +193,39 @@ fn with_little_locked_memory_and_no_privileges_auto_falls_back_and_glommio_is_an
     let binary = dir.path().join("corelane");
     fs::copy(env!("CARGO_BIN_EXE_corelane"), &binary).unwrap();
     let run = |driver: &str| {
-        let user = ["--reuid", "65534", "--clear-groups", "--"];
-        let output = Command::new("prlimit")
-            .args(["--memlock=65536:65536", "setpriv"])
-            .args(user)
-            .arg(&binary)
-            .args(["run", "trace-assembly", "--sample", "1", "--summary", "none", "--driver", driver])
-            .arg(&input)
-            .stdin(Stdio::null())
-            .output();
-        let started = output.as_ref().is_ok_and(|output| matches!(code(output), 0 | 8));
-        if !started {
-            println!("left out: needs prlimit, setpriv and root: {output:?}");
-        }
-        output.ok().filter(|_| started)
+        let limit = ["prlimit", "--memlock=65536:65536"];
+        let options = [input.to_str().unwrap(), "--sample", "1", "--summary", "none", "--driver", driver];
+        as_nobody(&limit, &binary, &options)
     };
     let Some(output) = run("auto") else { return };
     let message = text(&output.stderr);
     assert_eq!((code(&output), text(&output.stdout).lines().count()), (0, 3), "{message}");
     assert!(message.starts_with("corelane: using the thread driver: "), "{message}");
+    assert!(message.contains("64 KiB") && message.contains("512 KiB"), "{message}");
     let output = run("glommio").unwrap();
     assert_eq!(code(&output), i32::from(Exit::Environment.code()));
     assert!(text(&output.stderr).contains("the glommio driver cannot run here: "));
+}
+
+#[test]
+fn configuration_that_is_no_file_or_may_not_be_read_is_refused_at_once_fault_40() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (input, map) = (recording(dir.path(), 3), dir.path().join("map.toml"));
+    let options = [input.to_str().unwrap(), "--core-map", map.to_str().unwrap()];
+    // Opening a FIFO would wait for a writer.
+    assert!(Command::new("mkfifo").arg(&map).status().unwrap().success());
+    assert!(refused(&options, Exit::Config).contains("map.toml: is not a regular file"));
+
+    fs::remove_file(&map).unwrap();
+    fs::write(&map, "[stages]\n").unwrap();
+    fs::set_permissions(&map, fs::Permissions::from_mode(0o000)).unwrap();
+    let binary = dir.path().join("corelane");
+    fs::copy(env!("CARGO_BIN_EXE_corelane"), &binary).unwrap();
+    let Some(output) = as_nobody(&["env"], &binary, &options) else { return };
+    let message = text(&output.stderr);
+    assert_eq!(code(&output), i32::from(Exit::Config.code()), "{message}");
+    assert!(message.contains("map.toml: cannot read: Permission denied"), "{message}");
 }
 
 #[test]
