@@ -1,5 +1,6 @@
 //! corelane: a thread-per-core, shared-nothing pipeline runtime.
 
+pub mod config;
 pub mod driver;
 pub mod engine;
 pub mod flow;

@@ -260,7 +260,7 @@ fn fault_15_a_capacity_whose_bytes_overflow_is_refused() {
     graph.validate(&PolicyRegistry::default(), &with(1 << 32)).unwrap();
     for item_bytes in [1 << 33, usize::MAX] {
         let found = graph.validate(&PolicyRegistry::default(), &with(item_bytes)).unwrap_err();
-        let at = At::Edge { index: 1, from: "b".into(), to: "c".into() };
+        let at = At::Edge { index: 1, from: "b".into(), to: "c".into(), label: None };
         let (field, capacity) = ("buffer.capacity".into(), 1 << 30);
         assert_eq!(found.errors(), [GraphError::CapacityBytesOverflow { at, field, capacity, item_bytes }]);
     }
@@ -542,7 +542,8 @@ fn fault_30_a_negative_duration_is_refused_when_read_with_its_field_and_line() {
     assert!(error.message.contains("cannot be negative"), "{error}");
     let text = "[circuit-breaker-policies.db]\nerror-threshold = 0.5\nlatency-threshold = \"-1s\"\n";
     let error = PolicyRegistry::from_toml(text).unwrap_err();
-    assert_eq!((error.line, error.field.as_str()), (3, "circuit-breaker-policies.db.latency-threshold"));
+    let place = error.as_slice()[0].place();
+    assert_eq!(place.to_string(), "circuit-breaker-policies.db.latency-threshold (line 3, column 21)");
 }
 
 #[test]

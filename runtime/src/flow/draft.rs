@@ -1,11 +1,14 @@
 //! The graph while it is being built.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::assembly::{Assembly, Port};
-use crate::graph::{ChannelDescriptor, ChannelOrdering, Edge, PipelineGraph, StageNode, ValidationContext};
-use crate::model::StageKind;
+use crate::graph::{
+    ChannelDescriptor, ChannelOrdering, Edge, PipelineGraph, StageNode, StageOverrides, ValidationContext,
+};
+use crate::model::{StageId, StageKind};
 use crate::policy::{
     AccumulationDescriptor, BackpressureStrategy, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy,
     Parallelism, PolicyRef,
@@ -73,15 +76,17 @@ impl Draft {
         self.ports - 1
     }
 
-    /// Gives every stage its parallelism: what was asked for, or that of the stage before it.
-    pub(super) fn settle_parallelism(&mut self) {
+    /// Gives every stage its parallelism: what `overrides` or else the code asks for, or that of the stage before it.
+    pub(super) fn settle_parallelism(&mut self, overrides: &BTreeMap<StageId, StageOverrides>) {
         // Nodes stand in the order in which they were named, upstream first.
         for to in 0..self.graph.nodes.len() {
             let id = &self.graph.nodes[to].id;
             let upstream = self.graph.edges.iter().find(|e| e.to == *id).map(|e| e.from.clone());
             let upstream = upstream.and_then(|from| self.graph.nodes[..to].iter().find(|n| n.id == from));
             let inherited = upstream.map(|n| n.parallelism).unwrap_or_default();
-            self.graph.nodes[to].parallelism = self.parallelism[to].unwrap_or(inherited);
+            let asked = id.parse().ok().and_then(|id: StageId| overrides.get(&id)?.parallelism);
+            let asked = asked.or(self.parallelism[to]);
+            self.graph.nodes[to].parallelism = asked.unwrap_or(inherited);
         }
     }
 }
@@ -104,6 +109,11 @@ impl StageOptions {
     /// What the stage's failure on an item does. The default fails the pipeline.
     pub fn on_error(&self, policy: ErrorPolicy) -> &Self {
         self.node(|n| n.error_policy = PolicyRef::Inline(policy))
+    }
+
+    /// As [`circuit_breaker`](Self::circuit_breaker), by the policy's name in the registry that the pipeline is built with.
+    pub fn circuit_breaker_named(&self, name: &str) -> &Self {
+        self.node(|n| n.circuit_breaker = Some(PolicyRef::named(name)))
     }
 
     /// As [`on_error`](Self::on_error), by the policy's name in the registry that the pipeline is built with.

@@ -34,6 +34,7 @@ mod stream;
 mod time;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,7 +48,8 @@ pub use merge::MergeInput;
 pub use segment::{PortSegment, Segment, SourceSegment, Then, ThenKeyed};
 pub use stream::Stream;
 
-use crate::graph::{ChannelOrdering, GraphErrors, PipelineGraph, ValidatedGraph, Warning};
+use crate::config::Config;
+use crate::graph::{ChannelOrdering, GraphErrors, PipelineGraph, StageOverrides, ValidatedGraph, Warning};
 use crate::model::{StageId, StageKind};
 use crate::partition::{Inlet, MergePolicy};
 use crate::plan::Plan;
@@ -60,6 +62,7 @@ use draft::{Draft, Origin, SharedDraft, Terminal};
 pub struct PipelineBuilder {
     draft: SharedDraft,
     registry: PolicyRegistry,
+    overrides: BTreeMap<StageId, StageOverrides>,
 }
 
 impl PipelineBuilder {
@@ -67,13 +70,26 @@ impl PipelineBuilder {
     pub fn new(name: &str) -> Self {
         let mut draft = Draft::default();
         draft.graph.id = Some(name.to_owned());
-        Self { draft: Rc::new(RefCell::new(draft)), registry: PolicyRegistry::default() }
+        Self {
+            draft: Rc::new(RefCell::new(draft)),
+            registry: PolicyRegistry::default(),
+            overrides: BTreeMap::new(),
+        }
     }
 
     /// Policies that stages refer to by name.
     #[must_use]
     pub fn with_policies(mut self, registry: PolicyRegistry) -> Self {
         self.registry = registry;
+        self
+    }
+
+    /// Takes over policies and what differs at single stages; both go before what the code says. The core map goes to
+    /// the engine.
+    #[must_use]
+    pub fn with_config(mut self, config: &Config) -> Self {
+        self.registry.overlay(config.policies.clone());
+        self.overrides.extend(config.stages.clone());
         self
     }
 
@@ -179,10 +195,11 @@ impl PipelineBuilder {
     /// Every error of the graph at once, each with its stage or edge and its field.
     pub fn build(self) -> Result<Pipeline, GraphErrors> {
         let mut draft = self.draft.borrow_mut();
-        draft.settle_parallelism();
-        let graph = std::mem::take(&mut draft.graph);
+        draft.settle_parallelism(&self.overrides);
+        let mut graph = std::mem::take(&mut draft.graph);
         let terminals = std::mem::take(&mut draft.terminals);
-        let graph = graph.validate(&self.registry, &draft.context())?;
+        let unknown = graph.apply(&self.overrides, &self.registry);
+        let graph = GraphErrors::after(unknown, graph.validate(&self.registry, &draft.context()))?;
         Ok(Pipeline { graph, terminals })
     }
 }

@@ -174,6 +174,12 @@ impl<S: Segment> Stream<S> {
         self
     }
 
+    /// See [`StageOptions::circuit_breaker_named`].
+    pub fn circuit_breaker_named(self, name: &str) -> Self {
+        self.options().circuit_breaker_named(name);
+        self
+    }
+
     /// See [`StageOptions::input_buffer`].
     pub fn input_buffer(self, policy: BufferPolicy) -> Self {
         self.options().input_buffer(policy);

@@ -11,6 +11,7 @@ mod draw;
 mod error;
 mod layout;
 mod order;
+mod overrides;
 mod problem;
 mod svg;
 mod table;
@@ -20,6 +21,7 @@ mod validated;
 
 pub use data::{ChannelDescriptor, ChannelOrdering, DEFAULT_BUFFER_SIZE, Edge, PipelineGraph, StageNode};
 pub use error::{GraphErrors, Warning};
+pub use overrides::{InputOverrides, StageOverrides};
 pub use problem::{At, GraphError};
 pub use text::{ParseError, PrintError};
 pub use validate::{MAX_EDGES, MAX_STAGES, ValidationContext};

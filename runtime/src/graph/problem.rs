@@ -26,6 +26,8 @@ pub enum At {
         from: String,
         /// Where it goes, as read.
         to: String,
+        /// Its label, as read.
+        label: Option<String>,
     },
 }
 
@@ -33,7 +35,7 @@ impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stage { id, .. } => write!(f, "stage {}", Quoted(id)),
-            Self::Edge { index, from, to } => {
+            Self::Edge { index, from, to, .. } => {
                 write!(f, "edge {index} ({} -> {})", Quoted(from), Quoted(to))
             }
         }
@@ -304,6 +306,27 @@ pub enum GraphError {
     NoSpillDirectory {
         /// The stage.
         at: At,
+    },
+    /// A configuration that names a stage that is not there.
+    #[error("the configuration is otherwise at stage {}, which is not in the graph; {help}", Quoted(id))]
+    OverrideOfUnknownStage {
+        /// The stage.
+        id: String,
+        /// The nearest stage there is, or all of them.
+        help: String,
+    },
+    /// A configuration that names an input that a stage does not have.
+    #[error(
+        "{at}, field inputs: the configuration is otherwise at input {}, which it does not have; {help}",
+        Quoted(input)
+    )]
+    OverrideOfUnknownInput {
+        /// The stage.
+        at: At,
+        /// The input.
+        input: String,
+        /// The nearest input there is, or all of them.
+        help: String,
     },
     /// A policy that is not in the registry.
     #[error("{at}, field {field}: {problem}")]

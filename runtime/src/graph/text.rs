@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::model::Text;
 use crate::policy::PolicyRegistry;
 
 use super::PipelineGraph;
@@ -49,14 +50,6 @@ pub struct PrintError {
 macro_rules! text_forms {
     ($what:ty) => {
         impl $what {
-            /// Reads it from TOML. Fields that are not known are refused.
-            ///
-            /// # Errors
-            /// [`ParseError`] says where and why.
-            pub fn from_toml(text: &str) -> Result<Self, ParseError> {
-                parse_toml(text)
-            }
-
             /// Writes it as TOML; durations as text.
             ///
             /// # Errors
@@ -85,12 +78,23 @@ macro_rules! text_forms {
     };
 }
 
+impl PipelineGraph {
+    /// Reads it from TOML. Fields that are not known are refused.
+    ///
+    /// # Errors
+    /// [`ParseError`] says where and why.
+    pub fn from_toml(text: &str) -> Result<Self, ParseError> {
+        parse_toml(text)
+    }
+}
+
 text_forms!(PipelineGraph);
 text_forms!(PolicyRegistry);
 
 fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T, ParseError> {
     let failed = |field: String, error: &toml::de::Error| {
-        let (line, column) = error.span().map_or((1, 0), |span| position(text, span.start));
+        let (line, column) =
+            error.span().and_then(|span| Text::of(text).place("", span.start).at).unwrap_or((1, 0));
         ParseError { format: "TOML", line, column, field, message: error.message().to_owned() }
     };
     let document = toml::Deserializer::parse(text).map_err(|error| failed(String::new(), &error))?;
@@ -125,10 +129,4 @@ fn print_json<T: Serialize + DeserializeOwned>(value: &T) -> Result<String, Prin
 fn field(path: &serde_path_to_error::Path) -> String {
     let path = path.to_string();
     if path == "." { String::new() } else { path }
-}
-
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }

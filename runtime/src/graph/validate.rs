@@ -437,7 +437,7 @@ fn at_stage(index: usize, node: &StageNode) -> At {
 }
 
 fn at_edge(index: usize, edge: &Edge) -> At {
-    At::Edge { index, from: edge.from.clone(), to: edge.to.clone() }
+    At::Edge { index, from: edge.from.clone(), to: edge.to.clone(), label: edge.label.clone() }
 }
 
 fn stage_room(at: At, policies: &StagePolicies) -> Option<Room> {

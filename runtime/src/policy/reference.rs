@@ -1,5 +1,6 @@
 //! A policy given in place or by its name in the registry.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -9,22 +10,29 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{BackpressureStrategy, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy, PolicyRegistry};
+use crate::model::help_with_name;
 
 /// A policy that can stand in a [`PolicyRegistry`].
 pub trait NamedPolicy: Clone {
     /// The registry's table of such policies, as written in configuration.
     const TABLE: &'static str;
 
-    /// The policy of that name.
-    fn lookup<'r>(registry: &'r PolicyRegistry, name: &str) -> Option<&'r Self>;
+    /// That table.
+    fn policies(registry: &PolicyRegistry) -> &BTreeMap<String, Self>;
+
+    /// That table, to be added to.
+    fn policies_mut(registry: &mut PolicyRegistry) -> &mut BTreeMap<String, Self>;
 }
 
 macro_rules! named_policy {
     ($policy:ty, $field:ident, $table:literal) => {
         impl NamedPolicy for $policy {
             const TABLE: &'static str = $table;
-            fn lookup<'r>(registry: &'r PolicyRegistry, name: &str) -> Option<&'r Self> {
-                registry.$field.get(name)
+            fn policies(registry: &PolicyRegistry) -> &BTreeMap<String, Self> {
+                &registry.$field
+            }
+            fn policies_mut(registry: &mut PolicyRegistry) -> &mut BTreeMap<String, Self> {
+                &mut registry.$field
             }
         }
     };
@@ -37,12 +45,14 @@ named_policy!(BufferPolicy, buffer_policies, "buffer-policies");
 
 /// A name that is not in the registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no policy {name:?} in the registry's {table}: define it there or give the policy in place")]
+#[error("no policy {name:?} in the registry's {table}: define it there or give the policy in place; {help}")]
 pub struct UnknownPolicy {
     /// The name looked for.
     pub name: String,
     /// The table it was looked for in.
     pub table: &'static str,
+    /// The nearest name there is, or all of them.
+    pub help: String,
 }
 
 /// A policy given in place, or `{ ref = "name" }` for one in the registry.
@@ -70,7 +80,12 @@ impl<P: NamedPolicy> PolicyRef<P> {
         match self {
             Self::Inline(policy) => Ok(policy),
             Self::Named(name) => {
-                P::lookup(registry, name).ok_or_else(|| UnknownPolicy { name: name.clone(), table: P::TABLE })
+                let policies = P::policies(registry);
+                policies.get(name).ok_or_else(|| UnknownPolicy {
+                    name: name.clone(),
+                    table: P::TABLE,
+                    help: help_with_name(name, policies.keys().map(String::as_str)),
+                })
             }
         }
     }

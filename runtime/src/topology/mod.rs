@@ -25,7 +25,6 @@
 mod cgroup;
 mod core_map;
 mod cpu_list;
-mod error_list;
 mod files;
 mod idle;
 mod machine;
@@ -36,10 +35,10 @@ mod resolve;
 
 pub use core_map::{CoreMap, Cores};
 pub use cpu_list::{CpuId, CpuList, CpuListError, CpuListProblem, MAX_CPU};
-pub use error_list::ErrorList;
 pub use files::{Fact, FileProblem, MachineNote};
 pub use idle::{EffectiveIdle, NoSpin, effective_idle};
 pub use machine::{Cpu, Machine, MachineError, NumaNode};
-pub use parse::{CoreMapParseError, CoreMapParseErrors, Place};
+pub(crate) use parse::from_table as core_map_from_table;
+pub use parse::{CoreMapParseError, CoreMapParseErrors};
 pub use place::{PartitionPlace, Placement, PlacementWarning};
 pub use resolve::{CoreMapError, CoreMapErrors, Limits};

@@ -1,39 +1,18 @@
 //! Reads core maps, in one line or as TOML, and reports every error at once.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::model::{IdError, StageId};
-use crate::policy::IdlePolicy;
+use crate::model::{ErrorList, IdError, Place, StageId, Text};
+use crate::policy::{IdlePolicy, sorted};
 
 use super::core_map::IDLE_NAMES;
-use super::{CoreMap, Cores, CpuList, CpuListError, ErrorList};
+use super::{CoreMap, Cores, CpuList, CpuListError};
 
 /// All that is wrong with the text of a core map.
 pub type CoreMapParseErrors = ErrorList<CoreMapParseError>;
-
-/// Where in the text of a core map something is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The field: a stage, `*`, or `@` and cores.
-    pub field: String,
-    /// Line and column in characters, both from 1; `None` when the text came through another format.
-    pub at: Option<(usize, usize)>,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.field.as_str(), self.at) {
-            ("", Some((line, column))) => write!(f, "line {line}, column {column}"),
-            (field, Some((line, column))) => write!(f, "{field} (line {line}, column {column})"),
-            (field, None) => f.write_str(field),
-        }
-    }
-}
 
 /// One thing wrong with the text of a core map.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,21 +98,6 @@ pub enum CoreMapParseError {
     },
 }
 
-/// Turns byte offsets into places; without text there are no places.
-#[derive(Clone, Copy)]
-struct Text<'a>(Option<&'a str>);
-
-impl Text<'_> {
-    fn place(self, field: &str, offset: usize) -> Place {
-        let at = self.0.map(|text| {
-            let before = text.get(..offset).unwrap_or(text);
-            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-            (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
-        });
-        Place { field: field.to_owned(), at }
-    }
-}
-
 /// A key or value and where it starts.
 #[derive(Clone, Copy)]
 struct Token<'a> {
@@ -149,9 +113,9 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(text: Option<&'a str>) -> Self {
+    fn new(text: Text<'a>) -> Self {
         let map = CoreMap { rest: None, ..CoreMap::default() };
-        Self { text: Text(text), map, errors: Vec::new() }
+        Self { text, map, errors: Vec::new() }
     }
 
     fn finish(self) -> Result<CoreMap, CoreMapParseErrors> {
@@ -222,7 +186,7 @@ impl<'a> Reader<'a> {
 
 /// `decode=0;traces=0-1;*=0-1;@0=spin`
 pub(super) fn one_line(text: &str) -> Result<CoreMap, CoreMapParseErrors> {
-    let mut reader = Reader::new(Some(text));
+    let mut reader = Reader::new(Text::of(text));
     if text.is_empty() {
         reader.errors.push(CoreMapParseError::Empty);
         return reader.finish();
@@ -251,7 +215,7 @@ pub(super) fn tables(
     stages: &BTreeMap<String, String>,
     cores: &BTreeMap<String, String>,
 ) -> Result<CoreMap, CoreMapParseErrors> {
-    let mut reader = Reader::new(None);
+    let mut reader = Reader::new(Text::default());
     let token = |text| Token { text, offset: 0 };
     for (stage, cores) in stages {
         reader.stage(token(stage), token(cores));
@@ -264,8 +228,21 @@ pub(super) fn tables(
 
 pub(super) fn toml(text: &str) -> Result<CoreMap, CoreMapParseErrors> {
     let (document, syntax) = DeTable::parse_recoverable(text);
-    let mut reader = Reader::new(Some(text));
-    for (table, content) in sorted(document.get_ref()) {
+    let mut reader = Reader::new(Text::of(text));
+    read_tables(&mut reader, document.get_ref());
+    add_syntax_errors(&mut reader, &syntax);
+    reader.finish()
+}
+
+/// The map in a table of a larger document, and all that is wrong with it but its syntax.
+pub(crate) fn from_table(text: Text<'_>, table: &DeTable<'_>) -> (CoreMap, Vec<CoreMapParseError>) {
+    let mut reader = Reader::new(text);
+    read_tables(&mut reader, table);
+    (reader.map.or_all_cores(), reader.errors)
+}
+
+fn read_tables(reader: &mut Reader<'_>, document: &DeTable<'_>) {
+    for (table, content) in sorted(document) {
         let place = reader.text.place(table.get_ref(), table.span().start);
         let read: fn(&mut Reader<'_>, Token<'_>, Token<'_>) = match table.get_ref().as_ref() {
             "stages" => |reader, key, value| reader.stage(key, value),
@@ -276,7 +253,7 @@ pub(super) fn toml(text: &str) -> Result<CoreMap, CoreMapParseErrors> {
             }
         };
         match content.get_ref().as_table() {
-            Some(entries) => read_table(&mut reader, entries, read),
+            Some(entries) => read_table(reader, entries, read),
             None => reader.errors.push(CoreMapParseError::WrongType {
                 place,
                 expected: "a table",
@@ -284,8 +261,6 @@ pub(super) fn toml(text: &str) -> Result<CoreMap, CoreMapParseErrors> {
             }),
         }
     }
-    add_syntax_errors(&mut reader, &syntax);
-    reader.finish()
 }
 
 fn read_table(
@@ -314,25 +289,16 @@ fn read_table(
 
 /// What a span of the text holds, less its opening quote.
 fn token<'t>(text: Text<'_>, content: &'t str, span: Range<usize>) -> Token<'t> {
-    let raw = text.0.and_then(|text| text.get(span.clone())).unwrap_or_default();
+    let raw = text.content.and_then(|text| text.get(span.clone())).unwrap_or_default();
     let quote = usize::from(raw.starts_with(['"', '\'']));
     Token { text: content, offset: span.start + quote }
-}
-
-/// The entries in the order of the text.
-fn sorted<'t, 'i>(
-    table: &'t DeTable<'i>,
-) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
-    let mut entries: Vec<_> = table.iter().collect();
-    entries.sort_by_key(|(key, _)| key.span().start);
-    entries
 }
 
 /// Adds what the TOML reader found, in place of what followed from it in the same lines.
 fn add_syntax_errors(reader: &mut Reader<'_>, syntax: &[toml::de::Error]) {
     let syntax_error = |error: &toml::de::Error| {
         let span = error.span().unwrap_or_default();
-        let token = reader.text.0.and_then(|text| text.get(span.clone())).unwrap_or_default();
+        let token = reader.text.content.and_then(|text| text.get(span.clone())).unwrap_or_default();
         CoreMapParseError::Toml {
             place: reader.text.place("", span.start),
             token: token.chars().take(40).collect(),

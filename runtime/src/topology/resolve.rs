@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::model::StageId;
+use crate::model::{ErrorList, StageId, nearest};
 use crate::policy::Parallelism;
 
-use super::{
-    CoreMap, Cores, CpuId, CpuList, ErrorList, Machine, PartitionPlace, Placement, PlacementWarning,
-};
+use super::{CoreMap, Cores, CpuId, CpuList, Machine, PartitionPlace, Placement, PlacementWarning};
 
 /// More instances of one stage than this are taken for a mistake.
 const MAX_INSTANCES: u32 = 65_536;
@@ -260,7 +258,8 @@ fn errors(
     for stage in map.stages.keys().filter(|stage| !known.contains(stage)) {
         errors.push(CoreMapError::UnknownStage {
             stage: stage.clone(),
-            suggestion: closest(stage, &known),
+            suggestion: nearest(stage.as_str(), known.iter().map(|stage| stage.as_str()))
+                .and_then(|nearest| nearest.parse().ok()),
             known: known.iter().map(|&stage| stage.clone()).collect(),
         });
     }
@@ -295,18 +294,4 @@ fn errors(
 fn no_such_core(field: String, cores: CpuList, limits: &Limits) -> Option<CoreMapError> {
     let limits = Box::new(limits.clone());
     (!cores.is_empty()).then_some(CoreMapError::NoSuchCore { field, cores, limits })
-}
-
-/// The stage whose name is nearest, where one is near enough to be a slip of the keyboard.
-fn closest(name: &StageId, known: &BTreeSet<&StageId>) -> Option<StageId> {
-    let distance = |stage: &StageId| {
-        strsim::damerau_levenshtein(&name.as_str().to_lowercase(), &stage.as_str().to_lowercase())
-    };
-    let near = name.as_str().len() / 3;
-    known
-        .iter()
-        .map(|&stage| (distance(stage), stage))
-        .filter(|(distance, _)| *distance <= near.clamp(1, 3))
-        .min()
-        .map(|(_, stage)| stage.clone())
 }
