@@ -26,6 +26,28 @@ pub enum Command {
     /// Run a job
     #[command(subcommand)]
     Run(Job),
+    /// Check configuration files without running anything: policies, core map, and what they change in a job's graph
+    #[command(after_help = Exit::help())]
+    Check(Check),
+}
+
+/// The options of `corelane check`.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Configuration files, taken together: TOML with [policies], [core-map] and [stages]
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// The job whose stages they configure
+    #[arg(long, value_enum, default_value_t = JobArg::TraceAssembly)]
+    pub job: JobArg,
+}
+
+/// `--job`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum JobArg {
+    /// Spans to traces
+    TraceAssembly,
 }
 
 /// The jobs of `corelane run`.
@@ -55,6 +77,11 @@ pub struct TraceAssembly {
     /// Stages to cores from a TOML file
     #[arg(long, value_name = "FILE", env = "CORELANE_CORE_MAP")]
     pub core_map: Option<PathBuf>,
+
+    /// Policies, core map and what differs at single stages, from a TOML file; may be given several times. --cores and
+    /// --core-map go before its core map
+    #[arg(long, value_name = "FILE", env = "CORELANE_CONFIG")]
+    pub config: Vec<PathBuf>,
 
     /// What steps the partitions; auto is glommio where io_uring and locked memory allow it, else thread
     #[arg(long, value_enum, default_value_t = DriverArg::Auto, env = "CORELANE_DRIVER")]
@@ -306,9 +333,10 @@ mod tests {
 
     fn parse(options: &[&str]) -> Result<TraceAssembly, clap::Error> {
         let command = ["corelane", "run", "trace-assembly"];
-        let Command::Run(Job::TraceAssembly(job)) =
-            Cli::try_parse_from(command.iter().chain(options))?.command;
-        Ok(*job)
+        match Cli::try_parse_from(command.iter().chain(options))?.command {
+            Command::Run(Job::TraceAssembly(job)) => Ok(*job),
+            Command::Check(check) => panic!("{check:?}"),
+        }
     }
 
     fn refused(options: &[&str]) -> (ErrorKind, String) {

@@ -1,6 +1,6 @@
 //! Everything behind the `corelane` command, as a library so that tests reach it without starting a process.
 //!
-//! * [`run`]: `corelane run`, from parsed options to written output.
+//! * [`run`]: `corelane run`, from parsed options to written output. [`check`]: `corelane check`.
 //! * [`job`]: the trace-assembly pipeline, and the two threads that read and write for it.
 //! * [`args`], [`exit`], [`config`], [`output`], [`progress`], [`summary`], [`signals`]: the command line and what it
 //!   prints.
@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod exit;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use corelane_tools::args::{Cli, Command, Job};
 use corelane_tools::exit::Exit;
-use corelane_tools::run;
+use corelane_tools::{check, run};
 
 /// Decoding allocates a message tree per request, on one core, and frees it on another: mimalloc is made for that.
 #[global_allocator]
@@ -18,18 +18,20 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(message) => return print_usage(&message).into(),
     };
-    let Command::Run(Job::TraceAssembly(job)) = cli.command;
-    match run::trace_assembly(&job) {
-        Ok(()) => Exit::Ok.into(),
-        Err(error) => {
-            let exit = Exit::from(&error);
-            if !exit.is_quiet() {
-                // Nothing is left to tell when standard error is gone too.
-                let _ = writeln!(io::stderr(), "corelane: {error}");
-            }
-            exit.into()
+    let done = match &cli.command {
+        Command::Run(Job::TraceAssembly(job)) => {
+            run::trace_assembly(job).map_err(|error| (Exit::from(&error), error.to_string()))
         }
+        Command::Check(options) => {
+            check::check(options).map_err(|error| (Exit::from(&error), error.to_string()))
+        }
+    };
+    let Err((exit, message)) = done else { return Exit::Ok.into() };
+    if !exit.is_quiet() {
+        // Nothing is left to tell when standard error is gone too.
+        let _ = writeln!(io::stderr(), "corelane: {message}");
     }
+    exit.into()
 }
 
 /// Help and version go to standard output, everything else is a usage error on standard error.

@@ -3,15 +3,17 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use corelane::config::Config;
 use corelane::driver::Driver;
 use corelane::engine::{Engine, ExecutionOptions, Running, StartError, this_machine};
 use corelane::flow::Pipeline;
-use corelane::graph::{GraphErrors, PrintError, StageNode};
+use corelane::graph::{GraphErrors, PipelineGraph, PrintError, StageNode};
 use corelane::observe::{Imbalance, Outcome};
 use corelane::policy::IdlePolicy;
 use corelane::topology::{CoreMap, CoreMapParseErrors};
 
 use crate::args::{GraphArg, SummaryArg, TraceAssembly, UsageError};
+use crate::check;
 use crate::clock::Clock;
 use crate::config::{ConfigError, read_config};
 use crate::exit::Exit;
@@ -22,7 +24,6 @@ use crate::progress::ProgressLine;
 use crate::report::{Ended, counts};
 use crate::signals::{Interrupts, Waited};
 use crate::summary::Summary;
-use crate::trace::AssemblyRules;
 
 /// Time that the output is given to take the last lines after a run was stopped. A pipe that nobody reads would keep
 /// the process for ever.
@@ -53,9 +54,9 @@ pub enum JobError {
     /// `--cores` is not a core map.
     #[error("--cores: {0}")]
     Cores(#[from] CoreMapParseErrors),
-    /// The runtime refuses the graph.
-    #[error("{0}")]
-    Graph(#[from] GraphErrors),
+    /// The configuration or the graph that it makes is refused.
+    #[error(transparent)]
+    Problems(#[from] check::Problems),
     /// The graph cannot be written in the format that was asked for.
     #[error("the graph cannot be printed: {0}")]
     Print(#[from] PrintError),
@@ -92,7 +93,7 @@ impl From<&JobError> for Exit {
             JobError::Output(error) => error.into(),
             JobError::Config(ConfigError::Invalid { .. }) | JobError::Cores(_) => Exit::Placement,
             JobError::Config(error) => error.into(),
-            JobError::Graph(_) => Exit::Config,
+            JobError::Problems(problems) => problems.into(),
             JobError::Print(_) => Exit::Internal,
             JobError::Start(error) => error.into(),
             JobError::System(_) => Exit::Environment,
@@ -113,9 +114,12 @@ impl From<&JobError> for Exit {
 pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
     let inputs = job.inputs()?;
     let rules = job.rules()?;
-    let core_map = core_map(job)?;
+    let config = check::load(&job.config)?;
+    let core_map = core_map(job, &config)?;
+    let refused = |errors: GraphErrors| check::Problems::of_graph(&config, &errors);
     if let Some(format) = job.graph {
-        return print_graph(format, rules);
+        let pipeline = job::build(JobParts::unconnected(rules, config.clone())).map_err(refused)?;
+        return print_graph(format, pipeline.graph());
     }
     let requests = RequestReader::open(inputs.clone(), job.repeat)?;
     let input = requests.progress();
@@ -127,15 +131,16 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
     let (fault, tallies) = (Fault::default(), Tallies::default());
     let (feed, reader) = Feed::new(fault.clone());
     let (handover, writer) = Handover::new();
-    let parts = JobParts { feed, handover, rules, repeat, tallies: tallies.clone(), fault: fault.clone() };
-    let pipeline = job::build(parts)?;
+    let (tally, config) = (tallies.clone(), config.clone());
+    let parts = JobParts { feed, handover, rules, repeat, tallies: tally, fault: fault.clone(), config };
+    let pipeline = job::build(parts).map_err(refused)?;
     let options = ExecutionOptions {
         driver: job.driver.into(),
         core_map,
         idle: job.idle.map(IdlePolicy::from),
         ..ExecutionOptions::default()
     };
-    check(&pipeline, &options)?;
+    check_start(&pipeline, &options)?;
     let warnings = pipeline.warnings().iter().map(ToString::to_string).collect();
     let output = LineWriter::open(&job.output(), &inputs)?;
 
@@ -149,12 +154,7 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
 }
 
 /// Writes the graph to standard output.
-fn print_graph(format: GraphArg, rules: AssemblyRules) -> Result<(), JobError> {
-    let fault = Fault::default();
-    let ((feed, _), (handover, _)) = (Feed::new(fault.clone()), Handover::new());
-    let (repeat, tallies) = (Repeat::default(), Tallies::default());
-    let pipeline = job::build(JobParts { feed, handover, rules, repeat, tallies, fault })?;
-    let graph = pipeline.graph();
+fn print_graph(format: GraphArg, graph: &PipelineGraph) -> Result<(), JobError> {
     let text = match format {
         GraphArg::Text => graph.to_string(),
         GraphArg::Dot => graph.to_dot(),
@@ -169,19 +169,19 @@ fn print_graph(format: GraphArg, rules: AssemblyRules) -> Result<(), JobError> {
     Ok(())
 }
 
-/// Reads the core map of the options; every stage on every core without one.
-fn core_map(job: &TraceAssembly) -> Result<CoreMap, JobError> {
+/// The core map of the options, else that of the configuration, else every stage on every core.
+fn core_map(job: &TraceAssembly, config: &Config) -> Result<CoreMap, JobError> {
     if let Some(line) = &job.cores {
         return Ok(line.parse()?);
     }
-    let Some(path) = &job.core_map else { return Ok(CoreMap::default()) };
+    let Some(path) = &job.core_map else { return Ok(config.core_map.clone().unwrap_or_default()) };
     let invalid =
         |errors: CoreMapParseErrors| ConfigError::Invalid { path: path.clone(), message: errors.to_string() };
     Ok(CoreMap::from_toml(&read_config(path)?).map_err(invalid)?)
 }
 
 /// Finds what would keep the pipeline from starting, so that it shows before the output is emptied.
-fn check(pipeline: &Pipeline, options: &ExecutionOptions) -> Result<(), StartError> {
+fn check_start(pipeline: &Pipeline, options: &ExecutionOptions) -> Result<(), StartError> {
     options.driver.resolve().map_err(StartError::Driver)?;
     options.core_map.resolve(&this_machine()?, &pipeline.stages())?;
     Ok(())

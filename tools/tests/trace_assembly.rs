@@ -20,7 +20,9 @@ fn recorded(name: &str) -> PathBuf {
 fn corelane(input: &Path, options: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
     command.args(["run", "trace-assembly", "--summary", "json"]).arg(input).args(options);
-    for variable in ["CORELANE_CORES", "CORELANE_CORE_MAP", "CORELANE_DRIVER", "CORELANE_IDLE"] {
+    for variable in
+        ["CORELANE_CORES", "CORELANE_CORE_MAP", "CORELANE_CONFIG", "CORELANE_DRIVER", "CORELANE_IDLE"]
+    {
         command.env_remove(variable);
     }
     command.stdin(Stdio::null()).output().unwrap()

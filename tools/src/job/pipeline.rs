@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use corelane::config::Config;
 use corelane::flow::{Pipeline, PipelineBuilder};
 use corelane::graph::GraphErrors;
 use corelane::partition::MergePolicy;
@@ -41,6 +42,18 @@ pub struct JobParts {
     pub tallies: Tallies,
     /// What is wrong with the input.
     pub fault: Fault,
+    /// Named policies, and what differs at single stages.
+    pub config: Config,
+}
+
+impl JobParts {
+    /// Parts that lead nowhere: for a pipeline that is looked at and not run.
+    pub fn unconnected(rules: AssemblyRules, config: Config) -> Self {
+        let fault = Fault::default();
+        let ((feed, _), (handover, _)) = (Feed::new(fault.clone()), Handover::new());
+        let (repeat, tallies) = (Repeat::default(), Tallies::default());
+        Self { feed, handover, rules, repeat, tallies, fault, config }
+    }
 }
 
 /// Builds the pipeline.
@@ -49,10 +62,10 @@ pub struct JobParts {
 ///
 /// [`GraphErrors`], for options that the runtime refuses.
 pub fn build(parts: JobParts) -> Result<Pipeline, GraphErrors> {
-    let JobParts { feed, handover, rules, repeat, tallies, fault } = parts;
+    let JobParts { feed, handover, rules, repeat, tallies, fault, config } = parts;
     let sampling = rules.sampling;
     let time_to_live = AccumulatorPolicy::ttl(Duration::from_nanos(rules.ttl_ns)).in_event_time();
-    let builder = PipelineBuilder::new("trace-assembly");
+    let builder = PipelineBuilder::new("trace-assembly").with_config(&config);
     let order_tallies = tallies.clone();
     let [errors, slow, rest] = builder
         .source("read", move |_: &StageSite| Ok(feed.source()))

@@ -35,6 +35,9 @@ impl Verdict {
 pub struct SampleThreshold(u64);
 
 impl SampleThreshold {
+    /// Every trace.
+    pub const ALL: Self = Self(0);
+
     /// The threshold for keeping `share` of the traces; `None` unless 0 <= share <= 1.
     pub fn new(share: f64) -> Option<Self> {
         const RANGE: f64 = (1_u64 << 56) as f64;

@@ -14,7 +14,9 @@ use prost::Message;
 pub(crate) fn corelane(options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
     command.args(["run", "trace-assembly"]).args(options).stdin(Stdio::null());
-    for variable in ["CORELANE_CORES", "CORELANE_CORE_MAP", "CORELANE_DRIVER", "CORELANE_IDLE"] {
+    for variable in
+        ["CORELANE_CORES", "CORELANE_CORE_MAP", "CORELANE_CONFIG", "CORELANE_DRIVER", "CORELANE_IDLE"]
+    {
         command.env_remove(variable);
     }
     command
