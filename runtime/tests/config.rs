@@ -13,7 +13,7 @@ fn build(config: &Config) -> Result<(Pipeline, Collected<u64>), GraphErrors> {
     let p = PipelineBuilder::new("p").with_config(config);
     let [small, large] = p
         .generate("n", 100, |i| i)
-        .try_map("half", |x: &u64| if x % 10 > 0 { Ok(x / 2) } else { Err("ten") })
+        .try_map("half", |x: &u64| if x.is_multiple_of(10) { Err("ten") } else { Ok(x / 2) })
         .on_error(ErrorPolicy::Fail)
         .input_buffer(BufferPolicy { capacity: 8, ..BufferPolicy::default() })
         .map("next", |x| x)

@@ -131,7 +131,7 @@ fn several_files_are_one_registry_and_a_name_given_twice_is_named_with_both_plac
 fn named(error: &str, breaker: &str) -> Result<Pipeline, GraphErrors> {
     let p = PipelineBuilder::new("named").with_policies(PolicyRegistry::from_toml(GOOD).unwrap());
     p.generate("n", 10, |i| i)
-        .try_map("half", |x: &u64| if x % 2 == 0 { Ok(x / 2) } else { Err("odd") })
+        .try_map("half", |x: &u64| if x.is_multiple_of(2) { Ok(x / 2) } else { Err("odd") })
         .on_error_named(error)
         .circuit_breaker_named(breaker)
         .for_each("out", drop);

@@ -76,7 +76,7 @@ impl PolicyRegistry {
             let mut reader = SettingReader::new(text);
             reader.syntax(&syntax);
             read.tables(&mut reader, "", document.get_ref());
-            reader.errors.sort_by(|a, b| a.place().at.cmp(&b.place().at));
+            reader.errors.sort_by_key(|error| error.place().at);
             errors.append(&mut reader.errors);
         }
         ErrorList::check(errors, read.registry)
