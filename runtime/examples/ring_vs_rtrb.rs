@@ -59,7 +59,11 @@ impl Send64 for Producer<u64> {
 impl Receive64 for Consumer<u64> {
     fn take_chunk(&mut self) -> (u64, u64) {
         let chunk = self.read(CHUNK);
-        (chunk.len() as u64, chunk.fold(0, u64::wrapping_add))
+        let (first, second) = chunk.as_slices();
+        let n = chunk.len() as u64;
+        let sum = first.iter().chain(second).fold(0u64, |sum, item| sum.wrapping_add(*item));
+        chunk.commit_all();
+        (n, sum)
     }
 
     #[inline]
@@ -101,11 +105,16 @@ fn ours() -> Ends<Producer<u64>, Consumer<u64>> {
     ring(CAPACITY).expect("a small ring")
 }
 
-/// As the engine uses it: with a bell on both sides, whose owners are awake.
+/// As the engine uses it where partitions park: with a bell on both sides, whose owners are awake.
 fn ours_with_bells() -> Ends<Producer<u64>, Consumer<u64>> {
     let (mut producer, mut consumer) = ours();
-    producer.attach_doorbell(Arc::new(Doorbell::new()));
-    consumer.attach_doorbell(Arc::new(Doorbell::new()));
+    let bell = || {
+        let bell = Doorbell::new();
+        bell.set_waker(|| ());
+        Arc::new(bell)
+    };
+    producer.attach_doorbell(bell());
+    consumer.attach_doorbell(bell());
     (producer, consumer)
 }
 

@@ -75,11 +75,19 @@ fn consume(mut consumer: Consumer<Item>, bell: &Doorbell) -> Consumer<Item> {
         if consumer.is_empty() {
             park_unless(bell, || !consumer.is_empty());
         }
-        consumer.read(64).for_each(|item| {
-            assert!(next <= *item && barrier <= *item, "{item} after {next} and barrier {barrier}");
-            next = *item + 1;
+        let mut take = |item: &Item| {
+            assert!(next <= **item && barrier <= **item, "{item} after {next} and barrier {barrier}");
+            next = **item + 1;
             taken += 1;
-        });
+        };
+        let chunk = consumer.read(64);
+        if chunk.len() % 2 == 0 {
+            chunk.for_each(|item| take(&item));
+        } else {
+            let (first, second) = chunk.as_slices();
+            first.iter().chain(second).for_each(take);
+            chunk.commit_all();
+        }
         match consumer.next_signal() {
             Some(Signal::Barrier(at)) => {
                 assert!(next <= at, "the barrier at {at} came after {next}");
@@ -95,7 +103,36 @@ fn consume(mut consumer: Consumer<Item>, bell: &Doorbell) -> Consumer<Item> {
     consumer
 }
 
+/// Copied in and read in place, by whole slices.
+fn copies(capacity: usize) {
+    let (mut producer, mut consumer) = ring::<u64>(capacity).expect("a small ring");
+    let items: Vec<u64> = (0..ITEMS).collect();
+    let other = thread::spawn(move || {
+        let mut left = &items[..];
+        while !left.is_empty() {
+            let part = &left[..left.len().min(7)];
+            left = &left[producer.push_slice(part)..];
+            producer.publish();
+            thread::yield_now();
+        }
+    });
+    let mut next = 0;
+    while next < ITEMS {
+        let chunk = consumer.read(64);
+        let (first, second) = chunk.as_slices();
+        for item in first.iter().chain(second) {
+            assert_eq!(*item, next);
+            next += 1;
+        }
+        chunk.commit_all();
+        thread::yield_now();
+    }
+    other.join().expect("the producer does not panic");
+    println!("capacity {capacity}: copied {next}");
+}
+
 fn main() {
+    [1, 2, 64].into_iter().for_each(copies);
     for (capacity, discard) in [(1, false), (2, true), (64, false), (64, true), (4096, true)] {
         let (mut producer, mut consumer) = ring(capacity).expect("a small ring");
         let main_bell = bell_of_this_thread();

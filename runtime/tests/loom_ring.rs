@@ -89,6 +89,34 @@ fn items_arrive_once_and_in_order() {
 }
 
 #[test]
+fn items_copied_in_and_read_in_place_arrive_once_and_in_order() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring::<u64>(2).unwrap();
+        let other = thread::spawn(move || {
+            // The second copy wraps; what it writes over must have been committed.
+            let mut items = &[1, 2, 3][..];
+            while !items.is_empty() {
+                items = &items[producer.push_slice(items)..];
+                producer.publish();
+                if !items.is_empty() {
+                    thread::yield_now();
+                }
+            }
+        });
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            let chunk = consumer.read(usize::MAX);
+            let (first, second) = chunk.as_slices();
+            seen.extend(first.iter().chain(second).copied());
+            chunk.commit_all();
+            thread::yield_now();
+        }
+        assert_eq!(seen, [1, 2, 3]);
+        other.join().unwrap();
+    });
+}
+
+#[test]
 fn a_signal_is_seen_after_the_items_before_it_and_before_those_behind() {
     loom::model(|| {
         let (mut producer, mut consumer) = ring(2).unwrap();

@@ -219,6 +219,51 @@ fn items_not_taken_from_a_chunk_stay() {
 }
 
 #[test]
+fn items_seen_in_place_are_dropped_once_whether_taken_or_left() {
+    for (moved, taken) in (0..4).flat_map(|moved| (0..3).map(move |taken| (moved, taken))) {
+        for commit in [false, true] {
+            let drops = Drops::default();
+            let (mut producer, mut consumer) = drops.ring(moved);
+            producer.extend(&mut drops.items(4));
+            producer.publish();
+            let mut chunk = consumer.read(3);
+            chunk.by_ref().take(taken).for_each(drop);
+            let (first, second) = chunk.as_slices();
+            let seen: Vec<_> = first.iter().chain(second).map(|item| item.id).collect();
+            assert_eq!(seen, (moved + taken..moved + 3).collect::<Vec<_>>());
+            if commit {
+                chunk.commit_all();
+            } else {
+                drop(chunk);
+            }
+            let gone = if commit { 3 } else { taken };
+            assert_eq!(consumer.popped(), (moved + gone) as u64);
+            assert_eq!(producer.free_for(4), gone, "what was taken is free, and nothing else");
+            assert_eq!(consumer.peek().map(|item| item.id), Some(moved + gone));
+            drop((producer, consumer));
+            drops.assert_each_once();
+        }
+    }
+}
+
+#[test]
+fn a_panic_in_the_drop_of_an_item_committed_in_place_loses_no_other() {
+    for (moved, at) in (0..4).flat_map(|moved| (0..3).map(move |at| (moved, at))) {
+        let drops = Drops::default();
+        let (mut producer, mut consumer) = drops.ring(moved);
+        producer.extend(&mut drops.items(4).map(|mut item| {
+            item.panics = item.id == moved + at;
+            item
+        }));
+        producer.publish();
+        panics(|| consumer.read(3).commit_all());
+        assert_eq!((consumer.popped(), consumer.len()), (moved as u64 + 3, 1));
+        drop((producer, consumer));
+        drops.assert_each_once();
+    }
+}
+
+#[test]
 fn a_leaked_chunk_leaks_its_items_and_drops_none_twice() {
     let drops = Drops::default();
     let (mut producer, mut consumer) = drops.ring(0);

@@ -81,6 +81,7 @@ impl Model {
 enum Op {
     Push,
     Extend(usize),
+    PushSlice(usize),
     Publish,
     Signal(i64),
     SignalRoom,
@@ -92,6 +93,12 @@ enum Op {
         max: usize,
         take: usize,
         whole: bool,
+    },
+    /// Read a chunk of at most `max`, take `take` of it one by one, look at the rest in place, and take that or leave it.
+    ReadSlices {
+        max: usize,
+        take: usize,
+        commit: bool,
     },
     Peek,
     NextSignal,
@@ -105,6 +112,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => Just(Op::Push),
         3 => (0..12usize).prop_map(Op::Extend),
+        3 => (0..12usize).prop_map(Op::PushSlice),
         4 => Just(Op::Publish),
         2 => any::<i64>().prop_map(Op::Signal),
         1 => Just(Op::SignalRoom),
@@ -112,6 +120,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..6usize).prop_map(Op::DiscardOldest),
         1 => Just(Op::Available),
         6 => (0..12usize, 0..12usize, any::<bool>()).prop_map(|(max, take, whole)| Op::Read { max, take, whole }),
+        3 => (0..12usize, 0..4usize, any::<bool>())
+            .prop_map(|(max, take, commit)| Op::ReadSlices { max, take, commit }),
         1 => Just(Op::Peek),
         3 => Just(Op::NextSignal),
         2 => Just(Op::NextDiscarded),
@@ -136,7 +146,7 @@ impl Pair {
 
     fn run(&mut self, op: Op) {
         match op {
-            Op::Push | Op::Extend(_) | Op::Publish | Op::FreeFor(_) => self.write(op),
+            Op::Push | Op::Extend(_) | Op::PushSlice(_) | Op::Publish | Op::FreeFor(_) => self.write(op),
             Op::Signal(_) | Op::SignalRoom | Op::DiscardOldest(_) | Op::Grant(_) => self.steer(op),
             Op::NextDiscarded => {
                 let marked = match self.model.published.front() {
@@ -185,6 +195,13 @@ impl Pair {
                 (self.next..values.start).for_each(|value| model.push(value));
                 assert_eq!(values.start - self.next, written as u64, "an item was pulled and lost");
                 self.next = values.start;
+            }
+            Op::PushSlice(n) => {
+                let values: Vec<u64> = (self.next..self.next + n as u64).collect();
+                let written = producer.push_slice(&values);
+                assert_eq!(written, n.min(free));
+                values[..written].iter().for_each(|value| model.push(*value));
+                self.next += written as u64;
             }
             Op::FreeFor(wanted) => {
                 let seen = producer.free_for(wanted);
@@ -259,6 +276,21 @@ impl Pair {
                     assert_eq!(taken.len(), n);
                 }
                 assert_eq!(taken, readable[..taken.len()]);
+                model.published.drain(..taken.len());
+                model.popped += taken.len() as u64;
+            }
+            Op::ReadSlices { max, take, commit } => {
+                let mut chunk = consumer.read(max);
+                let n = chunk.len();
+                let mut taken: Vec<u64> = chunk.by_ref().take(take).collect();
+                let (first, second) = chunk.as_slices();
+                let rest = [first, second].concat();
+                assert_eq!((taken.len() + rest.len(), rest.len()), (n, chunk.len()));
+                assert_eq!([&taken[..], &rest].concat(), readable[..n]);
+                if commit {
+                    chunk.commit_all();
+                    taken.extend(rest);
+                }
                 model.published.drain(..taken.len());
                 model.popped += taken.len() as u64;
             }

@@ -11,8 +11,8 @@ use crate::workload::ring::hand::PING_PONG_SLOTS;
 
 /// Slots of the ring.
 const SLOTS: usize = 16_384;
-/// Items published at once.
-const CHUNK: u64 = 1_024;
+/// Items published, and taken, at once.
+const CHUNK: usize = 2_048;
 
 /// Moves `items` by chunks.
 ///
@@ -21,11 +21,18 @@ const CHUNK: u64 = 1_024;
 pub fn chunks(items: u64, cores: &[CoreId]) -> Result<Measured, RingError> {
     let (mut producer, mut consumer) = ring::<u64>(SLOTS)?;
     let produce = move |gate: &Gate| {
+        let mut buffer = [0; CHUNK];
         let start = gate.wait();
         let mut next = 0;
         while next < items {
-            next += producer.extend(&mut (next..items.min(next + CHUNK))) as u64;
-            producer.publish();
+            buffer.iter_mut().zip(next..).for_each(|(slot, item)| *slot = item);
+            let count = (items - next).min(CHUNK as u64);
+            let mut left = &buffer[..count as usize];
+            while !left.is_empty() {
+                left = &left[producer.push_slice(left)..];
+                producer.publish();
+            }
+            next += count;
         }
         Span::since(start)
     };
@@ -34,7 +41,11 @@ pub fn chunks(items: u64, cores: &[CoreId]) -> Result<Measured, RingError> {
         let start = gate.wait();
         let mut tally = Tally::default();
         while tally.count() < items {
-            tally.take_each(consumer.read(usize::MAX));
+            let chunk = consumer.read(CHUNK);
+            let (first, second) = chunk.as_slices();
+            tally.take(first);
+            tally.take(second);
+            chunk.commit_all();
         }
         (Span::since(start), tally)
     };

@@ -33,16 +33,6 @@ impl Tally {
         self.position += items.len() as u64;
     }
 
-    /// Takes the next items one by one.
-    #[inline]
-    pub fn take_each(&mut self, items: impl Iterator<Item = u64>) {
-        let start = (self.position, self.sum, self.misplaced);
-        let taken = items.fold(start, |(position, sum, misplaced), item| {
-            (position + 1, sum.wrapping_add(item), misplaced | (item ^ position))
-        });
-        (self.position, self.sum, self.misplaced) = taken;
-    }
-
     /// Items taken so far.
     pub fn count(&self) -> u64 {
         self.position

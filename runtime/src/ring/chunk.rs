@@ -8,8 +8,10 @@ use super::slots::View;
 /// Items being taken out of a ring, in order.
 ///
 /// Dropping it gives the slots of the items taken back to the producer, with one store; items not taken stay in the
-/// ring. `for_each` and `fold` run over the slots in at most two plain loops and are the fastest way to take all of them.
-/// If the closure panics, the items it was given are gone and the others stay. Leaking a chunk leaks its items.
+/// ring. `for_each` and `fold` run over the slots in at most two plain loops and are the fastest way to take all of them one
+/// by one; [`as_slices`](Self::as_slices) and [`commit_all`](Self::commit_all) read them where they are, which the compiler
+/// turns into vector code. If a closure panics, the items it was given are gone and the others stay. Leaking a chunk leaks
+/// its items.
 pub struct Chunk<'a, T> {
     consumer: &'a mut Consumer<T>,
     slots: View<T>,
@@ -26,6 +28,51 @@ impl<'a, T> Chunk<'a, T> {
         // As if all were taken: a leaked chunk must not let an item be taken twice. `drop` puts it right.
         consumer.head = end;
         Self { slots: consumer.slots, consumer, at, end }
+    }
+
+    /// The items that are left, in order: those up to where the ring wraps, and those behind.
+    ///
+    /// Looking does not take them: what is to be gone afterwards has to be [committed](Self::commit_all).
+    ///
+    /// ```
+    /// let (mut producer, mut consumer) = corelane::ring::ring::<u64>(4)?;
+    /// producer.push_slice(&[1, 2, 3]);
+    /// producer.publish();
+    ///
+    /// let mut chunk = consumer.read(usize::MAX);
+    /// assert_eq!(chunk.next(), Some(1));
+    /// let (first, second) = chunk.as_slices();
+    /// assert_eq!(first.iter().chain(second).sum::<u64>(), 2 + 3);
+    /// chunk.commit_all();
+    /// assert!(consumer.is_empty());
+    /// # Ok::<(), corelane::ring::RingError>(())
+    /// ```
+    /// The slices do not outlive the chunk:
+    /// ```compile_fail,E0505
+    /// let (_producer, mut consumer) = corelane::ring::ring::<u64>(4).unwrap();
+    /// let chunk = consumer.read(4);
+    /// let (first, _) = chunk.as_slices();
+    /// chunk.commit_all();
+    /// drop(first.to_vec());
+    /// ```
+    #[inline]
+    pub fn as_slices(&self) -> (&[T], &[T]) {
+        let first = self.slots.run(self.at, self.end);
+        let wrapped = self.at + first.len() as u64;
+        // SAFETY: the positions were available, are not taken yet, and stay so while `self` is borrowed.
+        let first = unsafe { self.slots.slice(first) };
+        // SAFETY: as above.
+        let second = unsafe { self.slots.slice(self.slots.run(wrapped, self.end)) };
+        (first, second)
+    }
+
+    /// Takes all that is left, and drops it in place. If an item's drop panics, the others are dropped nonetheless.
+    #[inline]
+    pub fn commit_all(mut self) {
+        // First, so that a panic in a drop leaves no item to be dropped twice.
+        let from = std::mem::replace(&mut self.at, self.end);
+        // SAFETY: the positions were available and are taken once.
+        unsafe { self.slots.drop_items(from, self.end) };
     }
 }
 

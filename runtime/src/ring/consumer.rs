@@ -272,7 +272,9 @@ impl<T> Consumer<T> {
     /// Wakes the producer if it waits for room. Called after room was made.
     #[inline]
     fn made_room(&self) {
-        if let Some(bell) = &self.bell {
+        if let Some(bell) = &self.bell
+            && bell.has_waker()
+        {
             // Pairs with the fence in `Producer::starve`.
             fence(Ordering::SeqCst);
             if self.shared.rare.starved.load(Ordering::Relaxed) {

@@ -167,9 +167,44 @@ impl<T> Producer<T> {
         (self.tail - start) as usize
     }
 
+    /// Copies as many of `items`, from the first on, as there is room for, not yet visible. How many.
+    ///
+    /// The fastest way in: at most two copies of memory, whatever the number of items.
+    ///
+    /// ```
+    /// let (mut producer, mut consumer) = corelane::ring::ring::<u64>(4)?;
+    /// assert_eq!(producer.push_slice(&[1, 2, 3, 4, 5]), 4);
+    /// producer.publish();
+    /// assert_eq!(consumer.read(usize::MAX).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    /// # Ok::<(), corelane::ring::RingError>(())
+    /// ```
+    /// Only for items that are copied by copying their bytes:
+    /// ```compile_fail,E0277
+    /// let (mut producer, _consumer) = corelane::ring::ring::<String>(4).unwrap();
+    /// producer.push_slice(&[String::new()]);
+    /// ```
+    #[inline]
+    pub fn push_slice(&mut self, items: &[T]) -> usize
+    where
+        T: Copy,
+    {
+        let n = self.free_for(items.len()).min(items.len());
+        let run = self.slots.run(self.tail, self.tail + n as u64);
+        let (first, second) = items[..n].split_at(run.len());
+        // SAFETY: the slots of the run are below the limit, so they are free and belong to this side.
+        unsafe { self.slots.write_slice(run.start, first) };
+        if !second.is_empty() {
+            // SAFETY: as above, for the positions behind the wrap.
+            unsafe { self.slots.write_slice(0, second) };
+        }
+        self.tail += n as u64;
+        n
+    }
+
     /// Makes what was pushed and signalled visible, and rings the consumer's bell.
     ///
-    /// One release store of the tail, whatever the number of items; nothing if there is nothing new.
+    /// One release store of the tail, whatever the number of items; nothing if there is nothing new. A bell costs a fence
+    /// only if its owner ever parks; its waker has to be set before the first call.
     #[inline]
     pub fn publish(&mut self) {
         if self.signal_tail != self.signal_published {
@@ -183,7 +218,9 @@ impl<T> Producer<T> {
             self.shared.written.tail.store(self.tail, Ordering::Release);
             self.published = self.tail;
         }
-        if let Some(bell) = &self.bell {
+        if let Some(bell) = &self.bell
+            && bell.has_waker()
+        {
             bell.ring();
         }
     }

@@ -1,11 +1,13 @@
 //! The memory of a ring: a power of two of slots that may or may not hold an item.
 
+use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::RingError;
-use crate::sync::UnsafeCell;
+#[cfg(corelane_loom)]
+use crate::sync::UnsafeCell as Guard;
 
 type Slot<T> = UnsafeCell<MaybeUninit<T>>;
 
@@ -15,6 +17,10 @@ const PAGE_BYTES: usize = 4096;
 /// Owns the slots, not the items in them.
 pub(super) struct Slots<T> {
     slots: Vec<Slot<T>>,
+    /// Stand for the slots, which loom cannot watch: its cells are not what they hold, and so no slice of slots is one of
+    /// items. Every access to a slot is told to its guard.
+    #[cfg(corelane_loom)]
+    guards: Vec<Guard<()>>,
 }
 
 impl<T> Slots<T> {
@@ -25,26 +31,34 @@ impl<T> Slots<T> {
         let bytes = bytes.ok_or(RingError::TooManyBytes { capacity, item_bytes: size_of::<T>() })?;
         let mut slots = Vec::new();
         slots.try_reserve_exact(capacity).map_err(|_| RingError::OutOfMemory { bytes })?;
-        #[cfg(corelane_loom)]
-        slots.resize_with(capacity, || Slot::new(MaybeUninit::uninit()));
-        #[cfg(not(corelane_loom))]
         // SAFETY: the capacity was just reserved, and a slot needs no initialisation.
         unsafe {
             slots.set_len(capacity);
         }
-        Ok(Self { slots })
+        Ok(Self {
+            slots,
+            #[cfg(corelane_loom)]
+            guards: (0..capacity).map(|_| Guard::new(())).collect(),
+        })
     }
 
     /// A view that stays valid for as long as `self` lives, wherever `self` is moved.
     pub(super) fn view(&self) -> View<T> {
-        View { base: NonNull::from(&self.slots[..]).cast(), mask: self.slots.len() - 1 }
+        View {
+            base: NonNull::from(&self.slots[..]).cast(),
+            mask: self.slots.len() - 1,
+            #[cfg(corelane_loom)]
+            guards: NonNull::from(&self.guards[..]).cast(),
+        }
     }
 }
 
 /// Access to slots by index. Who may touch which slot is up to the positions of the ring.
 pub(super) struct View<T> {
-    base: NonNull<Slot<T>>,
+    base: NonNull<T>,
     mask: usize,
+    #[cfg(corelane_loom)]
+    guards: NonNull<Guard<()>>,
 }
 
 impl<T> Clone for View<T> {
@@ -74,39 +88,84 @@ impl<T> View<T> {
         start..(start + (to - from) as usize).min(self.capacity())
     }
 
+    /// The first of the slots of `run`, about to be read.
+    ///
     /// # Safety
-    /// `index` is below the capacity and the [`Slots`] are alive.
+    /// `run` starts below the capacity and ends at most there, and the [`Slots`] are alive.
     #[inline(always)]
-    unsafe fn slot(&self, index: usize) -> &Slot<T> {
-        debug_assert!(index <= self.mask);
-        // SAFETY: the index is in bounds.
-        let slot = unsafe { self.base.add(index) };
-        // SAFETY: the slot is alive, and shared access to an `UnsafeCell` is always allowed.
-        unsafe { slot.as_ref() }
+    unsafe fn readable(&self, run: Range<usize>) -> *const T {
+        #[cfg(corelane_loom)]
+        for index in run.clone() {
+            // SAFETY: promised by the caller; there are as many guards as slots.
+            unsafe { self.guards.add(index).as_ref() }.with(|_| ());
+        }
+        // SAFETY: promised by the caller.
+        unsafe { self.at(run) }
+    }
+
+    /// The first of the slots of `run`, about to be written.
+    ///
+    /// # Safety
+    /// As [`readable`](Self::readable).
+    #[inline(always)]
+    unsafe fn writable(&self, run: Range<usize>) -> *mut T {
+        #[cfg(corelane_loom)]
+        for index in run.clone() {
+            // SAFETY: promised by the caller; there are as many guards as slots.
+            unsafe { self.guards.add(index).as_ref() }.with_mut(|_| ());
+        }
+        // SAFETY: promised by the caller.
+        unsafe { self.at(run) }
+    }
+
+    /// # Safety
+    /// As [`readable`](Self::readable).
+    #[inline(always)]
+    unsafe fn at(&self, run: Range<usize>) -> *mut T {
+        debug_assert!(run.start <= self.mask && run.end <= self.capacity());
+        // SAFETY: the start is in bounds. The memory is that of `UnsafeCell`s, so it may be written through.
+        unsafe { self.base.add(run.start) }.as_ptr()
     }
 
     /// Puts an item into an empty slot.
     ///
     /// # Safety
-    /// As [`slot`](Self::slot); the caller alone may access the slot, and it holds no item.
+    /// `index` is below the capacity and the [`Slots`] are alive; the caller alone may access the slot, and it holds no
+    /// item.
     #[inline(always)]
     pub(super) unsafe fn write(&self, index: usize, item: T) {
         // SAFETY: promised by the caller.
-        let slot = unsafe { self.slot(index) };
+        let slot = unsafe { self.writable(index..index + 1) };
         // SAFETY: the caller has exclusive access.
-        slot.with_mut(|cell| unsafe { cell.cast::<T>().write(item) });
+        unsafe { slot.write(item) };
+    }
+
+    /// Copies `items` into as many empty slots from `start` on, without a wrap.
+    ///
+    /// # Safety
+    /// As [`write`](Self::write) for every slot of the run, which ends at most at the capacity.
+    #[inline(always)]
+    pub(super) unsafe fn write_slice(&self, start: usize, items: &[T])
+    where
+        T: Copy,
+    {
+        // SAFETY: promised by the caller.
+        let slots = unsafe { self.writable(start..start + items.len()) };
+        // SAFETY: the caller has exclusive access to the slots, so `items` is not among them.
+        unsafe { slots.copy_from_nonoverlapping(items.as_ptr(), items.len()) };
     }
 
     /// Takes the item out of a slot, which is empty afterwards.
     ///
     /// # Safety
-    /// As [`slot`](Self::slot); the caller alone may access the slot, and it holds an item.
+    /// `index` is below the capacity and the [`Slots`] are alive; the caller alone may access the slot, and it holds an
+    /// item.
     #[inline(always)]
     pub(super) unsafe fn take(&self, index: usize) -> T {
         // SAFETY: promised by the caller.
-        let slot = unsafe { self.slot(index) };
+        let slot = unsafe { self.readable(index..index + 1) };
         // SAFETY: the slot holds an item that nobody else reads or writes.
-        slot.with(|cell| unsafe { cell.cast::<T>().read() })
+        unsafe { slot.read() }
     }
 
     /// Looks at the item in a slot.
@@ -116,9 +175,23 @@ impl<T> View<T> {
     #[inline(always)]
     pub(super) unsafe fn get<'a>(&self, index: usize) -> &'a T {
         // SAFETY: promised by the caller.
-        let slot = unsafe { self.slot(index) };
+        let slot = unsafe { self.readable(index..index + 1) };
         // SAFETY: the slot holds an item that nobody writes.
-        slot.with(|cell| unsafe { &*cell.cast::<T>() })
+        unsafe { &*slot }
+    }
+
+    /// Looks at the items in the slots of `run`, which does not wrap.
+    ///
+    /// # Safety
+    /// As [`get`](Self::get) for every slot of the run, which ends at most at the capacity. An empty run is one that
+    /// starts below the capacity.
+    #[inline(always)]
+    pub(super) unsafe fn slice<'a>(&self, run: Range<usize>) -> &'a [T] {
+        let len = run.len();
+        // SAFETY: promised by the caller.
+        let first = unsafe { self.readable(run) };
+        // SAFETY: the slots hold items that nobody writes, one behind the other.
+        unsafe { std::slice::from_raw_parts(first, len) }
     }
 
     /// Writes zeroes to at least one slot of every page.
@@ -129,9 +202,9 @@ impl<T> View<T> {
         let stride = (PAGE_BYTES / size_of::<T>().max(1)).max(1);
         for index in (0..self.capacity()).step_by(stride).chain([self.mask]) {
             // SAFETY: promised by the caller; the index is at most the mask.
-            let slot = unsafe { self.slot(index) };
+            let slot = unsafe { self.writable(index..index + 1) };
             // SAFETY: exclusive access to memory that holds nothing.
-            slot.with_mut(|cell| unsafe { cell.write_bytes(0, 1) });
+            unsafe { slot.cast::<MaybeUninit<T>>().write_bytes(0, 1) };
         }
     }
 

@@ -60,6 +60,13 @@ impl Doorbell {
         let _ = self.waker.set(Box::new(waker));
     }
 
+    /// Whether there is a waker: an owner without one never parks, and its peers need not ring. Only peers that began after
+    /// the owner's driver had set the waker may rely on it.
+    #[inline]
+    pub(crate) fn has_waker(&self) -> bool {
+        self.waker.get().is_some()
+    }
+
     /// Wakes the owner if it has announced that it parks; at most one call of the waker per announcement.
     ///
     /// Call it after the work is visible. Costs one fence and one load of a line that rarely changes while the owner

@@ -14,9 +14,11 @@ mod primitives {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
     /// `std::cell::UnsafeCell` with loom's access by closure.
+    #[allow(dead_code, reason = "the ring needs it under loom only")]
     #[repr(transparent)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
+    #[allow(dead_code, reason = "the ring needs it under loom only")]
     impl<T> UnsafeCell<T> {
         #[inline(always)]
         pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
