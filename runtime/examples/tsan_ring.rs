@@ -81,7 +81,7 @@ fn consume(mut consumer: Consumer<Item>, bell: &Doorbell) -> Consumer<Item> {
             taken += 1;
         };
         let chunk = consumer.read(64);
-        if chunk.len() % 2 == 0 {
+        if chunk.len().is_multiple_of(2) {
             chunk.for_each(|item| take(&item));
         } else {
             let (first, second) = chunk.as_slices();
