@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::driver::{
-    Clock, Driver, DriverChoice, Environment, LaunchError, Meeting, Monitor, Seat, Worker, current_affinity,
-    prepare,
+    Clock, Driver, DriverChoice, EdgeRef, Environment, LaunchError, Meeting, Monitor, Seat, SetPolicyError,
+    Worker, current_affinity, prepare,
 };
 use crate::flow::Pipeline;
 use crate::graph::PipelineGraph;
-use crate::observe::{Account, Logger, Metrics, PipelineResult, StageRuntimeState, Tracer};
+use crate::observe::{Account, EdgeRuntimeState, Logger, Metrics, PipelineResult, StageRuntimeState, Tracer};
 use crate::partition::{Control, Phase};
-use crate::policy::IdlePolicy;
+use crate::policy::{BackpressureStrategy, IdlePolicy};
 use crate::topology::{
     CoreMap, CoreMapErrors, Machine, MachineError, PartitionPlace, Placement, effective_idle,
 };
@@ -231,6 +231,23 @@ impl Running {
     /// What has been counted so far; see [`Monitor::account`].
     pub fn account(&self) -> Account {
         self.monitor.account()
+    }
+
+    /// Changes how an edge makes its producers wait; see [`Monitor::set_policy`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_policy<'a>(
+        &self,
+        edge: impl Into<EdgeRef<'a>>,
+        strategy: BackpressureStrategy,
+    ) -> Result<(), SetPolicyError> {
+        self.monitor.set_policy(edge, strategy)
+    }
+
+    /// What an edge is doing; see [`Monitor::inspect_edge`].
+    pub fn inspect_edge<'a>(&self, edge: impl Into<EdgeRef<'a>>) -> Option<EdgeRuntimeState> {
+        self.monitor.inspect_edge(edge)
     }
 
     /// Time since the start.

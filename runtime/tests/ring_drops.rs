@@ -74,6 +74,22 @@ fn items_taken_out_of_those_marked_are_dropped_by_the_taker_and_the_others_by_th
 }
 
 #[test]
+fn marked_items_that_are_to_be_handed_out_are_never_dropped_unseen() {
+    let drops = Drops::default();
+    let (mut producer, mut consumer) = drops.ring(2);
+    consumer.hand_out_discarded();
+    producer.extend(&mut drops.items(3));
+    producer.publish();
+    assert_eq!(producer.discard_oldest(2), 2);
+    assert_eq!((consumer.available(), consumer.discarded()), (3, 0));
+    assert!(consumer.next_discarded().is_some());
+    assert_eq!((consumer.read(8).map(drop).count(), consumer.discarded(), consumer.popped()), (2, 1, 4));
+    assert!(consumer.next_discarded().is_none());
+    drop((producer, consumer));
+    drops.assert_each_once();
+}
+
+#[test]
 fn items_left_in_the_ring_are_dropped_with_it() {
     for (moved, n) in (0..4).flat_map(|moved| (0..=4).map(move |n| (moved, n))) {
         for (taken, producer_first) in (0..=n).flat_map(|taken| [(taken, true), (taken, false)]) {

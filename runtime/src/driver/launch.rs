@@ -107,11 +107,11 @@ fn sites(
 #[derive(Clone)]
 pub struct Monitor {
     graph: Arc<ValidatedGraph>,
-    ids: Arc<[StageId]>,
+    pub(super) ids: Arc<[StageId]>,
     /// For each edge, the stages it leads from and to.
-    ends: Arc<[(usize, usize)]>,
+    pub(super) ends: Arc<[(usize, usize)]>,
     sites: Arc<[Arc<[StageSite]>]>,
-    edges: Arc<[EdgeWires]>,
+    pub(super) edges: Arc<[EdgeWires]>,
     control: Arc<Control>,
 }
 
@@ -136,7 +136,7 @@ impl Monitor {
         }
         for (wires, (from, to)) in self.edges.iter().zip(&*self.ends) {
             let (from, to) = (self.ids[*from].clone(), self.ids[*to].clone());
-            account.edges.push(if wires.fused {
+            account.edges.push(if wires.is_fused() {
                 let items = account.stages.get(&to).map_or(0, |stage| stage.received);
                 EdgeAccount::fused(from, to, items)
             } else {
@@ -156,6 +156,8 @@ impl Monitor {
         let (input, output) = (depth(&|ends| ends.1), depth(&|ends| ends.0));
         let cells = self.sites[index].iter().map(|site| &*site.cells);
         let mut state = StageRuntimeState::read(self.ids[index].clone(), cells, input, output);
+        let inputs = (0..self.edges.len()).filter(|edge| self.ends[*edge].1 == index);
+        state.inputs = inputs.map(|edge| self.edge_state(edge)).collect();
         state.state = match (state.state, self.control.phase(), self.control.failure()) {
             (_, _, Some(failure)) if failure.stage.as_ref() == Some(&state.stage_id) => StageState::Failed,
             (StageState::Running | StageState::Waiting, Phase::Draining, _) => StageState::Draining,

@@ -9,6 +9,7 @@
 //! All three give the same results on the same graph.
 
 mod clock;
+mod edges;
 mod glommio;
 mod idler;
 mod launch;
@@ -24,9 +25,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use edges::{EdgeRef, SetPolicyError};
 pub use launch::{Environment, LaunchError, Monitor};
 pub use pin::{PinError, current_affinity, pin_current_thread};
-pub use sim::{SimError, SimReport, Simulation};
+pub use sim::{SimError, SimReport, SimStep, Simulation};
 
 pub(crate) use clock::Clock;
 pub(crate) use launch::prepare;

@@ -1,9 +1,11 @@
 //! The simulation driver: one thread, a seeded scheduler, a virtual clock. Public, so that you can simulate your own graphs.
 
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::launch::{Environment, LaunchError, prepare};
+use super::launch::{Environment, LaunchError, Monitor, prepare};
 use crate::flow::Pipeline;
 use crate::model::{Now, Timestamp};
 use crate::observe::{PipelineResult, RunTimes};
@@ -39,6 +41,29 @@ pub struct Simulation {
     drain_at: Option<u64>,
     step_nanos: Range<u64>,
     start: Timestamp,
+    core_map: CoreMap,
+    each_step: Option<EachStep>,
+}
+
+/// A simulated run before one of its steps.
+pub struct SimStep<'a> {
+    /// Reads the pipeline's counters and states, and changes policies. Counters are exact: every partition has just
+    /// published its own.
+    pub monitor: &'a Monitor,
+    /// Steps taken so far.
+    pub step: u64,
+    /// The virtual time.
+    pub now: Now,
+}
+
+/// What is called before each step.
+#[derive(Clone)]
+struct EachStep(Arc<dyn Fn(&SimStep<'_>) + Send + Sync>);
+
+impl fmt::Debug for EachStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EachStep")
+    }
 }
 
 /// What a simulated run came to.
@@ -82,6 +107,8 @@ impl Simulation {
             drain_at: None,
             step_nanos: 1..2_000,
             start: Timestamp(1_700_000_000_000_000_000),
+            core_map: CoreMap::default(),
+            each_step: None,
         }
     }
 
@@ -89,6 +116,13 @@ impl Simulation {
     #[must_use]
     pub fn partitions(mut self, partitions: usize) -> Self {
         self.partitions = partitions.max(1);
+        self
+    }
+
+    /// Which stages are on which partitions, counted from 0. Otherwise every stage may be on all of them.
+    #[must_use]
+    pub fn core_map(mut self, map: CoreMap) -> Self {
+        self.core_map = map;
         self
     }
 
@@ -114,6 +148,33 @@ impl Simulation {
         self
     }
 
+    /// Calls `f` before each step: to check what must always hold, or to change a policy at a given step.
+    ///
+    /// ```
+    /// use corelane::driver::Simulation;
+    /// use corelane::flow::PipelineBuilder;
+    /// use corelane::policy::BackpressureStrategy;
+    ///
+    /// let p = PipelineBuilder::new("switch");
+    /// let out = p.generate("n", 1_000, |i| i).map("work", |i| i).input_cut().collect("out");
+    /// let simulation = Simulation::new(1).each_step(|at| {
+    ///     if at.step == 5 {
+    ///         let credits = BackpressureStrategy::CreditBased { initial: 8, replenish_threshold: 4 };
+    ///         at.monitor.set_policy(("n", "work"), credits).unwrap();
+    ///     }
+    ///     let edge = at.monitor.inspect_edge(("n", "work")).unwrap();
+    ///     assert!(edge.depth <= edge.capacity);
+    /// });
+    /// assert!(simulation.run(p.build()?)?.result.success);
+    /// assert_eq!(out.take(), (0..1_000).collect::<Vec<_>>());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn each_step(mut self, f: impl Fn(&SimStep<'_>) + Send + Sync + 'static) -> Self {
+        self.each_step = Some(EachStep(Arc::new(f)));
+        self
+    }
+
     /// Runs `pipeline` to its end.
     ///
     /// # Errors
@@ -129,7 +190,7 @@ impl Simulation {
     pub fn run_in(&self, pipeline: Pipeline, environment: &Environment) -> Result<SimReport, SimError> {
         let stages = pipeline.stages();
         let partitions = u32::try_from(self.partitions).unwrap_or(u32::MAX);
-        let placement = Placement::virtual_cores(partitions, &CpuList::EMPTY, &CoreMap::default(), &stages)?;
+        let placement = Placement::virtual_cores(partitions, &CpuList::EMPTY, &self.core_map, &stages)?;
         let launch = prepare(pipeline, &placement, environment)?;
         let control = launch.monitor.control().clone();
         let mut partitions = Vec::with_capacity(launch.partitions.len());
@@ -147,6 +208,10 @@ impl Simulation {
             }
             if self.drain_at == Some(run.steps) {
                 control.advance(Phase::Draining);
+            }
+            if let Some(EachStep(f)) = &self.each_step {
+                run.partitions.iter_mut().for_each(|(p, _)| p.report());
+                f(&SimStep { monitor: &launch.monitor, step: run.steps, now: run.now() });
             }
             run.step();
             if run.empty_rounds > STUCK_AFTER_ROUNDS {
@@ -207,6 +272,10 @@ impl Run {
         }
     }
 
+    fn now(&self) -> Now {
+        Now { monotonic: self.now, wall: Timestamp(self.start.0.saturating_add(self.now)) }
+    }
+
     fn is_done(&self) -> bool {
         self.partitions.iter().all(|(_, drained)| *drained)
     }
@@ -231,7 +300,7 @@ impl Run {
         let chosen = self.pick();
         let budget = self.rng.usize(self.budgets.clone());
         self.now = self.now.saturating_add_unsigned(self.rng.u64(self.step_nanos.clone()));
-        let now = Now { monotonic: self.now, wall: Timestamp(self.start.0.saturating_add(self.now)) };
+        let now = self.now();
         let (partition, drained) = &mut self.partitions[chosen];
         let progress = partition.step(now, budget);
         *drained = progress == Progress::Drained;

@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::blueprint::{ChainBlueprint, Ends, ErasedBlueprint, ExchangeBlueprint, OutletBlueprint};
+use super::draft::{Erased, Taps};
 use super::segment::Segment;
 use crate::model::StageId;
 use crate::partition::{
-    Control, EdgeCells, Inlet, InletCells, InletTask, MergePolicy, OutletCells, PartitionBlueprint, Sender,
-    ShardTable, Spread, TaskBlueprint,
+    Control, CostOf, Demand, DropHook, EdgeCells, EdgeControl, EdgePolicy, Inlet, InletCells, InletRing,
+    InletTask, MergePolicy, OutletCells, PartitionBlueprint, Sender, Senders, ShardTable, Spread,
+    TaskBlueprint,
 };
 use crate::plan::{Carriage, EdgePlan, Plan};
-use crate::ring::{Consumer, ring};
+use crate::ring::ring;
 use crate::stage::{StageError, StageSite};
 use crate::sync::Doorbell;
 
@@ -30,8 +32,12 @@ pub(super) type Port = usize;
 pub struct EdgeWires {
     /// Index into the graph's edges.
     pub edge: usize,
-    /// Whether it is a call and not a ring: then it has no counters of its own.
-    pub fused: bool,
+    /// What both ends share; `None` for a fused edge, which is a call and not a ring and has no counters of its own.
+    pub control: Option<Arc<EdgeControl>>,
+    /// Bytes of one item's type.
+    pub item_bytes: u64,
+    /// Whether items are weighed, so that the ends count bytes.
+    pub weighed: bool,
     /// One for each producing instance.
     pub outlets: Vec<Arc<OutletCells>>,
     /// One for each ring.
@@ -39,6 +45,11 @@ pub struct EdgeWires {
 }
 
 impl EdgeWires {
+    /// Whether the edge is a call.
+    pub fn is_fused(&self) -> bool {
+        self.control.is_none()
+    }
+
     /// The sum of its counters now.
     pub fn read(&self) -> EdgeCells {
         let mut sum = EdgeCells::default();
@@ -69,6 +80,7 @@ pub struct Assembly {
     tasks: Vec<Vec<TaskBlueprint>>,
     ports: HashMap<Port, Box<dyn Any>>,
     edges: Vec<EdgeWires>,
+    taps: Vec<Taps>,
     doorbells: Vec<Arc<Doorbell>>,
     errors: Vec<BuildError>,
 }
@@ -77,31 +89,40 @@ pub struct Assembly {
 struct Rings<T> {
     ends: Ends<T>,
     /// For each consuming instance, one input for each producing instance that reaches it.
-    inputs: Vec<Vec<(Consumer<T>, Arc<InletCells>)>>,
+    inputs: Vec<Vec<InletRing<T>>>,
+}
+
+/// The typed function that was kept without its type.
+fn typed<F: Clone + 'static>(erased: &Option<Erased>) -> Option<F> {
+    erased.as_ref().and_then(|erased| erased.downcast_ref::<F>()).cloned()
 }
 
 impl Assembly {
-    /// Starts with nothing assembled. `sites` are the instances of each node of the planned graph, `doorbells` those of
-    /// each partition.
-    pub(crate) fn new(
+    /// Starts with nothing assembled. `sites` are the instances of each node of the planned graph, `taps` belong to its
+    /// edges, `doorbells` to its partitions.
+    pub(super) fn new(
         plan: Plan,
         ends: Vec<(usize, usize)>,
         sites: Vec<Arc<[StageSite]>>,
+        taps: Vec<Taps>,
         doorbells: Vec<Arc<Doorbell>>,
     ) -> Self {
-        let wires = |(edge, plan): (usize, &EdgePlan)| EdgeWires {
+        let wires = |edge| EdgeWires {
             edge,
-            fused: plan.carriage == Carriage::Fused,
+            control: None,
+            item_bytes: 0,
+            weighed: false,
             outlets: Vec::new(),
             inlets: Vec::new(),
         };
         Self {
-            edges: plan.edges.iter().enumerate().map(wires).collect(),
+            edges: (0..plan.edges.len()).map(wires).collect(),
             tasks: (0..plan.partitions).map(|_| Vec::new()).collect(),
             plan,
             ends,
             sites,
             ports: HashMap::new(),
+            taps,
             doorbells,
             errors: Vec::new(),
         }
@@ -193,7 +214,7 @@ impl Assembly {
     pub(super) fn rings<T: Send + 'static>(
         &mut self,
         edge: usize,
-    ) -> Option<(OutletBlueprint<T>, Vec<Vec<(Consumer<T>, Arc<InletCells>)>>)> {
+    ) -> Option<(OutletBlueprint<T>, Vec<Vec<InletRing<T>>>)> {
         let (from, to) = self.ends[edge];
         match self.make_rings(edge, from, to) {
             Ok(Rings { ends, inputs }) => {
@@ -218,10 +239,12 @@ impl Assembly {
         from: usize,
         to: usize,
     ) -> Result<Rings<T>, crate::ring::RingError> {
-        let EdgePlan { carriage, capacity, drop_policy, .. } = self.plan.edges[edge].clone();
-        let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+        let cost = typed::<CostOf<T>>(&self.taps[edge].cost);
+        let on_drop = typed::<DropHook<T>>(&self.taps[edge].on_drop);
+        let control = self.control::<T>(edge, from, to, cost.is_some());
+        let slots = usize::try_from(self.plan.edges[edge].capacity).unwrap_or(usize::MAX);
         let (n, m) = (self.plan.instances[from].len(), self.plan.instances[to].len());
-        let pairwise = carriage == Carriage::Forward && n == m;
+        let pairwise = self.plan.edges[edge].carriage == Carriage::Forward && n == m;
         let mut inputs: Vec<Vec<_>> = (0..m).map(|_| Vec::new()).collect();
         let mut ends = Vec::with_capacity(n);
         for i in 0..n {
@@ -230,7 +253,7 @@ impl Assembly {
                 if pairwise && i != j {
                     continue;
                 }
-                let (mut producer, mut consumer) = ring::<T>(capacity)?;
+                let (mut producer, mut consumer) = ring::<T>(slots)?;
                 let (home, away) = (self.plan.instances[from][i], self.plan.instances[to][j]);
                 if home != away {
                     producer.attach_doorbell(Arc::clone(&self.doorbells[away]));
@@ -238,14 +261,42 @@ impl Assembly {
                 }
                 let cells = Arc::new(InletCells::default());
                 self.edges[edge].inlets.push(Arc::clone(&cells));
-                input.push((consumer, cells));
-                senders.push(Sender::new(producer, drop_policy));
+                let (ring, edge, on_drop) = (consumer, Arc::clone(&control), on_drop.clone());
+                input.push(InletRing { ring, cells, edge: Arc::clone(&edge), on_drop: on_drop.clone() });
+                senders.push(Sender::new(producer, edge, cost.clone(), on_drop));
             }
             let cells = Arc::new(OutletCells::default());
             self.edges[edge].outlets.push(Arc::clone(&cells));
-            ends.push(Some((senders, cells)));
+            ends.push(Some(Senders::new(senders, Arc::clone(&control), cells)));
         }
         Ok(Rings { ends: Arc::new(Mutex::new(ends)), inputs })
+    }
+
+    /// What both ends of `edge` share.
+    fn control<T>(&mut self, edge: usize, from: usize, to: usize, costed: bool) -> Arc<EdgeControl> {
+        let EdgePlan { capacity, drop_policy, max_bytes, backpressure, .. } = self.plan.edges[edge];
+        let id = |node: usize| self.sites[node][0].context.stage_id.clone();
+        let item_bytes = size_of::<T>() as u64;
+        // Without a cost every item counts the same: then the bound in bytes is one in items.
+        let most = max_bytes.filter(|_| !costed && item_bytes > 0).map(|bytes| (bytes / item_bytes).max(1));
+        let policy = EdgePolicy {
+            capacity: capacity.min(most.unwrap_or(u64::MAX)),
+            drop_policy,
+            max_bytes,
+            strategy: backpressure,
+        };
+        let demand = self.taps[edge].demand.clone();
+        let control = Arc::new(EdgeControl::new(id(from), id(to), policy, capacity, demand.clone()));
+        for &partition in self.plan.instances[from].iter().chain(&self.plan.instances[to]) {
+            control.attach(&self.doorbells[partition]);
+        }
+        for &partition in &self.plan.instances[to] {
+            demand.iter().for_each(|demand: &Demand| demand.attach(Arc::clone(&self.doorbells[partition])));
+        }
+        let wires = &mut self.edges[edge];
+        (wires.item_bytes, wires.weighed) = (item_bytes, costed && max_bytes.is_some());
+        wires.control = Some(Arc::clone(&control));
+        control
     }
 
     /// Leaves what follows `port` for the branch or merge that feeds it.

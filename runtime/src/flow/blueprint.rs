@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::assembly::BuildError;
-use crate::partition::{Exchange, Inlet, InletTask, Outlet, OutletCells, Sender, ShardTable, Spread, Task};
+use crate::partition::{Exchange, Inlet, InletTask, Outlet, Senders, ShardTable, Spread, Task};
 use crate::stage::{Chain, DynChain, Linked, Operator, Pass, Sink, SinkEnd, StageError, StageSite, catch};
 
 /// Builds the rest of a chain for one instance, on that instance's core.
@@ -140,9 +140,9 @@ impl<T: 'static, C: Chain<T>, F: Factory<C>> ChainBlueprint<T> for EndBlueprint<
 }
 
 /// The producing ends of an edge's rings, by upstream instance; each is taken once, on its own core.
-pub(super) type Ends<T> = Arc<Mutex<Vec<Option<(Vec<Sender<T>>, Arc<OutletCells>)>>>>;
+pub(super) type Ends<T> = Arc<Mutex<Vec<Option<Senders<T>>>>>;
 
-fn take<T>(ends: &Ends<T>, instance: usize) -> Option<(Vec<Sender<T>>, Arc<OutletCells>)> {
+fn take<T>(ends: &Ends<T>, instance: usize) -> Option<Senders<T>> {
     ends.lock().unwrap_or_else(PoisonError::into_inner).get_mut(instance)?.take()
 }
 
@@ -168,8 +168,8 @@ impl<T: Send + 'static> ChainBlueprint<T> for OutletBlueprint<T> {
     type Chain = Outlet<T>;
 
     fn build(self, instance: usize) -> Result<Outlet<T>, BuildError> {
-        let (senders, cells) = take(&self.ends, instance).ok_or_else(|| taken_twice(&self.sites[0]))?;
-        Ok(Outlet::new(senders, self.spread, cells))
+        let senders = take(&self.ends, instance).ok_or_else(|| taken_twice(&self.sites[0]))?;
+        Ok(Outlet::new(senders, self.spread))
     }
 }
 
@@ -200,8 +200,8 @@ where
     type Chain = Exchange<T, H>;
 
     fn build(self, instance: usize) -> Result<Exchange<T, H>, BuildError> {
-        let (senders, cells) = take(&self.ends, instance).ok_or_else(|| taken_twice(&self.sites[0]))?;
-        Ok(Exchange::new(senders, self.shards, self.hash, cells, &self.sites[0]))
+        let senders = take(&self.ends, instance).ok_or_else(|| taken_twice(&self.sites[0]))?;
+        Ok(Exchange::new(senders, self.shards, self.hash, &self.sites[0]))
     }
 }
 

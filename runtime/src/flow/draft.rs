@@ -1,18 +1,35 @@
 //! The graph while it is being built.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::assembly::{Assembly, Port};
 use crate::graph::{
     ChannelDescriptor, ChannelOrdering, Edge, PipelineGraph, StageNode, StageOverrides, ValidationContext,
 };
 use crate::model::{StageId, StageKind};
+use crate::partition::Demand;
 use crate::policy::{
     AccumulationDescriptor, BackpressureStrategy, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy,
     Parallelism, PolicyRef,
 };
+
+/// A typed function whose type the draft does not know.
+pub(super) type Erased = Arc<dyn Any + Send + Sync>;
+
+/// What an edge was given in code, beside its policies.
+#[derive(Clone, Default)]
+pub(super) struct Taps {
+    /// A `CostOf` its items.
+    pub(super) cost: Option<Erased>,
+    /// A `DropHook` for its items.
+    pub(super) on_drop: Option<Erased>,
+    /// Demand that the user states.
+    pub(super) demand: Option<Demand>,
+}
 
 /// Puts the last part of a branch of the graph together.
 pub(super) type Terminal = Box<dyn FnOnce(&mut Assembly) + Send>;
@@ -31,6 +48,8 @@ pub(super) struct Draft {
     out_bytes: Vec<usize>,
     /// Bytes of one item of each edge.
     item_bytes: Vec<Option<usize>>,
+    /// What was given to each edge.
+    pub(super) taps: Vec<Taps>,
     ports: usize,
 }
 
@@ -63,6 +82,7 @@ impl Draft {
             channel: ChannelDescriptor { ordering, ..ChannelDescriptor::default() },
         });
         self.item_bytes.push(Some(self.out_bytes[from.node]));
+        self.taps.push(Taps { cost: from.cost.clone(), on_drop: from.on_drop.clone(), demand: None });
         self.graph.edges.len() - 1
     }
 
@@ -97,6 +117,17 @@ pub(super) struct Origin {
     pub(super) node: usize,
     /// The branch output's name.
     pub(super) label: Option<String>,
+    /// What its items cost: goes along until the type of the items changes.
+    pub(super) cost: Option<Erased>,
+    /// Told of what the next edge drops.
+    pub(super) on_drop: Option<Erased>,
+}
+
+impl Origin {
+    /// The output of `node`.
+    pub(super) fn of(node: usize) -> Self {
+        Self { node, label: None, cost: None, on_drop: None }
+    }
 }
 
 /// Options of one stage, set by chaining. Everything is data: it shows in the graph and is checked by `build`.
@@ -155,6 +186,18 @@ impl StageOptions {
     /// built with.
     pub fn input_backpressure_named(&self, name: &str) -> &Self {
         self.inputs(|c| c.backpressure = Some(PolicyRef::named(name)))
+    }
+
+    /// Only what `demand` asks for reaches the stage: its inputs are pulled ([`BackpressureStrategy::ReactivePull`]), and the
+    /// runtime requests nothing by itself. At most one `window_size` of what was asked for waits in each ring.
+    pub fn input_demand(&self, demand: &Demand, window_size: u32) -> &Self {
+        let mut draft = self.draft.borrow_mut();
+        let Draft { graph, taps, .. } = &mut *draft;
+        let id = &graph.nodes[self.node].id;
+        let inputs = graph.edges.iter().zip(taps).filter(|(edge, _)| edge.to == *id);
+        inputs.for_each(|(_, taps)| taps.demand = Some(demand.clone()));
+        drop(draft);
+        self.input_backpressure(BackpressureStrategy::ReactivePull { window_size })
     }
 
     /// Puts a ring on every input of the stage, also where it would have been fused.

@@ -26,6 +26,7 @@
 mod assembly;
 mod blueprint;
 mod draft;
+mod edges;
 mod erase;
 mod keyed;
 mod merge;
@@ -56,7 +57,7 @@ use crate::plan::Plan;
 use crate::policy::{self, Parallelism, PolicyRegistry};
 use crate::stage::{Generate, IterSource, Source, StageError, StageSite};
 use crate::sync::Doorbell;
-use draft::{Draft, Origin, SharedDraft, Terminal};
+use draft::{Draft, Origin, SharedDraft, Taps, Terminal};
 
 /// Names stages and connects them; [`build`](Self::build) checks the whole graph.
 pub struct PipelineBuilder {
@@ -117,7 +118,7 @@ impl PipelineBuilder {
         );
         Stream {
             draft: Rc::clone(&self.draft),
-            origin: Origin { node, label: None },
+            origin: Origin::of(node),
             segment: SourceSegment { node, factory, source: PhantomData },
         }
     }
@@ -156,8 +157,9 @@ impl PipelineBuilder {
             MergePolicy::ByTime(_) => policy::MergePolicy::ByTimestamp,
         });
         let port = draft.port();
-        let mut parts = Vec::new();
+        let (mut parts, mut cost) = (Vec::new(), None);
         for input in inputs {
+            cost = cost.or_else(|| input.origin.cost.clone());
             parts.push((draft.edge(&input.origin, node, ChannelOrdering::Unordered), input.assemble));
         }
         let terminal: Terminal = Box::new(move |assembly| {
@@ -184,7 +186,7 @@ impl PipelineBuilder {
         drop(draft);
         Stream {
             draft: Rc::clone(&self.draft),
-            origin: Origin { node, label: None },
+            origin: Origin { cost, ..Origin::of(node) },
             segment: PortSegment { port, item: PhantomData },
         }
     }
@@ -200,7 +202,7 @@ impl PipelineBuilder {
         let terminals = std::mem::take(&mut draft.terminals);
         let unknown = graph.apply(&self.overrides, &self.registry);
         let graph = GraphErrors::after(unknown, graph.validate(&self.registry, &draft.context()))?;
-        Ok(Pipeline { graph, terminals })
+        Ok(Pipeline { graph, terminals, taps: std::mem::take(&mut draft.taps) })
     }
 }
 
@@ -208,6 +210,7 @@ impl PipelineBuilder {
 pub struct Pipeline {
     graph: ValidatedGraph,
     terminals: Vec<Terminal>,
+    taps: Vec<Taps>,
 }
 
 impl Pipeline {
@@ -246,7 +249,7 @@ impl Pipeline {
         control: Arc<crate::partition::Control>,
     ) -> Result<Assembled, Vec<BuildError>> {
         let ends = self.graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
-        let mut assembly = Assembly::new(plan, ends, sites, doorbells);
+        let mut assembly = Assembly::new(plan, ends, sites, self.taps, doorbells);
         // Downstream first: a branch needs what follows its outputs.
         for terminal in self.terminals.into_iter().rev() {
             terminal(&mut assembly);

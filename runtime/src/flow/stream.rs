@@ -1,5 +1,6 @@
 //! The typed side of the builder: what can be said of a stream.
 
+use std::any::TypeId;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError};
@@ -126,7 +127,7 @@ impl<S: Segment> Stream<S> {
     }
 
     /// Adds a node and the edge to it.
-    pub(super) fn attach<Out>(
+    pub(super) fn attach<Out: 'static>(
         &self,
         name: &str,
         kind: StageKind,
@@ -136,7 +137,10 @@ impl<S: Segment> Stream<S> {
         let mut draft = self.draft.borrow_mut();
         let node = draft.node::<S::Item, Out>(name, kind, parallelism);
         let edge = draft.edge(&self.origin, node, ordering);
-        (Origin { node, label: None }, edge)
+        // What items cost is known until they become something else.
+        let same = TypeId::of::<S::Item>() == TypeId::of::<Out>();
+        let cost = self.origin.cost.clone().filter(|_| same);
+        (Origin { cost, ..Origin::of(node) }, edge)
     }
 
     /// Items with the same key go to the same instance of the stage that follows, in the order in which they came.
@@ -270,7 +274,7 @@ impl<S: Segment> Stream<S> {
     ) -> [Stream<PortSegment<S::Item>>; N] {
         let (origin, edge) =
             self.attach::<S::Item>(name, StageKind::Branch, None, ChannelOrdering::Unordered);
-        let node = origin.node;
+        let Origin { node, cost, .. } = origin;
         self.draft.borrow_mut().graph.nodes[node].has_default = true;
         let ports: [Port; N] = std::array::from_fn(|_| self.draft.borrow_mut().port());
         let segment = self.segment;
@@ -283,7 +287,7 @@ impl<S: Segment> Stream<S> {
         self.draft.borrow_mut().terminals.push(terminal);
         std::array::from_fn(|i| Stream {
             draft: SharedDraft::clone(&self.draft),
-            origin: Origin { node, label: Some(outputs[i].to_owned()) },
+            origin: Origin { label: Some(outputs[i].to_owned()), cost: cost.clone(), ..Origin::of(node) },
             segment: PortSegment { port: ports[i], item: PhantomData },
         })
     }

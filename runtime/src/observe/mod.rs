@@ -3,6 +3,7 @@
 mod account;
 mod cells;
 mod context;
+mod edge_state;
 mod law;
 mod logger;
 mod metrics;
@@ -14,6 +15,7 @@ mod tracer;
 pub use account::{Account, EdgeAccount, Totals};
 pub use cells::{StageAccount, StageCells};
 pub use context::StageContext;
+pub use edge_state::EdgeRuntimeState;
 pub use law::{Imbalance, Law, Place};
 pub use logger::{LogLevel, Logger, MemoryLogger, TracingLogger};
 pub use metrics::{MemoryMetrics, Metrics, NoMetrics};

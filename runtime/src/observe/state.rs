@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{StageAccount, StageCells};
+use super::{EdgeRuntimeState, StageAccount, StageCells};
 use crate::model::StageId;
 
 /// Where a stage is in its life.
@@ -110,6 +110,9 @@ pub struct StageRuntimeState {
     pub last_error: Option<String>,
     /// Every counter of its [`StageAccount`], by name. Exact up to 2^53.
     pub metrics: BTreeMap<String, f64>,
+    /// The edges into it: their strategies, credits, batch sizes, tokens, demand and drops.
+    #[serde(default)]
+    pub inputs: Vec<EdgeRuntimeState>,
 }
 
 impl StageRuntimeState {
@@ -135,6 +138,7 @@ impl StageRuntimeState {
             error_count: account.errors,
             last_error,
             metrics: account.fields().map(|(name, count)| (name.to_owned(), count as f64)).collect(),
+            inputs: Vec::new(),
         }
     }
 }

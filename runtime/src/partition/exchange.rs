@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use super::edge::OutletCells;
 use super::outlet::Senders;
 use crate::model::{Signal, StageId};
 use crate::stage::{Chain, Gate, StageError, StageSite, StepCx};
-
-use super::Sender;
 
 /// Which instance owns which shard of a key space.
 ///
@@ -57,14 +54,8 @@ pub struct Exchange<T, H> {
 
 impl<T: Send, H> Exchange<T, H> {
     /// Routes by `hash` over `senders`, one per downstream instance.
-    pub fn new(
-        senders: Vec<Sender<T>>,
-        shards: ShardTable,
-        hash: H,
-        cells: Arc<OutletCells>,
-        site: &StageSite,
-    ) -> Self {
-        Self { senders: Senders::new(senders, cells), shards, hash, gate: Gate::new(site) }
+    pub fn new(senders: Senders<T>, shards: ShardTable, hash: H, site: &StageSite) -> Self {
+        Self { senders, shards, hash, gate: Gate::new(site) }
     }
 }
 
@@ -94,8 +85,8 @@ impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, 
     }
 
     #[inline]
-    fn tick(&mut self, _cx: &StepCx) -> bool {
-        self.senders.tick()
+    fn tick(&mut self, cx: &StepCx) -> bool {
+        self.senders.tick(cx)
     }
 
     #[inline]

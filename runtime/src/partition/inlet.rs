@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::edge::InletCells;
+use super::edge::{DropHook, DropReason, EdgeCells, EdgeControl, Grant, InletCells, Lane, Window};
 use crate::model::{Signal, Timestamp};
 use crate::ring::Consumer;
 use crate::stage::{Chain, StepCx, Valve};
@@ -33,9 +33,25 @@ impl<T> Clone for MergePolicy<T> {
     }
 }
 
+/// One ring that an inlet reads, and the edge it belongs to.
+pub struct InletRing<T> {
+    /// The reading end.
+    pub ring: Consumer<T>,
+    /// Where its counters are published.
+    pub cells: Arc<InletCells>,
+    /// The edge, shared by all of its rings.
+    pub edge: Arc<EdgeControl>,
+    /// Told of each item that is dropped from the ring.
+    pub on_drop: Option<DropHook<T>>,
+}
+
 struct Input<T> {
     ring: Consumer<T>,
     cells: Arc<InletCells>,
+    /// Which of the inlet's edges it belongs to.
+    lane: usize,
+    grant: Grant,
+    on_drop: Option<DropHook<T>>,
     left: u64,
 }
 
@@ -45,6 +61,10 @@ struct Input<T> {
 /// the end of the last input is the end of the stream.
 pub struct Inlet<T> {
     inputs: Vec<Input<T>>,
+    /// One for each edge.
+    lanes: Vec<Lane>,
+    /// Whether any edge has a window or a pace, or did since the last change.
+    steered: bool,
     policy: MergePolicy<T>,
     at: usize,
     valve: Valve,
@@ -54,17 +74,102 @@ pub struct Inlet<T> {
 }
 
 impl<T: Send + 'static> Inlet<T> {
-    /// Reads `rings`, each with the cells to publish its counters to.
-    pub fn new(rings: Vec<(Consumer<T>, Arc<InletCells>)>, policy: MergePolicy<T>) -> Self {
-        let input = |(ring, cells)| Input { ring, cells, left: 0 };
-        Self {
-            valve: Valve::new(rings.len()),
-            inputs: rings.into_iter().map(input).collect(),
+    /// Reads `rings`. What their edges' policies grant to producers is granted from here on.
+    pub fn new(rings: Vec<InletRing<T>>, policy: MergePolicy<T>) -> Self {
+        let mut lanes: Vec<Lane> = Vec::new();
+        let mut inputs = Vec::with_capacity(rings.len());
+        for InletRing { mut ring, cells, edge, on_drop } in rings {
+            let known = lanes.iter().position(|lane| Arc::ptr_eq(&lane.control, &edge));
+            let lane = known.unwrap_or(lanes.len());
+            if known.is_none() {
+                lanes.push(Lane::new(edge));
+            }
+            if on_drop.is_some() {
+                ring.hand_out_discarded();
+            }
+            inputs.push(Input { ring, cells, lane, grant: Grant::UNBOUND, on_drop, left: 0 });
+        }
+        let mut inlet = Self {
+            valve: Valve::new(inputs.len()),
+            inputs,
+            lanes,
+            steered: false,
             policy,
             at: 0,
             batch: Vec::new(),
             due: VecDeque::new(),
+        };
+        (0..inlet.lanes.len()).for_each(|lane| inlet.grant_first(lane));
+        inlet
+    }
+
+    /// Grants to each producer on an edge what its window says at first.
+    fn grant_first(&mut self, lane: usize) {
+        let window = self.lanes[lane].window;
+        for input in self.inputs.iter_mut().filter(|input| input.lane == lane) {
+            input.grant = window.first(input.ring.position(), input.ring.published());
+            input.ring.grant(input.grant.upto);
         }
+        self.steered = self.lanes.iter().any(|lane| lane.is_paced() || lane.window != Window::Slots);
+    }
+
+    /// To be called before the first [`pump`](Self::pump) of a step, with the step's budget in items.
+    #[inline]
+    pub fn begin(&mut self, budget: usize, cx: &StepCx) {
+        if self.lanes.iter().any(Lane::is_outdated) {
+            self.adopt(cx);
+        }
+        if self.steered {
+            self.pace(budget, cx);
+        }
+    }
+
+    #[cold]
+    fn adopt(&mut self, cx: &StepCx) {
+        for index in 0..self.lanes.len() {
+            if self.lanes[index].is_outdated() {
+                self.lanes[index].control.report_failure(cx);
+                self.lanes[index].adopt();
+                self.grant_first(index);
+            }
+        }
+    }
+
+    fn pace(&mut self, budget: usize, cx: &StepCx) {
+        for (index, lane) in self.lanes.iter_mut().enumerate().filter(|(_, lane)| lane.is_paced()) {
+            let (mut available, mut depth) = (0usize, 0usize);
+            for input in self.inputs.iter_mut().filter(|input| input.lane == index) {
+                available = available.saturating_add(input.ring.available());
+                depth = depth.saturating_add(input.ring.len());
+            }
+            lane.begin(available.min(budget), depth, cx.now().monotonic);
+        }
+    }
+
+    /// To be called when everything pumped in this step has been flushed: grants producers what they may push next, as far
+    /// as what follows has `room`, which is asked for only where it matters. True if anything was granted.
+    #[inline]
+    pub fn finish(&mut self, room: impl FnOnce() -> usize) -> bool {
+        self.steered && self.replenish(room() as u64)
+    }
+
+    fn replenish(&mut self, room: u64) -> bool {
+        self.lanes.iter_mut().for_each(Lane::finish);
+        let mut granted = false;
+        for input in &mut self.inputs {
+            let lane = &self.lanes[input.lane];
+            let (taken, published) = (input.ring.position(), input.ring.published());
+            if lane.window.more(&mut input.grant, taken, published, room, lane.demand()) {
+                input.ring.grant(input.grant.upto);
+                granted = true;
+            }
+        }
+        granted
+    }
+
+    /// The earliest time at which more may be taken than now.
+    pub fn next_deadline(&self, now: i64) -> Option<i64> {
+        self.lanes.iter().filter_map(Lane::due).filter(|due| *due > now).min()
     }
 
     /// Touches all slots from the core that will read them.
@@ -117,16 +222,34 @@ impl<T: Send + 'static> Inlet<T> {
         if room == 0 {
             return 0;
         }
+        let mut n = 0;
+        if self.inputs[i].on_drop.is_some() {
+            n += self.hand_out(i);
+        }
         let input = &mut self.inputs[i];
-        let items = input.ring.read(room);
-        let n = items.len();
-        if n > 0 {
+        let lane = &mut self.lanes[input.lane];
+        let items = input.ring.read(room.min(lane.left));
+        if items.len() > 0 {
+            n += items.len();
+            lane.took(items.len());
             chain.run(items, cx);
             self.valve.active(i);
         } else {
             drop(items);
         }
         n + self.take_signals(i, chain, cx)
+    }
+
+    /// Hands items that were marked to be discarded to the user's callback. How many.
+    #[cold]
+    fn hand_out(&mut self, i: usize) -> usize {
+        let Input { ring, on_drop, lane, .. } = &mut self.inputs[i];
+        let Some(hook) = on_drop else { return 0 };
+        let before = ring.discarded();
+        while let Some(item) = ring.next_discarded() {
+            hook.call(item, DropReason::Oldest, &self.lanes[*lane].control);
+        }
+        (ring.discarded() - before) as usize
     }
 
     #[inline]
@@ -231,6 +354,9 @@ impl<T: Send + 'static> Inlet<T> {
     fn pump_by_time<C: Chain<T>>(&mut self, chain: &mut C, budget: usize, cx: &StepCx) -> usize {
         let mut moved = 0;
         for i in 0..self.inputs.len() {
+            if self.inputs[i].on_drop.is_some() {
+                moved += self.hand_out(i);
+            }
             if self.inputs[i].ring.available() == 0 {
                 moved += self.take_signals(i, chain, cx);
             }
@@ -239,8 +365,10 @@ impl<T: Send + 'static> Inlet<T> {
         while self.due.is_empty()
             && self.batch.len() < room
             && let Some(i) = self.earliest()
+            && self.lanes[self.inputs[i].lane].left > 0
         {
             self.batch.extend(self.inputs[i].ring.read(1));
+            self.lanes[self.inputs[i].lane].took(1);
             self.valve.active(i);
             if self.inputs[i].ring.available() == 0 {
                 // A signal may stand right here: it belongs after what is batched so far.
@@ -262,18 +390,35 @@ impl<T: Send + 'static> Inlet<T> {
     /// Publishes counters.
     pub fn report(&self) {
         for input in &self.inputs {
-            input.cells.publish(
-                input.ring.popped(),
-                input.ring.discarded(),
-                input.left,
-                input.ring.len() as u64,
-            );
+            input.cells.publish(&self.cells(input, input.ring.popped(), input.ring.len() as u64));
+        }
+    }
+
+    fn cells(&self, input: &Input<T>, popped: u64, depth: u64) -> EdgeCells {
+        let lane = &self.lanes[input.lane];
+        let outstanding = input.grant.outstanding(input.ring.published());
+        let (credits, demand) = match lane.window {
+            Window::Credits { .. } => (outstanding, 0),
+            Window::Pull(_) => (0, outstanding),
+            Window::Slots | Window::Items(_) | Window::Stated(_) => (0, 0),
+        };
+        EdgeCells {
+            popped,
+            dropped_oldest: input.ring.discarded(),
+            left: input.left,
+            depth,
+            credits,
+            demand,
+            batch: lane.batch().map_or(0, |size| size as u64),
+            ..EdgeCells::default()
         }
     }
 
     /// Counts and drops what is left in the rings, after both ends have stopped.
     pub fn close(&mut self) {
-        for input in &mut self.inputs {
+        for i in 0..self.inputs.len() {
+            self.hand_out(i);
+            let input = &mut self.inputs[i];
             let before = input.ring.popped();
             loop {
                 let items = input.ring.read(usize::MAX);
@@ -287,7 +432,8 @@ impl<T: Send + 'static> Inlet<T> {
                 }
             }
             input.left = input.ring.popped() - before;
-            input.cells.publish(before, input.ring.discarded(), input.left, 0);
+            let input = &self.inputs[i];
+            input.cells.publish(&self.cells(input, before, 0));
         }
     }
 }

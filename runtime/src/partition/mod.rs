@@ -3,6 +3,7 @@
 //! A [`Partition`] never blocks, reads no clock, spawns nothing and does not allocate per item after warm-up. It is
 //! built on the core that steps it, from a [`PartitionBlueprint`] that can be sent there.
 
+mod branch;
 mod control;
 mod edge;
 mod exchange;
@@ -11,10 +12,14 @@ mod machine;
 mod outlet;
 mod task;
 
+pub use branch::{BranchEnd, Branching};
 pub use control::{Control, Failure, Phase};
-pub use edge::{EdgeCells, InletCells, OutletCells};
+pub use edge::{
+    CostOf, Demand, DropHook, DropReason, Dropped, EdgeCells, EdgeControl, EdgePolicy, InletCells,
+    OutletCells, ZeroRequest,
+};
 pub use exchange::{Exchange, ShardTable};
-pub use inlet::{Inlet, MergePolicy};
+pub use inlet::{Inlet, InletRing, MergePolicy};
 pub use machine::{Partition, PartitionBlueprint, Progress, StageSlot};
-pub use outlet::{BranchEnd, Branching, Outlet, Sender, Spread};
+pub use outlet::{Outlet, Sender, Senders, Spread};
 pub use task::{InletTask, SourceTask, Task, TaskBlueprint};

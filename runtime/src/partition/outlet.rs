@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::edge::{EdgeCells, OutletCells};
+use super::edge::{CostOf, DropHook, DropReason, EdgeCells, EdgeControl, OutletCells, Weigher};
 use crate::model::{Signal, StageId};
-use crate::observe::StageAccount;
 use crate::policy::DropPolicy;
 use crate::ring::Producer;
-use crate::stage::{Chain, DynChain, Gate, StageError, StageSite, StepCx};
+use crate::stage::{Chain, StageError, StepCx};
 
 /// Room that a sender looks for before it re-reads the other side's position.
 const ROOM_WANTED: usize = 1024;
@@ -18,9 +17,17 @@ const ROOM_WANTED: usize = 1024;
 /// What does not fit waits in `staged`; while anything waits there under `Block`, [`room`](Sender::room) is zero, so
 /// staging is bounded by what one batch can expand to. Under `DropOldest` new items wait there until the consumer has
 /// discarded the oldest ones in the ring; ring and staging together never count more items than the capacity.
+///
+/// How far the ring may be filled is up to the consumer (see [`Consumer::grant`](crate::ring::Consumer::grant)); bytes are
+/// bounded here.
 pub struct Sender<T> {
     ring: Producer<T>,
+    edge: Arc<EdgeControl>,
     policy: DropPolicy,
+    /// Items go the long way: some are staged before them, or every one is weighed.
+    detour: bool,
+    weigher: Option<Box<Weigher<T>>>,
+    on_drop: Option<DropHook<T>>,
     staged: VecDeque<T>,
     /// Signals that wait for staged items or for room in the control ring.
     held: VecDeque<Signal>,
@@ -32,11 +39,23 @@ pub struct Sender<T> {
 }
 
 impl<T: Send> Sender<T> {
-    /// Sends into `ring`.
-    pub fn new(ring: Producer<T>, policy: DropPolicy) -> Self {
+    /// Sends into `ring`, a ring of `edge`. Items are weighed where `cost` is known and the edge is bounded by bytes;
+    /// `on_drop` is told of what is refused.
+    pub fn new(
+        ring: Producer<T>,
+        edge: Arc<EdgeControl>,
+        cost: Option<CostOf<T>>,
+        on_drop: Option<DropHook<T>>,
+    ) -> Self {
+        let policy = edge.policy();
+        let weigher = cost.zip(policy.max_bytes).map(|(cost, max)| Box::new(Weigher::new(cost, max)));
         Self {
             ring,
-            policy,
+            edge,
+            policy: policy.drop_policy,
+            detour: weigher.is_some(),
+            weigher,
+            on_drop,
             staged: VecDeque::new(),
             held: VecDeque::new(),
             dropped_newest: 0,
@@ -53,7 +72,8 @@ impl<T: Send> Sender<T> {
             return 0;
         }
         match self.policy {
-            DropPolicy::Block if self.staged.is_empty() => self.ring.free_for(ROOM_WANTED),
+            DropPolicy::Block if !self.detour => self.ring.free_for(ROOM_WANTED),
+            DropPolicy::Block if self.staged.is_empty() => self.weighed_room(),
             DropPolicy::Block => 0,
             DropPolicy::DropNewest | DropPolicy::DropOldest => usize::MAX,
         }
@@ -62,37 +82,107 @@ impl<T: Send> Sender<T> {
     /// Sends one item.
     #[inline(always)]
     pub fn send(&mut self, item: T) {
-        if !self.staged.is_empty() {
-            return self.full(item);
+        if self.detour {
+            return self.long_way(item);
         }
         if let Err(item) = self.ring.push(item) {
-            self.full(item);
+            self.full(item, 0);
         }
     }
 
     /// Sends all of `items`.
     #[inline(always)]
     pub fn send_all(&mut self, mut items: impl Iterator<Item = T>) {
-        if self.staged.is_empty() {
+        if !self.detour {
             self.ring.extend(&mut items);
         }
         items.for_each(|item| self.send(item));
     }
 
+    /// Room by the average weight of what is in flight.
+    #[cold]
+    fn weighed_room(&mut self) -> usize {
+        let Some(weigher) = &mut self.weigher else { return self.ring.free_for(ROOM_WANTED) };
+        weigher.release(self.ring.released());
+        if weigher.room() == 0 {
+            // Slots may be free, so that the ring does not ask by itself.
+            self.ring.starve();
+            weigher.release(self.ring.released());
+        }
+        match weigher.room() {
+            0 => 0,
+            room => self.ring.free_for(room.min(ROOM_WANTED)).min(room),
+        }
+    }
+
     #[cold]
     #[inline(never)]
-    fn full(&mut self, item: T) {
+    fn long_way(&mut self, item: T) {
+        let Some(weigher) = &mut self.weigher else { return self.full(item, 0) };
+        let bytes = weigher.weigh(&item, &self.edge);
+        weigher.release(self.ring.released());
+        if !self.staged.is_empty() || !weigher.admits(bytes) {
+            return self.full(item, bytes);
+        }
+        match self.ring.push(item) {
+            Ok(()) => weigher.pushed(bytes),
+            Err(item) => self.full(item, bytes),
+        }
+    }
+
+    /// There is no room for `item`, which weighs `bytes` if that is bounded.
+    #[cold]
+    #[inline(never)]
+    fn full(&mut self, item: T, bytes: u64) {
         match self.policy {
-            DropPolicy::Block => self.staged.push_back(item),
-            DropPolicy::DropNewest => self.dropped_newest += 1,
+            DropPolicy::Block => self.stage(item, bytes),
+            DropPolicy::DropNewest => {
+                self.dropped_newest += 1;
+                self.dropped(item, DropReason::Newest);
+            }
             DropPolicy::DropOldest => {
                 self.ring.publish();
-                if self.ring.discard_oldest(1) == 0 && self.staged.pop_front().is_some() {
-                    self.dropped_staged += 1;
-                }
-                self.staged.push_back(item);
+                self.drop_one();
+                while !self.weigher.as_ref().is_none_or(|weigher| weigher.fits(bytes)) && self.drop_one() {}
+                self.stage(item, bytes);
             }
         }
+    }
+
+    /// Drops the oldest item that waits: in the ring, where its consumer does it, or staged. False if none waits.
+    fn drop_one(&mut self) -> bool {
+        if self.ring.discard_oldest(1) == 1 {
+            if let Some(weigher) = &mut self.weigher {
+                weigher.mark();
+            }
+            return true;
+        }
+        let Some(oldest) = self.staged.pop_front() else { return false };
+        if let Some(weigher) = &mut self.weigher {
+            weigher.unstage();
+        }
+        self.dropped_staged += 1;
+        self.dropped(oldest, DropReason::Oldest);
+        true
+    }
+
+    fn dropped(&self, item: T, reason: DropReason) {
+        if let Some(hook) = &self.on_drop {
+            hook.call(item, reason, &self.edge);
+        }
+    }
+
+    fn stage(&mut self, item: T, bytes: u64) {
+        if let Some(weigher) = &mut self.weigher {
+            weigher.stage(bytes);
+        }
+        self.staged.push_back(item);
+        self.detour = true;
+    }
+
+    /// Follows a change of the edge's policy.
+    fn adopt(&mut self) {
+        self.policy = self.edge.policy().drop_policy;
     }
 
     /// Sends `signal` after everything sent so far.
@@ -117,14 +207,25 @@ impl<T: Send> Sender<T> {
 
     fn settle(&mut self) -> bool {
         let mut moved = false;
-        while let Some(item) = self.staged.pop_front() {
-            match self.ring.push(item) {
-                Ok(()) => moved = true,
-                Err(item) => {
-                    self.staged.push_front(item);
-                    break;
-                }
+        if let Some(weigher) = &mut self.weigher {
+            weigher.release(self.ring.released());
+        }
+        while self.weigher.as_ref().is_none_or(|weigher| weigher.admits(weigher.first_staged()))
+            && let Some(item) = self.staged.pop_front()
+        {
+            if let Err(item) = self.ring.push(item) {
+                self.staged.push_front(item);
+                break;
             }
+            moved = true;
+            if let Some(weigher) = &mut self.weigher {
+                let bytes = weigher.unstage();
+                weigher.pushed(bytes);
+            }
+        }
+        self.detour = self.weigher.is_some() || !self.staged.is_empty();
+        if self.weigher.is_some() && !self.staged.is_empty() {
+            self.ring.starve();
         }
         while self.staged.is_empty()
             && let Some(&signal) = self.held.front()
@@ -151,12 +252,16 @@ impl<T: Send> Sender<T> {
         self.end_sent
     }
 
-    fn count(&self, sum: &mut EdgeCells) {
+    fn count(&mut self, sum: &mut EdgeCells) {
         let pushed = self.ring.pushed();
         sum.dropped_newest += self.dropped_newest;
         sum.dropped_oldest += self.dropped_staged;
         sum.staged += self.staged.len() as u64;
         sum.left += self.left;
+        if let Some(weigher) = &mut self.weigher {
+            weigher.release(self.ring.released());
+            sum.bytes += weigher.bytes();
+        }
         sum.offered +=
             pushed + self.dropped_newest + self.dropped_staged + self.left + self.staged.len() as u64;
     }
@@ -165,20 +270,43 @@ impl<T: Send> Sender<T> {
     fn close(&mut self) {
         self.left += self.staged.len() as u64;
         self.staged.clear();
+        if let Some(weigher) = &mut self.weigher {
+            weigher.clear_staged();
+            weigher.release(u64::MAX);
+        }
         self.held.clear();
     }
 }
 
 /// All senders of one upstream instance on one edge, with their counters.
-pub(super) struct Senders<T> {
+pub struct Senders<T> {
     pub(super) each: Vec<Sender<T>>,
+    edge: Arc<EdgeControl>,
+    seen: u64,
+    /// The policy has changed at least once: consumers may grant less than they did.
+    changed: bool,
     cells: Arc<OutletCells>,
     pub(super) unroutable: u64,
 }
 
 impl<T: Send> Senders<T> {
-    pub(super) fn new(each: Vec<Sender<T>>, cells: Arc<OutletCells>) -> Self {
-        Self { each, cells, unroutable: 0 }
+    /// The senders of an instance into rings of `edge`, at least one.
+    pub fn new(each: Vec<Sender<T>>, edge: Arc<EdgeControl>, cells: Arc<OutletCells>) -> Self {
+        assert!(!each.is_empty(), "an edge leads to at least one instance");
+        Self { each, seen: edge.version(), edge, changed: false, cells, unroutable: 0 }
+    }
+
+    #[cold]
+    fn adopt(&mut self, cx: &StepCx) {
+        let version = self.edge.version();
+        if version != self.seen {
+            self.seen = version;
+            self.edge.report_failure(cx);
+            self.each.iter_mut().for_each(Sender::adopt);
+        }
+        self.changed = true;
+        // A consumer may follow later than this end: look again in every step from now on.
+        self.each.iter_mut().for_each(|sender| sender.ring.recheck());
     }
 
     /// Room in the fullest: whatever the next items are, they fit.
@@ -198,7 +326,10 @@ impl<T: Send> Senders<T> {
     }
 
     #[inline]
-    pub(super) fn tick(&mut self) -> bool {
+    pub(super) fn tick(&mut self, cx: &StepCx) -> bool {
+        if self.changed || self.edge.version() != self.seen {
+            self.adopt(cx);
+        }
         let mut moved = false;
         for sender in &mut self.each {
             moved |= sender.tick();
@@ -221,10 +352,10 @@ impl<T: Send> Senders<T> {
         self.each.iter_mut().for_each(Sender::close);
     }
 
-    pub(super) fn report(&self) {
+    pub(super) fn report(&mut self) {
         let mut sum =
             EdgeCells { unroutable: self.unroutable, offered: self.unroutable, ..EdgeCells::default() };
-        for sender in &self.each {
+        for sender in &mut self.each {
             sender.count(&mut sum);
         }
         self.cells.publish(&sum);
@@ -251,10 +382,9 @@ pub struct Outlet<T> {
 }
 
 impl<T: Send> Outlet<T> {
-    /// Ends a chain in `senders`, at least one.
-    pub fn new(senders: Vec<Sender<T>>, spread: Spread, cells: Arc<OutletCells>) -> Self {
-        assert!(!senders.is_empty(), "an edge leads to at least one instance");
-        Self { senders: Senders::new(senders, cells), spread, at: 0, used: false }
+    /// Ends a chain in `senders`.
+    pub fn new(senders: Senders<T>, spread: Spread) -> Self {
+        Self { senders, spread, at: 0, used: false }
     }
 
     fn advance(&mut self) {
@@ -296,8 +426,8 @@ impl<T: Send + 'static> Chain<T> for Outlet<T> {
     }
 
     #[inline]
-    fn tick(&mut self, _cx: &StepCx) -> bool {
-        self.senders.tick()
+    fn tick(&mut self, cx: &StepCx) -> bool {
+        self.senders.tick(cx)
     }
 
     #[inline]
@@ -337,126 +467,5 @@ impl<T: Send> Outlet<T> {
             }
             self.advance();
         }
-    }
-}
-
-/// What a branch does with an item.
-pub enum Branching<T> {
-    /// The index of the one output it goes to; an index out of range goes to the last output.
-    Route(Box<dyn FnMut(&T) -> usize>),
-    /// A copy to every output.
-    Broadcast(fn(&T) -> T),
-}
-
-/// The end of a chain that has several outputs.
-///
-/// Items are sorted into a buffer per output and handed on by one virtual call per output and batch. A branch takes no
-/// more than its fullest output has room for, so one blocked output holds the others: use a dropping policy on an edge
-/// that must not.
-pub struct BranchEnd<T> {
-    how: Branching<T>,
-    outputs: Vec<Output<T>>,
-    gate: Gate,
-    site: StageSite,
-}
-
-/// One output of a branch.
-struct Output<T> {
-    chain: Box<dyn DynChain<T>>,
-    /// Items of the present batch.
-    buffer: Vec<T>,
-    /// Items given since the start.
-    given: u64,
-}
-
-impl<T> BranchEnd<T> {
-    /// Sorts items by `how` into `outputs`.
-    pub fn new(how: Branching<T>, outputs: Vec<Box<dyn DynChain<T>>>, site: StageSite) -> Self {
-        let output = |chain| Output { chain, buffer: Vec::new(), given: 0 };
-        let outputs = outputs.into_iter().map(output).collect();
-        Self { how, outputs, gate: Gate::new(&site), site }
-    }
-}
-
-impl<T: 'static> Chain<T> for BranchEnd<T> {
-    fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx) {
-        let Self { how, outputs, gate, .. } = self;
-        match how {
-            Branching::Route(route) => {
-                let last = outputs.len() - 1;
-                items.for_each(|item| {
-                    if let Some(index) = gate.call(cx, || route(&item)) {
-                        outputs[index.min(last)].buffer.push(item);
-                    }
-                });
-            }
-            Branching::Broadcast(copy) => items.for_each(|item| {
-                // All copies first: a clone that panics must not leave some outputs with the item and some without.
-                let Some((last, others)) = outputs.split_last_mut() else { return };
-                let copied = gate.call(cx, || others.iter_mut().for_each(|o| o.buffer.push(copy(&item))));
-                match copied {
-                    Some(()) => last.buffer.push(item),
-                    None => {
-                        let whole = last.buffer.len();
-                        others.iter_mut().for_each(|o| o.buffer.truncate(whole));
-                    }
-                }
-            }),
-        }
-        for output in outputs.iter_mut().filter(|o| !o.buffer.is_empty()) {
-            output.given += output.buffer.len() as u64;
-            output.chain.run_batch(&mut output.buffer, cx);
-        }
-    }
-
-    fn room(&mut self) -> usize {
-        self.outputs.iter_mut().map(|o| o.chain.room()).min().unwrap_or(0)
-    }
-
-    fn signal(&mut self, signal: Signal, cx: &StepCx) {
-        // A restored order does not survive a branch: no single consumer sees every turn's items.
-        if signal != Signal::Turn {
-            self.outputs.iter_mut().for_each(|o| o.chain.signal(signal, cx));
-        }
-    }
-
-    fn tick(&mut self, cx: &StepCx) -> bool {
-        self.outputs.iter_mut().fold(false, |moved, o| o.chain.tick(cx) | moved)
-    }
-
-    fn flush(&mut self, cx: &StepCx) {
-        self.outputs.iter_mut().for_each(|o| o.chain.flush(cx));
-    }
-
-    fn next_deadline(&self, now: i64) -> Option<i64> {
-        self.outputs.iter().filter_map(|o| o.chain.next_deadline(now)).min()
-    }
-
-    fn is_finished(&self) -> bool {
-        self.outputs.iter().all(|o| o.chain.is_finished())
-    }
-
-    fn open(&mut self) -> Result<(), (StageId, StageError)> {
-        self.site.open(|_| Ok(()))?;
-        self.outputs.iter_mut().try_for_each(|o| o.chain.open())
-    }
-
-    fn report(&mut self, received: u64) {
-        let mut account = StageAccount { received, ..StageAccount::default() };
-        self.gate.account(&mut account);
-        account.passed = received - self.gate.lost();
-        account.emitted = self.outputs.iter().map(|o| o.given).sum();
-        self.site.publish(&account, self.gate.take_last_error(), Chain::is_finished(self));
-        self.outputs.iter_mut().for_each(|o| o.chain.report(o.given));
-    }
-
-    fn close(&mut self, discard: bool) {
-        self.site.closed(discard);
-        self.outputs.iter_mut().for_each(|o| o.chain.close(discard));
-    }
-
-    fn release(self, failures: &mut Vec<(StageId, StageError)>) {
-        self.site.release(self.how, failures);
-        self.outputs.into_iter().for_each(|o| o.chain.release(failures));
     }
 }

@@ -156,8 +156,9 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
     }
 
     fn step(&mut self, budget: usize, cx: &StepCx) -> Progress {
-        let ticked = self.chain.tick(cx);
+        let mut ticked = self.chain.tick(cx);
         let mut moved = 0;
+        self.inlet.begin(budget, cx);
         while moved < budget {
             let n = self.inlet.pump(&mut self.chain, budget - moved, cx);
             if n == 0 {
@@ -171,6 +172,7 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
             moved += 1;
         }
         self.chain.flush(cx);
+        ticked |= self.inlet.finish(|| self.chain.room());
         if self.chain.is_finished() {
             Progress::Drained
         } else if moved > 0 {
@@ -187,7 +189,7 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
     fn end_input(&mut self) {}
 
     fn next_deadline(&self, now: i64) -> Option<i64> {
-        self.chain.next_deadline(now)
+        crate::stage::earliest(self.inlet.next_deadline(now), self.chain.next_deadline(now))
     }
 
     fn report(&mut self) {

@@ -36,6 +36,8 @@ pub struct Consumer<T> {
     signal_head: u64,
     signal_tail: u64,
     discarded: u64,
+    /// Items that the producer marks are left for `next_discarded`.
+    hands_out: bool,
     bell: Option<std::sync::Arc<Doorbell>>,
     shared: Arc<Shared<T>>,
 }
@@ -55,6 +57,7 @@ impl<T> Consumer<T> {
             signal_head: 0,
             signal_tail: 0,
             discarded: 0,
+            hands_out: false,
             bell: None,
             shared,
         }
@@ -125,6 +128,9 @@ impl<T> Consumer<T> {
     #[cold]
     #[inline(never)]
     fn discard(&mut self) {
+        if self.hands_out {
+            return;
+        }
         let before = self.shared.rare.discard_before.load(Ordering::Acquire);
         if before > self.tail {
             self.refresh();
@@ -141,8 +147,14 @@ impl<T> Consumer<T> {
         }
     }
 
-    /// Takes the next of the items that the producer marked to be discarded, if one comes before the next signal. Those that
-    /// are not taken so are dropped by the next look at the ring. Either way they count as discarded.
+    /// From now on items that the producer marks are not dropped unseen: [`next_discarded`](Self::next_discarded) hands them
+    /// out. Those that are not asked for before they are read are read.
+    pub fn hand_out_discarded(&mut self) {
+        self.hands_out = true;
+    }
+
+    /// Takes the next of the items that the producer marked to be discarded, if one comes before the next signal, and counts
+    /// it as discarded.
     pub fn next_discarded(&mut self) -> Option<T> {
         let before = self.shared.rare.discard_before.load(Ordering::Acquire);
         if before > self.tail {

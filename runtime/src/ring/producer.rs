@@ -115,9 +115,10 @@ impl<T> Producer<T> {
         }
     }
 
-    /// Asks the consumer to ring when it has made room; the caller has to look once more afterwards.
+    /// Asks the consumer to ring its bell, once, when it has next made room. Whoever waits for that must look once more
+    /// after this call: room made before it rings nothing. [`free_for`](Self::free_for) does all of it when it finds no room.
     #[cold]
-    fn starve(&self) {
+    pub fn starve(&self) {
         let starved = &self.shared.rare.starved;
         if !starved.load(Ordering::Relaxed) {
             starved.store(true, Ordering::Relaxed);

@@ -1,0 +1,126 @@
+//! The end of a chain that has several outputs.
+
+use crate::model::{Signal, StageId};
+use crate::observe::StageAccount;
+use crate::stage::{Chain, DynChain, Gate, StageError, StageSite, StepCx};
+
+/// What a branch does with an item.
+pub enum Branching<T> {
+    /// The index of the one output it goes to; an index out of range goes to the last output.
+    Route(Box<dyn FnMut(&T) -> usize>),
+    /// A copy to every output.
+    Broadcast(fn(&T) -> T),
+}
+
+/// The end of a chain that has several outputs.
+///
+/// Items are sorted into a buffer per output and handed on by one virtual call per output and batch. A branch takes no
+/// more than its fullest output has room for, so one blocked output holds the others: use a dropping policy on an edge
+/// that must not.
+pub struct BranchEnd<T> {
+    how: Branching<T>,
+    outputs: Vec<Output<T>>,
+    gate: Gate,
+    site: StageSite,
+}
+
+/// One output of a branch.
+struct Output<T> {
+    chain: Box<dyn DynChain<T>>,
+    /// Items of the present batch.
+    buffer: Vec<T>,
+    /// Items given since the start.
+    given: u64,
+}
+
+impl<T> BranchEnd<T> {
+    /// Sorts items by `how` into `outputs`.
+    pub fn new(how: Branching<T>, outputs: Vec<Box<dyn DynChain<T>>>, site: StageSite) -> Self {
+        let output = |chain| Output { chain, buffer: Vec::new(), given: 0 };
+        let outputs = outputs.into_iter().map(output).collect();
+        Self { how, outputs, gate: Gate::new(&site), site }
+    }
+}
+
+impl<T: 'static> Chain<T> for BranchEnd<T> {
+    fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx) {
+        let Self { how, outputs, gate, .. } = self;
+        match how {
+            Branching::Route(route) => {
+                let last = outputs.len() - 1;
+                items.for_each(|item| {
+                    if let Some(index) = gate.call(cx, || route(&item)) {
+                        outputs[index.min(last)].buffer.push(item);
+                    }
+                });
+            }
+            Branching::Broadcast(copy) => items.for_each(|item| {
+                // All copies first: a clone that panics must not leave some outputs with the item and some without.
+                let Some((last, others)) = outputs.split_last_mut() else { return };
+                let copied = gate.call(cx, || others.iter_mut().for_each(|o| o.buffer.push(copy(&item))));
+                match copied {
+                    Some(()) => last.buffer.push(item),
+                    None => {
+                        let whole = last.buffer.len();
+                        others.iter_mut().for_each(|o| o.buffer.truncate(whole));
+                    }
+                }
+            }),
+        }
+        for output in outputs.iter_mut().filter(|o| !o.buffer.is_empty()) {
+            output.given += output.buffer.len() as u64;
+            output.chain.run_batch(&mut output.buffer, cx);
+        }
+    }
+
+    fn room(&mut self) -> usize {
+        self.outputs.iter_mut().map(|o| o.chain.room()).min().unwrap_or(0)
+    }
+
+    fn signal(&mut self, signal: Signal, cx: &StepCx) {
+        // A restored order does not survive a branch: no single consumer sees every turn's items.
+        if signal != Signal::Turn {
+            self.outputs.iter_mut().for_each(|o| o.chain.signal(signal, cx));
+        }
+    }
+
+    fn tick(&mut self, cx: &StepCx) -> bool {
+        self.outputs.iter_mut().fold(false, |moved, o| o.chain.tick(cx) | moved)
+    }
+
+    fn flush(&mut self, cx: &StepCx) {
+        self.outputs.iter_mut().for_each(|o| o.chain.flush(cx));
+    }
+
+    fn next_deadline(&self, now: i64) -> Option<i64> {
+        self.outputs.iter().filter_map(|o| o.chain.next_deadline(now)).min()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.outputs.iter().all(|o| o.chain.is_finished())
+    }
+
+    fn open(&mut self) -> Result<(), (StageId, StageError)> {
+        self.site.open(|_| Ok(()))?;
+        self.outputs.iter_mut().try_for_each(|o| o.chain.open())
+    }
+
+    fn report(&mut self, received: u64) {
+        let mut account = StageAccount { received, ..StageAccount::default() };
+        self.gate.account(&mut account);
+        account.passed = received - self.gate.lost();
+        account.emitted = self.outputs.iter().map(|o| o.given).sum();
+        self.site.publish(&account, self.gate.take_last_error(), Chain::is_finished(self));
+        self.outputs.iter_mut().for_each(|o| o.chain.report(o.given));
+    }
+
+    fn close(&mut self, discard: bool) {
+        self.site.closed(discard);
+        self.outputs.iter_mut().for_each(|o| o.chain.close(discard));
+    }
+
+    fn release(self, failures: &mut Vec<(StageId, StageError)>) {
+        self.site.release(self.how, failures);
+        self.outputs.into_iter().for_each(|o| o.chain.release(failures));
+    }
+}
