@@ -30,21 +30,45 @@ where
     K: Hash + Eq + Send + 'static,
     F: FnMut(&S::Item) -> K + Clone + Send + 'static,
 {
+    /// An operator of your own, made by `factory` on its own core; it is given the key function. Items with the same key
+    /// reach the same instance, in the order in which they came.
+    ///
+    /// One instance for each core of the stage, unless asked otherwise. `policy` says what bounds the operator's state:
+    /// it shows in the graph and is checked there, and is for the operator to keep.
+    pub fn operator<O, G>(
+        self,
+        name: &str,
+        policy: AccumulatorPolicy,
+        factory: G,
+    ) -> Stream<impl Segment<Item = O::Out> + use<S, K, F, O, G>>
+    where
+        O: Operator<S::Item>,
+        O::Out: Send + 'static,
+        G: FnOnce(F, &StageSite) -> Result<O, StageError> + Clone + Send + 'static,
+    {
+        let Self { stream, key } = self;
+        let mut route = key.clone();
+        let hash = move |item: &S::Item| hash_key(&route(item));
+        stream.keyed_operator(name, hash, policy, move |site: &StageSite| factory(key, site))
+    }
+
     /// Folds the items of each key into one value, emitted with its key when the input has ended. The state grows with
     /// the number of distinct keys; for limits per key use [`Stream::accumulate`].
     ///
     /// One instance for each core of the stage, unless asked otherwise.
-    pub fn fold<A, I, G>(self, name: &str, init: I, fold: G) -> Stream<impl Segment<Item = (K, A)>>
+    pub fn fold<A, I, G>(
+        self,
+        name: &str,
+        init: I,
+        fold: G,
+    ) -> Stream<impl Segment<Item = (K, A)> + use<S, K, F, A, I, G>>
     where
         A: Send + 'static,
         I: FnMut() -> A + Clone + Send + 'static,
         G: FnMut(&mut A, S::Item) + Clone + Send + 'static,
     {
-        let Self { stream, key } = self;
-        let mut route = key.clone();
-        let hash = move |item: &S::Item| hash_key(&route(item));
-        let factory = move |site: &StageSite| Ok(FoldByKeyOp::new(key, init, fold, site));
-        stream.keyed_operator(name, hash, AccumulatorPolicy::until_end(), factory)
+        let factory = move |key, site: &StageSite| Ok(FoldByKeyOp::new(key, init, fold, site));
+        self.operator(name, AccumulatorPolicy::until_end(), factory)
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Stream<S> {
 
 impl<S: Segment> Stream<S> {
     /// One item in, one item out.
-    pub fn map<U, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = U>>
+    pub fn map<U, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = U> + use<S, U, F>>
     where
         U: Send + 'static,
         F: FnMut(S::Item) -> U + Clone + Send + 'static,
@@ -44,7 +44,7 @@ impl<S: Segment> Stream<S> {
     }
 
     /// Keeps the items for which `f` is true; the others count as filtered.
-    pub fn filter<F>(self, name: &str, f: F) -> Stream<impl Segment<Item = S::Item>>
+    pub fn filter<F>(self, name: &str, f: F) -> Stream<impl Segment<Item = S::Item> + use<S, F>>
     where
         F: FnMut(&S::Item) -> bool + Clone + Send + 'static,
     {
@@ -52,7 +52,7 @@ impl<S: Segment> Stream<S> {
     }
 
     /// Maps and filters in one: `None` counts as filtered.
-    pub fn filter_map<U, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = U>>
+    pub fn filter_map<U, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = U> + use<S, U, F>>
     where
         U: Send + 'static,
         F: FnMut(S::Item) -> Option<U> + Clone + Send + 'static,
@@ -61,7 +61,7 @@ impl<S: Segment> Stream<S> {
     }
 
     /// One item in, any number out.
-    pub fn flat_map<U, O, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = U>>
+    pub fn flat_map<U, O, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = U> + use<S, U, O, F>>
     where
         U: Send + 'static,
         O: IntoIterator<Item = U>,
@@ -71,7 +71,7 @@ impl<S: Segment> Stream<S> {
     }
 
     /// Looks at every item and passes it on.
-    pub fn inspect<F>(self, name: &str, f: F) -> Stream<impl Segment<Item = S::Item>>
+    pub fn inspect<F>(self, name: &str, f: F) -> Stream<impl Segment<Item = S::Item> + use<S, F>>
     where
         F: FnMut(&S::Item) + Clone + Send + 'static,
     {
@@ -80,7 +80,7 @@ impl<S: Segment> Stream<S> {
 
     /// One item in, one out or an error. `f` borrows the item, so that it can be tried again: this is the stage for an
     /// error policy with retries.
-    pub fn try_map<U, E, F>(self, name: &str, mut f: F) -> Stream<impl Segment<Item = U>>
+    pub fn try_map<U, E, F>(self, name: &str, mut f: F) -> Stream<impl Segment<Item = U> + use<S, U, E, F>>
     where
         U: Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
@@ -92,7 +92,7 @@ impl<S: Segment> Stream<S> {
     }
 
     /// A stage with its own state and timers, made by `factory` on its own core.
-    pub fn transform<X, F>(self, name: &str, factory: F) -> Stream<impl Segment<Item = X::Out>>
+    pub fn transform<X, F>(self, name: &str, factory: F) -> Stream<impl Segment<Item = X::Out> + use<S, X, F>>
     where
         X: Transform<In = S::Item>,
         X::Out: Send,
@@ -103,7 +103,7 @@ impl<S: Segment> Stream<S> {
 
     /// Any function from a stream to a stream: the contract's `Process`, literally. The stream is polled on the stage's
     /// core and need not be `Send`.
-    pub fn stream_fn<R, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = R::Item>>
+    pub fn stream_fn<R, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = R::Item> + use<S, R, F>>
     where
         R: FuturesStream + 'static,
         R::Item: Send,
@@ -113,7 +113,7 @@ impl<S: Segment> Stream<S> {
     }
 
     /// An operator of your own, made by `factory` on its own core.
-    pub fn operator<O, F>(self, name: &str, factory: F) -> Stream<impl Segment<Item = O::Out>>
+    pub fn operator<O, F>(self, name: &str, factory: F) -> Stream<impl Segment<Item = O::Out> + use<S, O, F>>
     where
         O: Operator<S::Item>,
         O::Out: Send + 'static,

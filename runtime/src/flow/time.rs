@@ -29,7 +29,7 @@ impl<S: Segment> Stream<S> {
         name: &str,
         strategy: Watermarks,
         time: F,
-    ) -> Stream<impl Segment<Item = S::Item>>
+    ) -> Stream<impl Segment<Item = S::Item> + use<S, E, F>>
     where
         E: Into<EventTime> + 'static,
         F: FnMut(&S::Item) -> E + Clone + Send + 'static,

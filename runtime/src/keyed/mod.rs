@@ -4,6 +4,7 @@ mod accumulator;
 mod fold;
 mod keys;
 mod operator;
+mod stateful;
 mod table;
 mod wheel;
 
@@ -15,5 +16,6 @@ mod tests;
 pub use accumulator::{Accumulator, CheckTime, FlushReason, SpillError, StateOf};
 pub use fold::FoldByKeyOp;
 pub use operator::AccumulateOp;
+pub use stateful::{Allowance, Release, Stateful, StatefulOp};
 pub use table::hash_key;
 pub use wheel::{TimerId, TimerWheel};

@@ -1,0 +1,288 @@
+//! Tumbling and sliding windows that fire once, when the watermark reaches their end.
+
+use std::collections::VecDeque;
+
+use corelane::keyed::{Allowance, CheckTime, Release, Stateful, hash_key};
+use corelane::observe::StageAccount;
+use corelane::stage::Pending;
+
+use super::logic::Logic;
+use super::panes::{Panes, insert};
+use super::slider::Slider;
+use super::span::{Frame, Window};
+use super::tally::Tally;
+use super::{Pane, Windowed};
+
+/// Windows of one frame. Items go into the table of their pane: one look-up each. Tumbling windows are panes: at the end of
+/// one its table is given out. Sliding windows are made of several: at the end of a pane its table goes into the slider,
+/// which gives out each window.
+pub struct AlignedWindows<In, U: Logic<In>> {
+    user: U,
+    frame: Frame,
+    panes: Panes<(U::Key, U::Acc)>,
+    /// The pane that took the last item.
+    at: usize,
+    slider: Slider<U::Key, U::Acc>,
+    /// Panes whose items are in the slider, with how many of them.
+    held: VecDeque<(i64, u64)>,
+    /// The end of the next window that the slider gives out; while it is empty there is none.
+    next_end: Option<i64>,
+    doing: Doing,
+    tally: Tally,
+}
+
+/// What a release was in the middle of.
+#[derive(Clone, Copy, Debug)]
+enum Doing {
+    Nothing,
+    /// A pane is being moved or given out; from which bucket on.
+    Pane(usize, usize),
+    /// The window that ends then is given out; from which bucket on.
+    Window(i64, usize),
+}
+
+impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
+    pub(super) fn new(user: U, frame: Frame) -> Self {
+        Self {
+            user,
+            frame,
+            panes: Panes::new(),
+            at: usize::MAX,
+            slider: Slider::new(),
+            held: VecDeque::new(),
+            next_end: None,
+            doing: Doing::Nothing,
+            tally: Tally::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn take(&mut self, item: In, watermark: i64, out: &mut Pending<U::Out>) {
+        let time = self.user.time(&item);
+        if !self.panes.covers(self.at, time) && !self.turn_to(time, watermark) {
+            return self.miss(item, time, watermark, out);
+        }
+        let Self { user, panes, at, tally, .. } = self;
+        let pane = panes.pane(*at);
+        let key = user.key(&item);
+        let hash = hash_key(&key);
+        match pane.table.find_mut(hash, |(other, _)| *other == key) {
+            Some((_, acc)) => user.add_owned(acc, item),
+            None => {
+                let mut acc = user.init();
+                user.add_owned(&mut acc, item);
+                insert(&mut pane.table, hash, (key, acc));
+            }
+        }
+        pane.items += 1;
+        tally.absorbed += 1;
+    }
+
+    /// Makes the pane of `time` the current one; false if that has closed, or there is none.
+    #[cold]
+    #[inline(never)]
+    fn turn_to(&mut self, time: i64, watermark: i64) -> bool {
+        if !self.frame.fits(time) {
+            return false;
+        }
+        let (start, end) = self.frame.panes.tile(time);
+        if end <= watermark || self.frame.last_start(time).is_none() {
+            return false;
+        }
+        self.at = match self.panes.find(start) {
+            Some(slot) => slot,
+            None => self.panes.open(start, end),
+        };
+        true
+    }
+
+    /// An item whose pane has closed: there may be windows it lies in that have not. Or one that lies in no window.
+    #[cold]
+    #[inline(never)]
+    fn miss(&mut self, item: In, time: i64, watermark: i64, out: &mut Pending<U::Out>) {
+        let last = if self.frame.fits(time) { self.frame.last_start(time) } else { None };
+        let Some(last) = last else {
+            self.tally.filtered += 1;
+            return;
+        };
+        if last + self.frame.size <= watermark {
+            let late = self.user.late(item);
+            self.tally.late(late.is_some());
+            out.extend(late);
+            return;
+        }
+        let (pane, _) = self.frame.panes.tile(time);
+        let key = self.user.key(&item);
+        self.slider.add(&self.user, key, pane, &item);
+        if self.next_end.is_none() {
+            self.next_end =
+                Some(self.frame.windows.at_or_after(watermark - self.frame.size + 1) + self.frame.size);
+        }
+        let at = self.held.partition_point(|(start, _)| *start < pane);
+        match self.held.get_mut(at) {
+            Some((start, items)) if *start == pane => *items += 1,
+            _ => self.held.insert(at, (pane, 1)),
+        }
+        self.tally.absorbed += 1;
+    }
+
+    /// The end of the window that is to fire next.
+    fn next_window(&self) -> Option<i64> {
+        if self.next_end.is_some() {
+            return self.next_end;
+        }
+        let (_, end) = self.panes.first()?;
+        // The first window that the first pane lies in.
+        Some(self.frame.windows.at_or_after(end - self.frame.size) + self.frame.size)
+    }
+
+    /// What to do next, if anything is due by `upto`.
+    fn next(&self, upto: i64) -> Doing {
+        let pane = self.panes.first();
+        if !self.frame.is_tumbling()
+            && let Some(window) = self.next_window().filter(|end| *end <= upto)
+            && pane.is_none_or(|(_, end)| end > window)
+        {
+            return Doing::Window(window, 0);
+        }
+        // Panes need not wait for their window: what has ended takes no more items.
+        match pane {
+            Some((slot, end)) if end <= upto => Doing::Pane(slot, 0),
+            _ => Doing::Nothing,
+        }
+    }
+
+    /// Moves a pane into the slider, or gives it out. True if that is done.
+    fn pane(
+        &mut self,
+        slot: usize,
+        at: &mut usize,
+        allowance: &mut Allowance,
+        out: &mut Pending<U::Out>,
+    ) -> bool {
+        let most = allowance.most(out.len());
+        let next_end = self.next_window();
+        let Self { user, frame, panes, slider, tally, .. } = self;
+        let pane = panes.pane(slot);
+        let (start, items) = (pane.start, pane.items);
+        let done = if frame.is_tumbling() {
+            let window = frame.window(start);
+            panes.drain(slot, at, most, |(key, acc)| {
+                allowance.work();
+                tally.results += 1;
+                let value = user.finish(acc);
+                out.push(user.emit(Windowed { key, window, value, pane: Pane::ONLY }));
+            })
+        } else {
+            panes.drain(slot, at, most, |(key, acc)| {
+                allowance.work();
+                slider.push(user, key, start, acc);
+            })
+        };
+        if done {
+            if self.frame.is_tumbling() {
+                self.tally.complete += items;
+            } else {
+                self.next_end = next_end;
+                self.held.push_back((start, items));
+            }
+            self.panes.close(slot);
+        }
+        done
+    }
+
+    /// Gives out the window that ends at `end`. True if that is done.
+    fn window(
+        &mut self,
+        end: i64,
+        at: &mut usize,
+        allowance: &mut Allowance,
+        out: &mut Pending<U::Out>,
+    ) -> bool {
+        let most = allowance.most(out.len());
+        let Self { user, frame, slider, tally, .. } = self;
+        let window = Window::from_nanos(end - frame.size, end);
+        let until = window.start.as_nanos() + frame.every;
+        let done = slider.fire(user, until, at, most, |key, value| {
+            allowance.work();
+            tally.results += 1;
+            out.push(user.emit(Windowed { key, window, value, pane: Pane::ONLY }));
+        });
+        if done {
+            let gone = self.held.partition_point(|(start, _)| *start < until);
+            self.tally.complete += self.held.drain(..gone).map(|(_, items)| items).sum::<u64>();
+            self.next_end = (!self.slider.is_empty()).then(|| end + self.frame.every);
+        }
+        done
+    }
+
+    /// Keys, and bytes of tables.
+    #[cfg(test)]
+    pub(super) fn footprint(&self) -> (usize, usize) {
+        (self.panes.len() + self.slider.len(), self.panes.bytes() + self.slider.bytes())
+    }
+}
+
+impl<In: 'static, U: Logic<In>> Stateful<In> for AlignedWindows<In, U> {
+    type Out = U::Out;
+
+    #[inline]
+    fn add<I: Iterator<Item = In>>(&mut self, items: &mut I, time: CheckTime, out: &mut Pending<U::Out>) {
+        let watermark = time.event.as_nanos();
+        items.for_each(|item| self.take(item, watermark, out));
+    }
+
+    #[inline]
+    fn is_due(&self, time: CheckTime) -> bool {
+        let upto = time.event.as_nanos();
+        self.panes.first().is_some_and(|(_, end)| end <= upto) || self.next_end.is_some_and(|end| end <= upto)
+    }
+
+    fn release(
+        &mut self,
+        which: Release,
+        time: CheckTime,
+        allowance: &mut Allowance,
+        out: &mut Pending<U::Out>,
+    ) -> bool {
+        let upto = if which == Release::All { i64::MAX } else { time.event.as_nanos() };
+        loop {
+            let doing = match std::mem::replace(&mut self.doing, Doing::Nothing) {
+                Doing::Nothing => self.next(upto),
+                doing => doing,
+            };
+            match doing {
+                Doing::Nothing => return true,
+                _ if allowance.is_spent(out.len()) => {
+                    self.doing = doing;
+                    return false;
+                }
+                Doing::Pane(slot, mut at) => {
+                    if !self.pane(slot, &mut at, allowance, out) {
+                        self.doing = Doing::Pane(slot, at);
+                    }
+                }
+                Doing::Window(end, mut at) => {
+                    if !self.window(end, &mut at, allowance, out) {
+                        self.doing = Doing::Window(end, at);
+                    }
+                }
+            }
+            // The pane or window itself.
+            allowance.work();
+        }
+    }
+
+    fn account(&self, account: &mut StageAccount) {
+        self.tally.add_to(account);
+        account.keys += (self.panes.len() + self.slider.len()) as u64;
+    }
+
+    fn clear(&mut self) {
+        self.tally.clear();
+        self.panes = Panes::new();
+        self.slider = Slider::new();
+        self.held = VecDeque::new();
+        self.doing = Doing::Nothing;
+    }
+}
