@@ -169,11 +169,11 @@ impl Engine {
             tracer: Arc::clone(&options.tracer),
             metrics: Arc::clone(&options.metrics),
         };
-        let launch = prepare(pipeline, &placement, &environment)?;
+        let clock = Clock::new();
+        let launch = prepare(pipeline, &placement, &environment, Arc::new(clock.clone()))?;
         let control = Arc::clone(launch.monitor.control());
         options.cancellation.attach(&control);
         let meeting = Meeting::new(launch.partitions.len());
-        let clock = Clock::new();
         let seats = self.seats(&placement, &machine);
         let partitions = launch.partitions.into_iter().zip(seats);
         let workers =

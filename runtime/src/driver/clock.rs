@@ -3,6 +3,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::{Now, Timestamp};
+use crate::observe::CallClock;
 
 /// Reads both clocks; monotonic time starts at the clock's making.
 ///
@@ -46,6 +47,12 @@ impl Clock {
             self.wall_offset = wall_nanos().saturating_sub(monotonic);
         }
         Now { monotonic, wall: Timestamp(monotonic.saturating_add(self.wall_offset)) }
+    }
+}
+
+impl CallClock for Clock {
+    fn nanos(&self) -> i64 {
+        self.monotonic()
     }
 }
 

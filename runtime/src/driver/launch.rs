@@ -7,12 +7,12 @@ use crate::flow::{Assembled, BuildError, EdgeWires, Pipeline};
 use crate::graph::{PipelineGraph, ValidatedGraph};
 use crate::model::StageId;
 use crate::observe::{
-    Account, EdgeAccount, Logger, Metrics, NoMetrics, NoTracer, Outcome, PipelineResult, RunTimes,
+    Account, CallClock, EdgeAccount, Logger, Metrics, NoMetrics, NoTracer, Outcome, PipelineResult, RunTimes,
     StageAccount, StageCells, StageContext, StageRuntimeState, StageState, Tracer, TracingLogger,
 };
 use crate::partition::{Control, EdgeCells, PartitionBlueprint, Phase};
 use crate::plan::{Plan, PlanError, plan};
-use crate::stage::StageSite;
+use crate::stage::{SourcePause, StageSite};
 use crate::sync::Doorbell;
 use crate::topology::Placement;
 
@@ -55,17 +55,18 @@ pub(crate) struct Launch {
     pub(crate) monitor: Monitor,
 }
 
-/// Plans and assembles `pipeline` on `placement`.
+/// Plans and assembles `pipeline` on `placement`; stages time their calls by `clock`.
 pub(crate) fn prepare(
     pipeline: Pipeline,
     placement: &Placement,
     environment: &Environment,
+    clock: Arc<dyn CallClock>,
 ) -> Result<Launch, LaunchError> {
     let graph = pipeline.validated().clone();
     let plan = plan(&graph, placement).map_err(LaunchError::Plan)?;
     let doorbells: Vec<Arc<Doorbell>> = (0..plan.partitions).map(|_| Arc::new(Doorbell::new())).collect();
-    let sites = sites(&graph, &plan, &doorbells, environment);
     let control = Control::new();
+    let sites = sites(&graph, &plan, &doorbells, environment, (&clock, control.source_pause()));
     let ends = graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
     let assembled = pipeline.assemble(plan, sites, doorbells, control).map_err(LaunchError::Assembly)?;
     let Assembled { partitions, sites, edges, control } = assembled;
@@ -80,6 +81,7 @@ fn sites(
     plan: &Plan,
     doorbells: &[Arc<Doorbell>],
     environment: &Environment,
+    (clock, source_pause): (&Arc<dyn CallClock>, &Arc<SourcePause>),
 ) -> Vec<Arc<[StageSite]>> {
     let pipeline_id: Arc<str> = graph.graph().id.as_deref().unwrap_or_default().into();
     let mut all = Vec::with_capacity(graph.stages().len());
@@ -89,12 +91,17 @@ fn sites(
                 pipeline_id: Arc::clone(&pipeline_id),
                 stage_id: stage.id.clone(),
                 instance,
+                partition,
                 parallelism: places.len(),
                 logger: Arc::clone(&environment.logger),
                 tracer: Arc::clone(&environment.tracer),
                 metrics: Arc::clone(&environment.metrics),
             },
             error_policy: stage.error_policy,
+            circuit_breaker: stage.circuit_breaker,
+            dead_letters: stage.dead_letters.is_some(),
+            clock: Arc::clone(clock),
+            source_pause: Arc::clone(source_pause),
             cells: Arc::new(StageCells::default()),
             doorbell: Arc::clone(&doorbells[partition]),
         };

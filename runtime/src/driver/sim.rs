@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::launch::{Environment, LaunchError, Monitor, prepare};
 use crate::flow::Pipeline;
 use crate::model::{Now, Timestamp};
-use crate::observe::{PipelineResult, RunTimes};
+use crate::observe::{CallClock, PipelineResult, RunTimes, VirtualClock};
 use crate::partition::{Failure, Partition, Phase, Progress};
 use crate::topology::{CoreMap, CoreMapErrors, CpuList, Placement};
 
@@ -42,6 +42,7 @@ pub struct Simulation {
     step_nanos: Range<u64>,
     start: Timestamp,
     core_map: CoreMap,
+    clock: VirtualClock,
     each_step: Option<EachStep>,
 }
 
@@ -109,7 +110,13 @@ impl Simulation {
             start: Timestamp(1_700_000_000_000_000_000),
             core_map: CoreMap::default(),
             each_step: None,
+            clock: VirtualClock::default(),
         }
+    }
+
+    /// The virtual clock of a run: a stage that moves it on takes that long. One run at a time uses it.
+    pub fn clock(&self) -> VirtualClock {
+        self.clock.clone()
     }
 
     /// How many partitions the pipeline is spread over.
@@ -191,7 +198,8 @@ impl Simulation {
         let stages = pipeline.stages();
         let partitions = u32::try_from(self.partitions).unwrap_or(u32::MAX);
         let placement = Placement::virtual_cores(partitions, &CpuList::EMPTY, &self.core_map, &stages)?;
-        let launch = prepare(pipeline, &placement, environment)?;
+        self.clock.set(0);
+        let launch = prepare(pipeline, &placement, environment, Arc::new(self.clock.clone()))?;
         let control = launch.monitor.control().clone();
         let mut partitions = Vec::with_capacity(launch.partitions.len());
         for blueprint in launch.partitions {
@@ -242,6 +250,7 @@ struct Run {
     step_nanos: Range<u64>,
     start: Timestamp,
     now: i64,
+    clock: VirtualClock,
     steps: u64,
     /// Partitions stepped since there was work last, and whole rounds of that.
     empty_steps: usize,
@@ -264,6 +273,7 @@ impl Run {
             step_nanos: simulation.step_nanos.clone(),
             start: simulation.start,
             now: 0,
+            clock: simulation.clock.clone(),
             steps: 0,
             empty_steps: 0,
             empty_rounds: 0,
@@ -302,7 +312,9 @@ impl Run {
         self.now = self.now.saturating_add_unsigned(self.rng.u64(self.step_nanos.clone()));
         let now = self.now();
         let (partition, drained) = &mut self.partitions[chosen];
+        self.clock.set(self.now);
         let progress = partition.step(now, budget);
+        self.now = self.clock.nanos();
         *drained = progress == Progress::Drained;
         if *drained {
             partition.report();

@@ -187,7 +187,8 @@ mod tests {
             let stages = pipeline.stages();
             let placement =
                 Placement::virtual_cores(3, &CpuList::EMPTY, &CoreMap::default(), &stages).unwrap();
-            let launch = prepare(pipeline, &placement, &Environment::default()).unwrap();
+            let launch =
+                prepare(pipeline, &placement, &Environment::default(), Arc::new(Clock::new())).unwrap();
             let (meeting, clock) = (Meeting::new(3), Clock::new());
             let idle = EffectiveIdle { spin: false, give_way: true, park: true, no_spin: None };
             let workers = launch.partitions.into_iter().map(|blueprint| {

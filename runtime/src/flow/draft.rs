@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::assembly::{Assembly, Port};
 use crate::graph::{
-    ChannelDescriptor, ChannelOrdering, Edge, PipelineGraph, StageNode, StageOverrides, ValidationContext,
+    ChannelDescriptor, ChannelOrdering, DEAD_LETTERS, Edge, PipelineGraph, StageNode, StageOverrides,
+    ValidationContext,
 };
 use crate::model::{StageId, StageKind};
 use crate::partition::Demand;
@@ -16,6 +17,7 @@ use crate::policy::{
     AccumulationDescriptor, BackpressureStrategy, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy,
     Parallelism, PolicyRef,
 };
+use crate::stage::DeadLetter;
 
 /// A typed function whose type the draft does not know.
 pub(super) type Erased = Arc<dyn Any + Send + Sync>;
@@ -50,6 +52,8 @@ pub(super) struct Draft {
     item_bytes: Vec<Option<usize>>,
     /// What was given to each edge.
     pub(super) taps: Vec<Taps>,
+    /// For each node, whether a circuit breaker can keep its calls back.
+    makes_calls: Vec<Option<bool>>,
     ports: usize,
 }
 
@@ -70,6 +74,7 @@ impl Draft {
         self.graph.nodes.push(node);
         self.parallelism.push(parallelism);
         self.out_bytes.push(size_of::<Out>());
+        self.makes_calls.push(Some(false));
         self.graph.nodes.len() - 1
     }
 
@@ -81,14 +86,23 @@ impl Draft {
             label: from.label.clone(),
             channel: ChannelDescriptor { ordering, ..ChannelDescriptor::default() },
         });
-        self.item_bytes.push(Some(self.out_bytes[from.node]));
+        self.item_bytes.push(Some(from.item_bytes.unwrap_or(self.out_bytes[from.node])));
         self.taps.push(Taps { cost: from.cost.clone(), on_drop: from.on_drop.clone(), demand: None });
         self.graph.edges.len() - 1
     }
 
+    /// Takes note that a circuit breaker can keep the calls of `node` back.
+    pub(super) fn makes_calls(&mut self, node: usize) {
+        self.makes_calls[node] = Some(true);
+    }
+
     /// What validation should know beside the graph.
     pub(super) fn context(&self) -> ValidationContext {
-        ValidationContext { item_bytes: self.item_bytes.clone(), ..ValidationContext::default() }
+        ValidationContext {
+            item_bytes: self.item_bytes.clone(),
+            makes_calls: self.makes_calls.clone(),
+            ..ValidationContext::default()
+        }
     }
 
     pub(super) fn port(&mut self) -> Port {
@@ -115,18 +129,26 @@ impl Draft {
 #[derive(Clone)]
 pub(super) struct Origin {
     pub(super) node: usize,
-    /// The branch output's name.
+    /// Which of its outputs it is.
     pub(super) label: Option<String>,
     /// What its items cost: goes along until the type of the items changes.
     pub(super) cost: Option<Erased>,
     /// Told of what the next edge drops.
     pub(super) on_drop: Option<Erased>,
+    /// Bytes of one item, if they are not those of the stage's main output.
+    pub(super) item_bytes: Option<usize>,
 }
 
 impl Origin {
     /// The output of `node`.
     pub(super) fn of(node: usize) -> Self {
-        Self { node, label: None, cost: None, on_drop: None }
+        Self { node, label: None, cost: None, on_drop: None, item_bytes: None }
+    }
+
+    /// The dead letters of a stage that takes `T`.
+    pub(super) fn dead_letters<T>(node: usize) -> Self {
+        let item_bytes = Some(size_of::<DeadLetter<T>>());
+        Self { label: Some(DEAD_LETTERS.to_owned()), item_bytes, ..Self::of(node) }
     }
 }
 

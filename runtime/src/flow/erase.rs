@@ -13,7 +13,7 @@ use crate::stage::BoxedChain;
 pub type BoxedStream<T> = Stream<PortSegment<T>>;
 
 /// A continuation without its type at the end of a chain.
-struct BoxedBlueprint<T>(Box<dyn ErasedBlueprint<T>>);
+pub(super) struct BoxedBlueprint<T>(pub(super) Box<dyn ErasedBlueprint<T>>);
 
 impl<T> Clone for BoxedBlueprint<T> {
     fn clone(&self) -> Self {

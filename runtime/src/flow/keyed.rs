@@ -22,6 +22,11 @@ impl<S, F> Keyed<S, F> {
     pub(super) fn new(stream: Stream<S>, key: F) -> Self {
         Self { stream, key }
     }
+
+    /// The stream and what its key is.
+    pub(super) fn into_parts(self) -> (Stream<S>, F) {
+        (self.stream, self.key)
+    }
 }
 
 impl<S, K, F> Keyed<S, F>

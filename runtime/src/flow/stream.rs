@@ -8,18 +8,19 @@ use std::sync::{Arc, PoisonError};
 use futures_core::Stream as FuturesStream;
 
 use super::assembly::{Collected, Port};
-use super::blueprint::{EndBlueprint, Factory, SinkBlueprint};
+use super::blueprint::{ChainBlueprint, EndBlueprint, Factory, SinkBlueprint};
 use super::draft::{Origin, SharedDraft, StageOptions, Terminal};
+use super::failures::{FallibleSegment, LettersBlueprint, PostingBlueprint, SinkOptions};
 use super::keyed::Keyed;
 use super::merge::{BranchBlueprint, MergeInput};
 use super::segment::{PortSegment, Segment, Then};
 use crate::graph::ChannelOrdering;
 use crate::model::StageKind;
 use crate::partition::Branching;
-use crate::policy::{BackpressureStrategy, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy, Parallelism};
+use crate::policy::{BackpressureStrategy, BufferPolicy, ErrorPolicy, Parallelism};
 use crate::stage::{
-    Chain, Filter, FilterMap, FlatMap, FoldSink, ForEach, Inspect, Map, Operator, Sink, StageError,
-    StageSite, StreamFn, StreamIn, Transform, TransformOp, TryMap,
+    Chain, Filter, FilterMap, FlatMap, FoldSink, ForEach, Inspect, Map, Operator, Posts, Reporting, Sink,
+    StageError, StageSite, StreamFn, StreamIn, Transform, TransformOp, TryMap,
 };
 
 /// A stream of items of one type, and everything upstream of it.
@@ -80,25 +81,33 @@ impl<S: Segment> Stream<S> {
 
     /// One item in, one out or an error. `f` borrows the item, so that it can be tried again: this is the stage for an
     /// error policy with retries.
-    pub fn try_map<U, E, F>(self, name: &str, mut f: F) -> Stream<impl Segment<Item = U> + use<S, U, E, F>>
+    pub fn try_map<U, E, F>(
+        self,
+        name: &str,
+        mut f: F,
+    ) -> Stream<impl FallibleSegment<Item = U, Input = S::Item> + use<S, U, E, F>>
     where
         U: Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
         F: FnMut(&S::Item) -> Result<U, E> + Clone + Send + 'static,
     {
-        self.operator(name, move |site: &StageSite| {
+        self.fallible(name, move |site: &StageSite| {
             Ok(TryMap::new(move |item: &S::Item| f(item).map_err(|e| StageError::User(e.into())), site))
         })
     }
 
     /// A stage with its own state and timers, made by `factory` on its own core.
-    pub fn transform<X, F>(self, name: &str, factory: F) -> Stream<impl Segment<Item = X::Out> + use<S, X, F>>
+    pub fn transform<X, F>(
+        self,
+        name: &str,
+        factory: F,
+    ) -> Stream<impl FallibleSegment<Item = X::Out, Input = S::Item> + use<S, X, F>>
     where
         X: Transform<In = S::Item>,
         X::Out: Send,
         F: FnOnce(&StageSite) -> Result<X, StageError> + Clone + Send + 'static,
     {
-        self.operator(name, move |site: &StageSite| Ok(TransformOp::new(factory(site)?, site)))
+        self.fallible(name, move |site: &StageSite| Ok(TransformOp::new(factory(site)?, site)))
     }
 
     /// Any function from a stream to a stream: the contract's `Process`, literally. The stream is polled on the stage's
@@ -114,6 +123,27 @@ impl<S: Segment> Stream<S> {
 
     /// An operator of your own, made by `factory` on its own core.
     pub fn operator<O, F>(self, name: &str, factory: F) -> Stream<impl Segment<Item = O::Out> + use<S, O, F>>
+    where
+        O: Operator<S::Item>,
+        O::Out: Send + 'static,
+        F: FnOnce(&StageSite) -> Result<O, StageError> + Clone + Send + 'static,
+    {
+        self.then(name, factory)
+    }
+
+    /// As [`operator`](Self::operator), for one that can fail on an item.
+    fn fallible<O, F>(self, name: &str, factory: F) -> Stream<Then<S, F, O>>
+    where
+        O: Operator<S::Item> + Posts<S::Item>,
+        O::Out: Send + 'static,
+        F: FnOnce(&StageSite) -> Result<O, StageError> + Clone + Send + 'static,
+    {
+        let stream = self.then(name, factory);
+        stream.draft.borrow_mut().makes_calls(stream.origin.node);
+        stream
+    }
+
+    fn then<O, F>(self, name: &str, factory: F) -> Stream<Then<S, F, O>>
     where
         O: Operator<S::Item>,
         O::Out: Send + 'static,
@@ -169,18 +199,6 @@ impl<S: Segment> Stream<S> {
     /// See [`StageOptions::parallel`].
     pub fn parallel(self, parallelism: Parallelism) -> Self {
         self.options().parallel(parallelism);
-        self
-    }
-
-    /// See [`StageOptions::circuit_breaker`].
-    pub fn circuit_breaker(self, policy: CircuitBreakerPolicy) -> Self {
-        self.options().circuit_breaker(policy);
-        self
-    }
-
-    /// See [`StageOptions::circuit_breaker_named`].
-    pub fn circuit_breaker_named(self, name: &str) -> Self {
-        self.options().circuit_breaker_named(name);
         self
     }
 
@@ -305,21 +323,25 @@ impl<S: Segment> Stream<S> {
 /// Sinks.
 impl<S: Segment> Stream<S> {
     /// Ends the stream in a sink made by `factory` on its own core. One instance unless asked otherwise.
-    pub fn sink<K, F>(self, name: &str, factory: F) -> StageOptions
+    pub fn sink<K, F>(self, name: &str, factory: F) -> SinkOptions<S::Item>
     where
         K: Sink<Item = S::Item>,
         F: FnOnce(&StageSite) -> Result<K, StageError> + Clone + Send + 'static,
     {
-        self.end(name, Some(Parallelism::Sequential), move |sites| SinkBlueprint::<F, K>::new(factory, sites))
+        self.fallible_end(name, Some(Parallelism::Sequential), move |sites| {
+            SinkBlueprint::<F, K>::new(factory, sites)
+        })
     }
 
     /// Calls `f` with each item, on the cores of the stage before it.
-    pub fn for_each<F>(self, name: &str, f: F) -> StageOptions
+    pub fn for_each<F>(self, name: &str, f: F) -> SinkOptions<S::Item>
     where
         F: FnMut(S::Item) + Clone + Send + 'static,
     {
         let factory = move |_: &StageSite| Ok(ForEach::new(f));
-        self.end(name, None, move |sites| SinkBlueprint::<_, ForEach<S::Item, F>>::new(factory, sites))
+        self.fallible_end(name, None, move |sites| {
+            SinkBlueprint::<_, ForEach<S::Item, F>>::new(factory, sites)
+        })
     }
 
     /// Collects all items; for tests and small results. One instance unless asked otherwise.
@@ -363,6 +385,35 @@ impl<S: Segment> Stream<S> {
         self.end(name, parallelism, move |sites| EndBlueprint::<M, C>::new(factory, sites))
     }
 
+    /// As [`end`](Self::end), for a sink that can fail on an item.
+    fn fallible_end<B>(
+        self,
+        name: &str,
+        parallelism: Option<Parallelism>,
+        blueprint: impl FnOnce(Arc<[StageSite]>) -> B + Send + 'static,
+    ) -> SinkOptions<S::Item>
+    where
+        B: ChainBlueprint<S::Item>,
+        B::Chain: Posts<S::Item> + Reporting<S::Item>,
+    {
+        let (origin, edge) =
+            self.attach::<()>(name, StageKind::Sink, parallelism, ChannelOrdering::Unordered);
+        let (node, segment) = (origin.node, self.segment);
+        let letters = self.draft.borrow_mut().port();
+        let terminal: Terminal = Box::new(move |assembly| {
+            let chain = blueprint(assembly.sites(node));
+            match LettersBlueprint::fetch(assembly, letters) {
+                Some(letters) => assembly.connect(edge, segment, PostingBlueprint { chain, letters }),
+                None => assembly.connect(edge, segment, chain),
+            }
+        });
+        let mut draft = self.draft.borrow_mut();
+        draft.makes_calls(node);
+        draft.terminals.push(terminal);
+        drop(draft);
+        SinkOptions { options: StageOptions { draft: self.draft, node }, letters, item: PhantomData }
+    }
+
     fn end<B>(
         self,
         name: &str,
@@ -370,7 +421,7 @@ impl<S: Segment> Stream<S> {
         blueprint: impl FnOnce(Arc<[StageSite]>) -> B + Send + 'static,
     ) -> StageOptions
     where
-        B: super::blueprint::ChainBlueprint<S::Item>,
+        B: ChainBlueprint<S::Item>,
     {
         let (origin, edge) =
             self.attach::<()>(name, StageKind::Sink, parallelism, ChannelOrdering::Unordered);

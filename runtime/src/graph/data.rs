@@ -10,6 +10,8 @@ use crate::policy::{
     MergePolicy, Parallelism, PolicyRef,
 };
 
+/// The label of the edge that takes a stage's dead letters. At a branch it is a label like any other.
+pub const DEAD_LETTERS: &str = "dead-letters";
 /// Items an edge holds when nothing else is said.
 pub const DEFAULT_BUFFER_SIZE: u64 = 4096;
 
@@ -107,6 +109,13 @@ pub struct Edge {
     /// The channel between them.
     #[serde(default)]
     pub channel: ChannelDescriptor,
+}
+
+impl Edge {
+    /// Whether it takes the dead letters of its producing stage, which is of this kind.
+    pub(super) fn takes_dead_letters(&self, from: StageKind) -> bool {
+        from != StageKind::Branch && self.label.as_deref() == Some(DEAD_LETTERS)
+    }
 }
 
 impl Edge {

@@ -63,6 +63,21 @@ pub enum Warning {
         /// Cores there are.
         cores: usize,
     },
+    /// Items that fail are to be dead letters, and no edge takes those: they are lost but for their number.
+    DeadLettersOnlyCounted {
+        /// The stage.
+        at: At,
+    },
+    /// An edge takes dead letters, and the stage's policies make none.
+    NoDeadLetters {
+        /// The stage.
+        at: At,
+    },
+    /// A circuit breaker on a stage that makes no calls: it does nothing.
+    BreakerWithoutCalls {
+        /// The stage.
+        at: At,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -73,6 +88,24 @@ impl fmt::Display for Warning {
             }
             Self::MoreInstancesThanCores { at, field, instances, cores } => {
                 write!(f, "{at}, field {field}: {instances} instances take turns on {cores} cores")
+            }
+            Self::DeadLettersOnlyCounted { at } => {
+                write!(
+                    f,
+                    "{at}: its dead letters are counted and thrown away; connect an edge labelled dead-letters"
+                )
+            }
+            Self::NoDeadLetters { at } => {
+                write!(
+                    f,
+                    "{at}: an edge takes its dead letters, but neither error-policy nor circuit-breaker makes any"
+                )
+            }
+            Self::BreakerWithoutCalls { at } => {
+                write!(
+                    f,
+                    "{at}, field circuit-breaker: does nothing here; only try_map, transforms and sinks make calls"
+                )
             }
         }
     }

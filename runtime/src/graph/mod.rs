@@ -9,6 +9,7 @@
 mod data;
 mod draw;
 mod error;
+mod failures;
 mod layout;
 mod order;
 mod overrides;
@@ -19,7 +20,9 @@ mod text;
 mod validate;
 mod validated;
 
-pub use data::{ChannelDescriptor, ChannelOrdering, DEFAULT_BUFFER_SIZE, Edge, PipelineGraph, StageNode};
+pub use data::{
+    ChannelDescriptor, ChannelOrdering, DEAD_LETTERS, DEFAULT_BUFFER_SIZE, Edge, PipelineGraph, StageNode,
+};
 pub use error::{GraphErrors, Warning};
 pub use overrides::{InputOverrides, StageOverrides};
 pub use problem::{At, GraphError};

@@ -8,6 +8,7 @@ use crate::policy::{
     MAX_CAPACITY, NamedPolicy, Parallelism, PolicyRef, PolicyRegistry, within,
 };
 
+use super::failures;
 use super::order::{Successors, cycles, forward};
 use super::{
     At, ChannelOrdering, Edge, GraphError, GraphErrors, PipelineGraph, ResolvedEdge, ResolvedStage,
@@ -28,6 +29,9 @@ pub struct ValidationContext {
     pub spill_dir: bool,
     /// Bytes of one item, edge by edge, where known; may be shorter than the edges.
     pub item_bytes: Vec<Option<usize>>,
+    /// Whether a stage makes calls that a circuit breaker can keep back, stage by stage, where known; may be shorter than
+    /// the stages.
+    pub makes_calls: Vec<Option<bool>>,
 }
 
 impl PipelineGraph {
@@ -56,10 +60,12 @@ impl PipelineGraph {
         if !check.errors.is_empty() {
             return Err(GraphErrors(check.errors));
         }
-        let warnings = check.warnings;
+        let stages = resolved_stages(self, policies, &edges);
+        let mut warnings = check.warnings;
+        warnings.extend(failures::warnings(self, &stages, context));
         Ok(ValidatedGraph {
             graph: self.clone(),
-            stages: resolved_stages(self, policies, &edges),
+            stages,
             edges: edges.into_iter().flatten().collect(),
             order,
             warnings,
@@ -318,10 +324,11 @@ impl<'a> Validator<'a> {
         if consumer.is_some_and(|node| node.kind == StageKind::Source) {
             self.errors.push(GraphError::SourceWithInput { at: at() });
         }
-        if producer.is_some_and(|node| node.kind == StageKind::Sink) {
+        let letters = producer.is_some_and(|node| edge.takes_dead_letters(node.kind));
+        if producer.is_some_and(|node| node.kind == StageKind::Sink) && !letters {
             self.errors.push(GraphError::SinkWithOutput { at: at() });
         }
-        let gives = producer.and_then(|node| node.out_type.as_ref());
+        let gives = producer.filter(|_| !letters).and_then(|node| node.out_type.as_ref());
         let takes = consumer.and_then(|node| node.in_type.as_ref());
         if let (Some(gives), Some(takes)) = (gives, takes)
             && gives != takes
@@ -369,8 +376,9 @@ impl<'a> Validator<'a> {
                 continue;
             }
             seen.insert((&edge.from, &edge.to, label), index);
-            let branch = self.ends[index].0.is_some_and(|p| self.graph.nodes[p].kind == StageKind::Branch);
-            if let (true, Some(label)) = (branch, label) {
+            let producer = self.ends[index].0.map(|p| self.graph.nodes[p].kind);
+            let once = |kind| kind == StageKind::Branch || edge.takes_dead_letters(kind);
+            if let (true, Some(label)) = (producer.is_some_and(once), label) {
                 if let Some(&first) = outputs.get(&(edge.from.as_str(), label)) {
                     let (at, label) = (at_edge(index, edge), label.to_owned());
                     self.errors.push(GraphError::DuplicateLabel { at, label, first });
@@ -390,7 +398,9 @@ impl<'a> Validator<'a> {
             if self.again[index] || (from == to && from.is_some()) {
                 continue;
             }
-            if let Some(from) = from {
+            if let Some(from) = from
+                && !self.graph.edges[index].takes_dead_letters(self.graph.nodes[from].kind)
+            {
                 outputs[from] += 1;
             }
             if let Some(to) = to {
@@ -480,12 +490,16 @@ fn resolved_stages(
                 circuit_breaker: policies.breaker,
                 inputs: Vec::new(),
                 outputs: Vec::new(),
+                dead_letters: None,
             })
         })
         .collect();
     for (index, edge) in edges.iter().enumerate() {
         if let Some(edge) = edge {
             stages[edge.from].outputs.push(index);
+            if graph.edges[index].takes_dead_letters(graph.nodes[edge.from].kind) {
+                stages[edge.from].dead_letters = Some(index);
+            }
             stages[edge.to].inputs.push(index);
         }
     }

@@ -18,6 +18,8 @@ pub struct ResolvedStage {
     pub inputs: Vec<usize>,
     /// Edges out of it, in the order of the graph.
     pub outputs: Vec<usize>,
+    /// Of these, the one that takes its dead letters.
+    pub dead_letters: Option<usize>,
 }
 
 /// An edge with its names resolved.

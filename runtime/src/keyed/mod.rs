@@ -3,9 +3,11 @@
 mod accumulator;
 mod fold;
 mod keys;
+mod lot;
 mod operator;
 mod stateful;
 mod table;
+mod try_map;
 mod wheel;
 
 #[cfg(test)]
@@ -18,4 +20,5 @@ pub use fold::FoldByKeyOp;
 pub use operator::AccumulateOp;
 pub use stateful::{Allowance, Release, Stateful, StatefulOp};
 pub use table::hash_key;
+pub use try_map::TryMapByKey;
 pub use wheel::{TimerId, TimerWheel};

@@ -1,20 +1,13 @@
 //! Runs an operator by hand: a site, a chain end with as much room as told, and the clock.
 
-use std::sync::Arc;
-
 use crate::model::{Now, Signal, StageId, Timestamp};
-use crate::observe::{StageAccount, StageCells, StageContext};
+use crate::observe::{StageAccount, StageContext};
 use crate::policy::ErrorPolicy;
 use crate::stage::{Chain, Operator, StageError, StageSite, StepCx};
-use crate::sync::Doorbell;
 
 pub(super) fn site() -> StageSite {
-    StageSite {
-        context: StageContext::new("test", StageId::new("keyed").unwrap()),
-        error_policy: ErrorPolicy::Ignore,
-        cells: Arc::new(StageCells::default()),
-        doorbell: Arc::new(Doorbell::default()),
-    }
+    let context = StageContext::new("test", StageId::new("keyed").unwrap());
+    StageSite { error_policy: ErrorPolicy::Ignore, ..StageSite::detached(context) }
 }
 
 /// What came out, in order.

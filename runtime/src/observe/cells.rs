@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::StageState;
+use super::{BreakerState, StageState};
 
 /// Writes the account, its cells, and everything that must name each counter, from one list.
 macro_rules! counters {
@@ -50,6 +50,7 @@ macro_rules! counters {
         pub struct StageCells {
             $($field: AtomicU64,)*
             state: AtomicU8,
+            breaker: AtomicU8,
             last_error: Mutex<Option<String>>,
         }
 
@@ -100,6 +101,16 @@ counters! {
     retries,
     /// Calls that panicked.
     panics,
+    /// Calls that took longer than the stage's circuit breaker allows.
+    slow_calls,
+    /// Items turned away because the circuit breaker was open. Each is also a dead letter.
+    refused,
+    /// How often the circuit breaker opened.
+    breaker_opened,
+    /// How often it let calls through again to see how they do.
+    breaker_half_opened,
+    /// How often it closed after that.
+    breaker_closed,
     /// Items that came behind the watermark. Each also has a fate above.
     late,
     /// Items so far ahead of their time that they moved no watermark. Each also has a fate above.
@@ -159,6 +170,16 @@ impl StageCells {
     /// The state last published.
     pub fn state(&self) -> StageState {
         StageState::from_u8(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Publishes the state of the instance's circuit breaker.
+    pub fn set_breaker(&self, state: BreakerState) {
+        self.breaker.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// The state of the circuit breaker last published; `None` if the instance has none.
+    pub fn breaker(&self) -> Option<BreakerState> {
+        BreakerState::from_u8(self.breaker.load(Ordering::Relaxed))
     }
 
     /// Publishes the last error. Takes a lock: for the error path only.

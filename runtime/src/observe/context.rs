@@ -15,6 +15,8 @@ pub struct StageContext {
     pub stage_id: StageId,
     /// Which of the stage's instances this is, from 0.
     pub instance: usize,
+    /// The partition it is on, from 0.
+    pub partition: usize,
     /// How many instances the stage has.
     pub parallelism: usize,
     /// Where its log lines go.
@@ -32,6 +34,7 @@ impl StageContext {
             pipeline_id: pipeline_id.into(),
             stage_id,
             instance: 0,
+            partition: 0,
             parallelism: 1,
             logger: Arc::new(TracingLogger),
             tracer: Arc::new(NoTracer),
@@ -46,6 +49,7 @@ impl fmt::Debug for StageContext {
             .field("pipeline_id", &self.pipeline_id)
             .field("stage_id", &self.stage_id)
             .field("instance", &self.instance)
+            .field("partition", &self.partition)
             .field("parallelism", &self.parallelism)
             .finish_non_exhaustive()
     }

@@ -1,7 +1,9 @@
 //! What a running pipeline shows: logger, tracer and metrics, counters, states, and the account.
 
 mod account;
+mod breaker;
 mod cells;
+mod clock;
 mod context;
 mod edge_state;
 mod law;
@@ -13,7 +15,9 @@ mod table;
 mod tracer;
 
 pub use account::{Account, EdgeAccount, Totals};
+pub use breaker::BreakerState;
 pub use cells::{StageAccount, StageCells};
+pub use clock::{CallClock, VirtualClock};
 pub use context::StageContext;
 pub use edge_state::EdgeRuntimeState;
 pub use law::{Imbalance, Law, Place};

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EdgeRuntimeState, StageAccount, StageCells};
+use super::{BreakerState, EdgeRuntimeState, StageAccount, StageCells};
 use crate::model::StageId;
 
 /// Where a stage is in its life.
@@ -108,6 +108,9 @@ pub struct StageRuntimeState {
     pub error_count: u64,
     /// The last error, if any.
     pub last_error: Option<String>,
+    /// Its circuit breaker, if it has one; of several instances the one furthest from closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerState>,
     /// Every counter of its [`StageAccount`], by name. Exact up to 2^53.
     pub metrics: BTreeMap<String, f64>,
     /// The edges into it: their strategies, credits, batch sizes, tokens, demand and drops.
@@ -124,10 +127,12 @@ impl StageRuntimeState {
         output_queue_depth: u64,
     ) -> Self {
         let (mut account, mut state, mut last_error) = (StageAccount::default(), None::<StageState>, None);
+        let mut breaker = None;
         for cells in instances {
             account.add(&cells.read());
             state = Some(state.map_or(cells.state(), |state| state.combine(cells.state())));
             last_error = last_error.or_else(|| cells.last_error());
+            breaker = breaker.max(cells.breaker());
         }
         Self {
             stage_id,
@@ -137,6 +142,7 @@ impl StageRuntimeState {
             processed_count: account.received.saturating_sub(account.waiting_retry),
             error_count: account.errors,
             last_error,
+            breaker,
             metrics: account.fields().map(|(name, count)| (name.to_owned(), count as f64)).collect(),
             inputs: Vec::new(),
         }
@@ -185,10 +191,13 @@ mod tests {
         instances[0].set_state(StageState::Finished);
         instances[1].set_state(StageState::Running);
         instances[1].set_last_error("no".to_owned());
+        instances[0].set_breaker(BreakerState::Open);
+        instances[1].set_breaker(BreakerState::Closed);
         let id = StageId::new("s").unwrap();
         let state = StageRuntimeState::read(id.clone(), &instances, 5, 6);
         assert_eq!((state.state, state.processed_count, state.error_count), (StageState::Running, 14, 8));
         assert_eq!((state.input_queue_depth, state.output_queue_depth), (5, 6));
+        assert_eq!(state.breaker, Some(BreakerState::Open));
         assert_eq!(state.last_error.as_deref(), Some("no"));
         assert_eq!((state.metrics["passed"], state.metrics.len()), (14.0, StageAccount::FIELDS.len()));
         let text = serde_json::to_string(&state).unwrap();

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::stage::SourcePause;
 use crate::sync::Doorbell;
 
 /// Where a pipeline is in its life. Phases only move forward.
@@ -30,7 +31,7 @@ pub struct Failure {
 pub struct Control {
     phase: AtomicU8,
     failure: Mutex<Option<Failure>>,
-    doorbells: Mutex<Vec<Arc<Doorbell>>>,
+    source_pause: Arc<SourcePause>,
 }
 
 impl Control {
@@ -52,9 +53,7 @@ impl Control {
     /// Moves on to `phase`, unless already past it, and wakes every parked partition.
     pub fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
-        for bell in self.doorbells.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            bell.ring();
-        }
+        self.source_pause.ring();
     }
 
     /// Records the first failure and stops the pipeline.
@@ -71,6 +70,11 @@ impl Control {
 
     /// Adds a bell that [`advance`](Self::advance) rings.
     pub fn add_doorbell(&self, bell: Arc<Doorbell>) {
-        self.doorbells.lock().unwrap_or_else(PoisonError::into_inner).push(bell);
+        self.source_pause.add_doorbell(bell);
+    }
+
+    /// What circuit breakers make sources hold back with.
+    pub fn source_pause(&self) -> &Arc<SourcePause> {
+        &self.source_pause
     }
 }

@@ -127,7 +127,7 @@ impl Partition {
             return Progress::Drained;
         }
         self.now = now.monotonic;
-        let cx = StepCx::new(now);
+        let cx = StepCx::new(now).with_sources_paused(self.control.source_pause().is_paused());
         let mut progress = Progress::Drained;
         for (task, drained) in &mut self.tasks {
             if *drained {

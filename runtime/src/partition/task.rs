@@ -92,7 +92,9 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
     fn step(&mut self, budget: usize, cx: &StepCx) -> Progress {
         let mut progress = Progress::ticked(self.chain.tick(cx));
         if !self.ended {
-            if cx.now().monotonic >= self.wait_until {
+            if cx.sources_paused() {
+                progress = progress.and(Progress::Blocked);
+            } else if cx.now().monotonic >= self.wait_until {
                 progress = progress.and(self.produce(budget, cx));
             }
         } else if !self.end_sent && self.chain.room() > 0 {

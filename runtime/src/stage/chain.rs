@@ -3,15 +3,17 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use super::StageError;
+use super::letters::{Letters, Posts};
+use super::{SourcePause, StageError};
 use crate::model::{Now, Signal, StageId};
-use crate::observe::{StageAccount, StageCells, StageContext, StageState};
-use crate::policy::ErrorPolicy;
+use crate::observe::{CallClock, StageAccount, StageCells, StageContext, StageState, VirtualClock};
+use crate::policy::{CircuitBreakerPolicy, ErrorPolicy};
 
 /// What a step knows: the time it was given, and whether the pipeline must fail.
 #[derive(Debug)]
 pub struct StepCx {
     now: Now,
+    sources_paused: bool,
     failing: Cell<bool>,
     failure: RefCell<Option<(StageId, StageError)>>,
 }
@@ -19,7 +21,19 @@ pub struct StepCx {
 impl StepCx {
     /// A step at `now`.
     pub fn new(now: Now) -> Self {
-        Self { now, failing: Cell::new(false), failure: RefCell::new(None) }
+        Self { now, sources_paused: false, failing: Cell::new(false), failure: RefCell::new(None) }
+    }
+
+    /// The same step, in which sources hold back if `paused`.
+    #[must_use]
+    pub fn with_sources_paused(self, paused: bool) -> Self {
+        Self { sources_paused: paused, ..self }
+    }
+
+    /// Whether sources hold back in this step, because a circuit breaker is open.
+    #[inline]
+    pub fn sources_paused(&self) -> bool {
+        self.sources_paused
     }
 
     /// The time of this step, as the driver read it. It does not move while the step runs.
@@ -55,6 +69,14 @@ pub struct StageSite {
     pub context: StageContext,
     /// The stage's error policy, resolved.
     pub error_policy: ErrorPolicy,
+    /// The stage's circuit breaker, resolved.
+    pub circuit_breaker: Option<CircuitBreakerPolicy>,
+    /// Whether an edge takes the stage's dead letters.
+    pub dead_letters: bool,
+    /// Tells how long a call takes.
+    pub clock: Arc<dyn CallClock>,
+    /// Makes the pipeline's sources hold back.
+    pub source_pause: Arc<SourcePause>,
     /// Where its counters are published.
     pub cells: Arc<StageCells>,
     /// Rings when this instance's partition should be stepped again.
@@ -62,6 +84,26 @@ pub struct StageSite {
 }
 
 impl StageSite {
+    /// A site outside of any pipeline, under the default policies and with a clock that stands still: for tests of operators.
+    pub fn detached(context: StageContext) -> Self {
+        Self {
+            context,
+            error_policy: ErrorPolicy::default(),
+            circuit_breaker: None,
+            dead_letters: false,
+            clock: Arc::new(VirtualClock::default()),
+            source_pause: Arc::default(),
+            cells: Arc::default(),
+            doorbell: Arc::default(),
+        }
+    }
+
+    /// A number that depends on the names of pipeline and stage and on the instance, and on nothing else.
+    pub(crate) fn seed(&self) -> u64 {
+        let StageContext { pipeline_id, stage_id, instance, .. } = &self.context;
+        xxhash_rust::xxh3::xxh3_64(format!("{pipeline_id}/{stage_id}/{instance}").as_bytes())
+    }
+
     /// Runs user code that prepares the instance; a panic in it is an error.
     pub(crate) fn open(
         &self,
@@ -275,10 +317,7 @@ impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Chain<In> for Linked<O, D> 
     }
 
     fn report(&mut self, received: u64) {
-        let mut account = StageAccount { received, ..StageAccount::default() };
-        self.op.account(&mut account);
-        self.site.publish(&account, self.op.last_error(), self.down.is_finished());
-        self.down.report(account.emitted);
+        self.report_with(received, 0, 0);
     }
 
     fn close(&mut self, discard: bool) {
@@ -293,6 +332,34 @@ impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Chain<In> for Linked<O, D> 
         failures.extend(close_error.map(|error| site.failed(error)));
         site.release(op, failures);
         down.release(failures);
+    }
+}
+
+/// A chain that can be told of what its first stage puts out beside the rest of the chain.
+pub trait Reporting<T> {
+    /// As [`Chain::report`]; `sent` items more have been given to another output, and `unsent` wait for room there.
+    fn report_with(&mut self, received: u64, sent: u64, unsent: u64);
+}
+
+impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Reporting<In> for Linked<O, D> {
+    fn report_with(&mut self, received: u64, sent: u64, unsent: u64) {
+        let mut account = StageAccount { received, ..StageAccount::default() };
+        self.op.account(&mut account);
+        let emitted = account.emitted;
+        account.emitted += sent;
+        account.unsent += unsent;
+        self.site.publish(&account, self.op.last_error(), self.down.is_finished());
+        self.down.report(emitted);
+    }
+}
+
+impl<In, O: Posts<In>, D> Posts<In> for Linked<O, D> {
+    fn letters(&mut self) -> &mut Letters<In> {
+        self.op.letters()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.op.is_settled()
     }
 }
 

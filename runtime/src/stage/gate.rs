@@ -1,14 +1,14 @@
 //! Where a stage's errors and panics are caught, judged by its policy, and counted.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
-use super::{StageSite, StepCx};
+use super::{FailureKind, StageSite, StepCx};
 use crate::model::StageId;
 use crate::observe::StageAccount;
-use crate::policy::{AfterRetries, Backoff, ErrorPolicy};
+use crate::policy::{AfterRetries, ErrorPolicy};
 
 /// Why a stage could not handle an item.
 #[derive(Debug, thiserror::Error)]
@@ -19,12 +19,44 @@ pub enum StageError {
     /// The user's code panicked.
     #[error("panic: {0}")]
     Panic(String),
+    /// The user's code was not called.
+    #[error("the circuit breaker is open")]
+    BreakerOpen,
 }
 
 impl StageError {
     /// An error from a message.
     pub fn msg(message: impl fmt::Display) -> Self {
         Self::User(message.to_string().into())
+    }
+
+    /// An error that gives the item back, for a [`Transform`](super::Transform): it can then be tried again, or becomes a
+    /// dead letter with its item. To be used only before anything was made of the item.
+    pub fn handing_back<T: Send + 'static>(
+        item: T,
+        error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::User(Box::new(HandedBack { item: Mutex::new(Some(item)), error: error.into() }))
+    }
+
+    /// The item that the error gives back, if it does.
+    pub(super) fn take_item<T: 'static>(self) -> Result<Rejected<T>, Self> {
+        let Self::User(user) = self else { return Err(self) };
+        let HandedBack { item, error } = *user.downcast::<HandedBack<T>>().map_err(Self::User)?;
+        let error = Self::User(error);
+        match item.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(item) => Ok(Rejected { item, error }),
+            None => Err(error),
+        }
+    }
+
+    /// What sort of failure it is.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::User(_) => FailureKind::Error,
+            Self::Panic(_) => FailureKind::Panic,
+            Self::BreakerOpen => FailureKind::BreakerOpen,
+        }
     }
 
     /// An error from the payload of a caught panic.
@@ -34,6 +66,30 @@ impl StageError {
             .map(|s| (*s).to_owned())
             .or_else(|| payload.downcast_ref::<String>().cloned());
         Self::Panic(text.unwrap_or_else(|| "a value that is not text".to_owned()))
+    }
+}
+
+/// An error and the item it is about. In a mutex only so that it can be shared where errors must be.
+struct HandedBack<T> {
+    item: Mutex<Option<T>>,
+    error: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl<T> fmt::Debug for HandedBack<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T> fmt::Display for HandedBack<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl<T> std::error::Error for HandedBack<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
     }
 }
 
@@ -62,14 +118,6 @@ pub struct Rejected<T> {
     pub error: StageError,
 }
 
-/// What the policy says about one failed attempt.
-enum Verdict {
-    /// Try again this many nanoseconds from now.
-    RetryIn(i64),
-    /// The item is gone and counted.
-    Lost,
-}
-
 /// Catches what a stage throws, applies its [`ErrorPolicy`] and keeps its counters.
 ///
 /// Catching costs nothing on the good path: where the compiler can see that the closure does not panic, the guard
@@ -85,6 +133,8 @@ pub struct Gate {
     panics: u64,
     retries: u64,
     last_error: Option<String>,
+    /// Draws the jitter of waits. Seeded by who the instance is: a simulated run repeats, and instances differ.
+    rng: fastrand::Rng,
 }
 
 impl Gate {
@@ -100,6 +150,7 @@ impl Gate {
             panics: 0,
             retries: 0,
             last_error: None,
+            rng: fastrand::Rng::with_seed(site.seed()),
         }
     }
 
@@ -150,10 +201,10 @@ impl Gate {
 
     #[cold]
     #[inline(never)]
-    fn note(&mut self, error: &StageError) {
+    pub(super) fn note(&mut self, error: &StageError) {
         match error {
             StageError::Panic(_) => self.panics += 1,
-            StageError::User(_) => self.errors += 1,
+            StageError::User(_) | StageError::BreakerOpen => self.errors += 1,
         }
         self.last_error = Some(error.to_string());
     }
@@ -161,9 +212,9 @@ impl Gate {
     /// Counts an item as lost for good, by the policy without its retries.
     #[cold]
     #[inline(never)]
-    fn lose(&mut self, error: StageError, cx: &StepCx) {
+    pub(super) fn lose(&mut self, error: StageError, cx: &StepCx) {
         self.note(&error);
-        match self.policy.last_resort() {
+        match self.last_resort() {
             AfterRetries::DeadLetter => self.dead_lettered += 1,
             AfterRetries::Ignore => self.ignored += 1,
             AfterRetries::Fail => {
@@ -173,19 +224,27 @@ impl Gate {
         }
     }
 
-    /// Judges attempt number `attempt` (the first is 0) of an item that was handed back.
-    #[cold]
-    #[inline(never)]
-    fn judge(&mut self, error: StageError, attempt: u32, cx: &StepCx) -> Verdict {
-        if let ErrorPolicy::Retry { max_retries, backoff, .. } = self.policy
-            && attempt < max_retries
-        {
-            self.note(&error);
-            self.retries += 1;
-            return Verdict::RetryIn(delay_nanos(&backoff, attempt));
+    /// Judges attempt number `attempt` (the first is 0) of an item that was handed back: how long to wait for the next one,
+    /// in nanoseconds, or `None` if there is none.
+    pub(super) fn retry_in(&mut self, error: &StageError, attempt: u32) -> Option<i64> {
+        let ErrorPolicy::Retry { max_retries, backoff, .. } = self.policy else { return None };
+        if attempt >= max_retries {
+            return None;
         }
-        self.lose(error, cx);
-        Verdict::Lost
+        self.note(error);
+        self.retries += 1;
+        let wait = backoff.jittered(attempt, self.rng.u32(..));
+        Some(i64::try_from(wait.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    /// What becomes of an item that no attempt is left for.
+    pub(super) fn last_resort(&self) -> AfterRetries {
+        self.policy.last_resort()
+    }
+
+    /// Counts an item that the circuit breaker turned away.
+    pub(super) fn turn_away(&mut self) {
+        self.dead_lettered += 1;
     }
 
     /// Items lost to errors so far, by any policy.
@@ -207,118 +266,5 @@ impl Gate {
     /// The last error since the last call.
     pub fn take_last_error(&mut self) -> Option<String> {
         self.last_error.take()
-    }
-}
-
-fn delay_nanos(backoff: &Backoff, attempt: u32) -> i64 {
-    i64::try_from(backoff.delay(attempt).as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// The outcome of one attempt at one item.
-pub(super) enum Attempt<U, T> {
-    /// It worked.
-    Done(U),
-    /// It failed and the item came back.
-    Refused(Rejected<T>),
-    /// It failed and took the item with it.
-    Gone(StageError),
-}
-
-/// Items that wait for another attempt, in order: the first is the one being retried, the rest came after it.
-///
-/// Nothing overtakes the first: while the lot is occupied the stage answers `room() == 0`, so the lot never holds more
-/// than the batch in which the failure happened.
-#[derive(Debug)]
-pub(super) struct Lot<T> {
-    waiting: VecDeque<T>,
-    /// Attempts already made at the first item; 0 for one that only queued behind another.
-    tried: u32,
-    due: i64,
-}
-
-impl<T> Lot<T> {
-    pub(super) fn new() -> Self {
-        Self { waiting: VecDeque::new(), tried: 0, due: 0 }
-    }
-
-    #[inline(always)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    pub(super) fn due(&self) -> Option<i64> {
-        (!self.is_empty()).then_some(self.due)
-    }
-
-    /// Tries `item` unless something waits before it; parks it if the policy says so.
-    #[inline(always)]
-    pub(super) fn offer<U>(
-        &mut self,
-        item: T,
-        gate: &mut Gate,
-        cx: &StepCx,
-        attempt: impl FnOnce(T) -> Attempt<U, T>,
-    ) -> Option<U> {
-        if !self.is_empty() {
-            self.waiting.push_back(item);
-            return None;
-        }
-        match attempt(item) {
-            Attempt::Done(u) => Some(u),
-            Attempt::Refused(rejected) => {
-                self.park(rejected, 0, gate, cx);
-                None
-            }
-            Attempt::Gone(error) => {
-                gate.lose(error, cx);
-                None
-            }
-        }
-    }
-
-    /// Tries the first waiting item again if it is due. The outer `None` says that nothing was due.
-    pub(super) fn retry<U>(
-        &mut self,
-        gate: &mut Gate,
-        cx: &StepCx,
-        attempt: impl FnOnce(T) -> Attempt<U, T>,
-    ) -> Option<Option<U>> {
-        if self.due > cx.now().monotonic {
-            return None;
-        }
-        let item = self.waiting.pop_front()?;
-        let tried = std::mem::take(&mut self.tried);
-        Some(match attempt(item) {
-            Attempt::Done(u) => Some(u),
-            Attempt::Refused(rejected) => {
-                self.park(rejected, tried, gate, cx);
-                None
-            }
-            Attempt::Gone(error) => {
-                gate.lose(error, cx);
-                None
-            }
-        })
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn park(&mut self, rejected: Rejected<T>, tried: u32, gate: &mut Gate, cx: &StepCx) {
-        if let Verdict::RetryIn(nanos) = gate.judge(rejected.error, tried, cx) {
-            self.tried = tried + 1;
-            self.due = cx.now().monotonic.saturating_add(nanos);
-            self.waiting.push_front(rejected.item);
-        }
-    }
-
-    /// Drops everything that waits; the number of items.
-    pub(super) fn clear(&mut self) -> u64 {
-        let n = self.waiting.len() as u64;
-        self.waiting.clear();
-        n
     }
 }

@@ -4,25 +4,38 @@
 //! monomorphised function per batch, built by continuation from the typed builder in `flow`. Items are given to a
 //! chain as an iterator, so that the whole chain compiles to one loop and counters stay in registers.
 
+mod breaker;
 mod chain;
 mod gate;
+mod guard;
+mod letters;
+mod lot;
 mod ops;
+mod pause;
 mod pending;
 mod sink;
 mod source;
 mod stream_fn;
 mod transform;
+mod trial;
+mod try_map;
 mod valve;
 mod watermarks;
 
 pub(crate) use chain::earliest;
-pub use chain::{BoxedChain, Chain, DynChain, Linked, Operator, StageSite, StepCx};
+pub use chain::{BoxedChain, Chain, DynChain, Linked, Operator, Reporting, StageSite, StepCx};
 pub use gate::{Gate, Rejected, StageError, catch};
-pub use ops::{Filter, FilterMap, FlatMap, Inspect, Map, Pass, TryMap};
+pub(crate) use letters::hold;
+pub use letters::{DeadLetter, FailureKind, Letters, Posting, Posts};
+pub use ops::{Filter, FilterMap, FlatMap, Inspect, Map, Pass};
+pub use pause::SourcePause;
 pub use pending::Pending;
 pub use sink::{FoldSink, ForEach, Sink, SinkEnd};
 pub use source::{Emitter, Generate, IterSource, Produced, Source};
 pub use stream_fn::{StreamFn, StreamIn};
 pub use transform::{Output, Transform, TransformOp};
+pub(crate) use trial::{Admission, Attempt, Trial, Tried};
+pub use try_map::TryMap;
+pub(crate) use try_map::attempt;
 pub(crate) use valve::Valve;
 pub use watermarks::{EventTime, WatermarkOp};

@@ -1,8 +1,7 @@
-//! The stateless operators: map, filter, filter_map, flat_map, try_map, and the one that only counts.
+//! The stateless operators that take an item once: map, filter, filter_map, flat_map, and the one that only counts.
 
-use super::gate::{Attempt, Lot, catch};
 use super::pending::Pending;
-use super::{Chain, Gate, Operator, Rejected, StageError, StageSite, StepCx};
+use super::{Chain, Gate, Operator, StageSite, StepCx};
 use crate::model::Signal;
 use crate::observe::StageAccount;
 
@@ -184,80 +183,6 @@ impl<T: 'static, U: 'static, O: IntoIterator<Item = U>, F: FnMut(T) -> O + 'stat
 
     fn close(&mut self, _discard: bool) {
         self.pending.clear();
-    }
-}
-
-/// One item in, one out or an error; the item is kept until its call succeeds, so that it can be retried or handed on
-/// as a dead letter.
-pub struct TryMap<F, T> {
-    f: F,
-    gate: Gate,
-    lot: Lot<T>,
-    discarded: u64,
-}
-
-impl<F, T> TryMap<F, T> {
-    /// Maps with `f`, which borrows the item.
-    pub fn new(f: F, site: &StageSite) -> Self {
-        Self { f, gate: Gate::new(site), lot: Lot::new(), discarded: 0 }
-    }
-}
-
-/// One attempt; the item comes back with the error.
-#[inline(always)]
-fn attempt<T, U>(f: &mut impl FnMut(&T) -> Result<U, StageError>, item: T) -> Attempt<U, T> {
-    match catch(|| f(&item)) {
-        Ok(Ok(u)) => Attempt::Done(u),
-        Ok(Err(error)) | Err(error) => Attempt::Refused(Rejected { item, error }),
-    }
-}
-
-impl<T: 'static, U: 'static, F: FnMut(&T) -> Result<U, StageError> + 'static> Operator<T> for TryMap<F, T> {
-    type Out = U;
-
-    #[inline(always)]
-    fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
-        let Self { f, gate, lot, .. } = self;
-        down.run(items.filter_map(|item| lot.offer(item, gate, cx, |item| attempt(f, item))), cx);
-    }
-
-    #[inline]
-    fn room<D: Chain<U>>(&mut self, down: &mut D) -> usize {
-        if self.lot.is_empty() { down.room() } else { 0 }
-    }
-
-    fn tick<D: Chain<U>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
-        let Self { f, gate, lot, .. } = self;
-        let mut moved = false;
-        while down.room() > 0
-            && let Some(outcome) = lot.retry(gate, cx, |item| attempt(f, item))
-        {
-            moved = true;
-            down.run(outcome.into_iter(), cx);
-        }
-        moved
-    }
-
-    fn next_deadline(&self) -> Option<i64> {
-        self.lot.due()
-    }
-
-    fn account(&self, account: &mut StageAccount) {
-        self.gate.account(account);
-        account.waiting_retry = self.lot.len() as u64;
-        account.discarded = self.discarded;
-        account.passed = account.received - self.gate.lost() - account.waiting_retry - self.discarded;
-        account.emitted = account.passed;
-    }
-
-    fn last_error(&mut self) -> Option<String> {
-        self.gate.take_last_error()
-    }
-
-    fn close(&mut self, discard: bool) {
-        if discard {
-            self.discarded += self.lot.clear();
-        }
     }
 }
 

@@ -48,10 +48,14 @@ impl<T> Pending<T> {
         self.items.len()
     }
 
+    /// Items handed on, and items that have not been and, once cleared, will not be.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.handed_on, self.items.len() as u64 + self.discarded)
+    }
+
     /// Fills in `emitted` and `unsent`: what has been handed on, and what has not and will not be.
     pub fn account(&self, account: &mut StageAccount) {
-        account.emitted = self.handed_on;
-        account.unsent = self.items.len() as u64 + self.discarded;
+        (account.emitted, account.unsent) = self.counts();
     }
 
     /// Drops everything that waits.

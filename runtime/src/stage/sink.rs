@@ -1,6 +1,10 @@
 //! Sinks: where items leave the graph.
 
-use super::gate::{Attempt, Lot, catch};
+use super::chain::Reporting;
+use super::gate::catch;
+use super::letters::{Letters, Posts};
+use super::lot::Lot;
+use super::trial::{Attempt, Trial};
 use super::{Chain, Gate, Rejected, StageError, StageSite, StepCx};
 use crate::model::{Signal, StageId};
 use crate::observe::StageAccount;
@@ -59,10 +63,9 @@ enum Ending {
 /// The end of a chain: a sink with its gate and its retries.
 pub struct SinkEnd<S: Sink> {
     sink: S,
-    gate: Gate,
+    trial: Trial<S::Item>,
     lot: Lot<S::Item>,
     site: StageSite,
-    discarded: u64,
     dirty: bool,
     ending: Ending,
 }
@@ -70,15 +73,8 @@ pub struct SinkEnd<S: Sink> {
 impl<S: Sink> SinkEnd<S> {
     /// Ends a chain with `sink`.
     pub fn new(sink: S, site: StageSite) -> Self {
-        Self {
-            gate: Gate::new(&site),
-            sink,
-            lot: Lot::new(),
-            site,
-            discarded: 0,
-            dirty: false,
-            ending: Ending::Open,
-        }
+        let trial = Trial::new(&site);
+        Self { sink, lot: Lot::new(&trial), trial, site, dirty: false, ending: Ending::Open }
     }
 }
 
@@ -94,16 +90,20 @@ fn attempt<S: Sink>(sink: &mut S, item: S::Item) -> Attempt<(), S::Item> {
 impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
     #[inline(always)]
     fn run<I: Iterator<Item = S::Item>>(&mut self, items: I, cx: &StepCx) {
-        let Self { sink, gate, lot, .. } = self;
+        let Self { sink, trial, lot, .. } = self;
         items.for_each(|item| {
-            lot.offer(item, gate, cx, |item| attempt(sink, item));
+            lot.offer(item, trial, cx, |item| attempt(sink, item));
         });
         self.dirty = true;
     }
 
     #[inline]
     fn room(&mut self) -> usize {
-        if self.lot.is_empty() && self.ending == Ending::Open { self.sink.room() } else { 0 }
+        if self.lot.is_empty() && self.ending == Ending::Open {
+            self.lot.room(self.sink.room(), &self.trial)
+        } else {
+            0
+        }
     }
 
     fn signal(&mut self, signal: Signal, _cx: &StepCx) {
@@ -113,9 +113,10 @@ impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
     }
 
     fn tick(&mut self, cx: &StepCx) -> bool {
-        let Self { sink, gate, lot, .. } = self;
+        let Self { sink, trial, lot, .. } = self;
+        trial.tick(cx);
         let mut moved = false;
-        while lot.retry(gate, cx, |item| attempt(sink, item)).is_some() {
+        while lot.retry(trial, cx, |item| attempt(sink, item)).is_some() {
             moved = true;
             self.dirty = true;
         }
@@ -126,7 +127,7 @@ impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
                     moved = true;
                 }
                 Ok(Ok(false)) => {}
-                Ok(Err(error)) | Err(error) => gate.fail(error, cx),
+                Ok(Err(error)) | Err(error) => trial.gate().fail(error, cx),
             }
         }
         moved
@@ -139,12 +140,12 @@ impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
         }
         let sink = &mut self.sink;
         if let Ok(Err(error)) | Err(error) = catch(|| sink.flush()) {
-            self.gate.fail(error, cx);
+            self.trial.gate().fail(error, cx);
         }
     }
 
     fn next_deadline(&self, now: i64) -> Option<i64> {
-        self.lot.due().filter(|due| *due > now)
+        self.lot.deadline(&self.trial).filter(|due| *due > now)
     }
 
     fn is_finished(&self) -> bool {
@@ -156,23 +157,32 @@ impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
     }
 
     fn report(&mut self, received: u64) {
-        let mut account = StageAccount { received, ..StageAccount::default() };
-        self.gate.account(&mut account);
-        account.waiting_retry = self.lot.len() as u64;
-        account.discarded = self.discarded;
-        account.delivered = received - self.gate.lost() - account.waiting_retry - self.discarded;
-        self.site.publish(&account, self.gate.take_last_error(), self.ending == Ending::Done);
+        self.report_with(received, 0, 0);
     }
 
     fn close(&mut self, discard: bool) {
         if discard {
-            self.discarded += self.lot.clear();
+            self.lot.discard();
         }
         self.site.closed(discard);
     }
 
     fn release(self, failures: &mut Vec<(StageId, StageError)>) {
         self.site.release(self.sink, failures);
+    }
+}
+
+impl<S: Sink> Reporting<S::Item> for SinkEnd<S> {
+    fn report_with(&mut self, received: u64, sent: u64, unsent: u64) {
+        let mut account = StageAccount { received, emitted: sent, unsent, ..StageAccount::default() };
+        account.delivered = self.lot.account(&self.trial, &mut account);
+        self.site.publish(&account, self.trial.take_last_error(), self.ending == Ending::Done);
+    }
+}
+
+impl<S: Sink> Posts<S::Item> for SinkEnd<S> {
+    fn letters(&mut self) -> &mut Letters<S::Item> {
+        self.trial.letters()
     }
 }
 

@@ -1,8 +1,11 @@
 //! Transforms with state and timers.
 
 use super::gate::catch;
+use super::letters::{Letters, Posts};
+use super::lot::Lot;
 use super::pending::Pending;
-use super::{Chain, Gate, Operator, StageError, StageSite, StepCx};
+use super::trial::{Attempt, Trial};
+use super::{Chain, Operator, StageError, StageSite, StepCx, earliest};
 use crate::model::{Now, Signal, Timestamp};
 use crate::observe::StageAccount;
 
@@ -26,8 +29,8 @@ pub trait Transform: 'static {
     /// Processes one item.
     ///
     /// # Errors
-    /// The item is gone; the stage's error policy decides how that is counted (retries need an operator that keeps its
-    /// item, such as `try_map`).
+    /// The stage's error policy decides what becomes of the item. It can be tried again, and is in its dead letter, only if
+    /// the error gives it back ([`StageError::handing_back`]).
     fn process(&mut self, item: Self::In, out: &mut Output<'_, Self::Out>) -> Result<(), StageError>;
 
     /// Called when a timer set through [`Output::set_timer`] is due.
@@ -92,7 +95,8 @@ impl<T> Output<'_, T> {
 /// memory it needs is bounded by what one batch of input expands to.
 pub struct TransformOp<X: Transform> {
     user: X,
-    gate: Gate,
+    trial: Trial<X::In>,
+    lot: Lot<X::In>,
     pending: Pending<X::Out>,
     timer: Option<i64>,
 }
@@ -100,7 +104,8 @@ pub struct TransformOp<X: Transform> {
 impl<X: Transform> TransformOp<X> {
     /// Runs `user`.
     pub fn new(user: X, site: &StageSite) -> Self {
-        Self { user, gate: Gate::new(site), pending: Pending::new(), timer: None }
+        let trial = Trial::new(site);
+        Self { user, lot: Lot::new(&trial), trial, pending: Pending::new(), timer: None }
     }
 
     /// Calls user code that belongs to no item.
@@ -109,11 +114,24 @@ impl<X: Transform> TransformOp<X> {
         cx: &StepCx,
         f: impl FnOnce(&mut X, &mut Output<'_, X::Out>) -> Result<(), StageError>,
     ) {
-        let Self { user, gate, pending, timer, .. } = self;
+        let Self { user, trial, pending, timer, .. } = self;
         let mut out = Output { pending, timer, now: cx.now() };
         if let Ok(Err(error)) | Err(error) = catch(|| f(user, &mut out)) {
-            gate.fail(error, cx);
+            trial.gate().fail(error, cx);
         }
+    }
+}
+
+/// One attempt; the item comes back if the error gives it back.
+#[inline(always)]
+fn attempt<X: Transform>(user: &mut X, item: X::In, mut out: Output<'_, X::Out>) -> Attempt<(), X::In> {
+    match catch(|| user.process(item, &mut out)) {
+        Ok(Ok(())) => Attempt::Done(()),
+        Ok(Err(error)) => match error.take_item() {
+            Ok(rejected) => Attempt::Refused(rejected),
+            Err(error) => Attempt::Gone(error),
+        },
+        Err(panic) => Attempt::Gone(panic),
     }
 }
 
@@ -121,17 +139,18 @@ impl<X: Transform> Operator<X::In> for TransformOp<X> {
     type Out = X::Out;
 
     fn run<I: Iterator<Item = X::In>, D: Chain<X::Out>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
-        let Self { user, gate, pending, timer, .. } = self;
+        let Self { user, trial, lot, pending, timer } = self;
         items.for_each(|item| {
-            let mut out = Output { pending: &mut *pending, timer: &mut *timer, now: cx.now() };
-            gate.try_call(cx, || user.process(item, &mut out));
+            let out = Output { pending: &mut *pending, timer: &mut *timer, now: cx.now() };
+            lot.offer(item, trial, cx, |item| attempt(user, item, out));
         });
         self.pending.settle(down, cx);
     }
 
     #[inline]
     fn room<D: Chain<X::Out>>(&mut self, down: &mut D) -> usize {
-        if self.pending.is_empty() { down.room() } else { 0 }
+        let Self { pending, lot, trial, .. } = self;
+        if pending.is_empty() && lot.is_empty() { lot.room(down.room(), trial) } else { 0 }
     }
 
     fn signal<D: Chain<X::Out>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
@@ -149,6 +168,16 @@ impl<X: Transform> Operator<X::In> for TransformOp<X> {
 
     fn tick<D: Chain<X::Out>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
         let mut moved = self.pending.settle(down, cx);
+        let Self { user, trial, lot, pending, timer } = self;
+        trial.tick(cx);
+        while pending.is_empty() && down.room() > 0 {
+            let out = Output { pending: &mut *pending, timer: &mut *timer, now: cx.now() };
+            if lot.retry(trial, cx, |item| attempt(user, item, out)).is_none() {
+                break;
+            }
+            pending.settle(down, cx);
+            moved = true;
+        }
         if self.timer.is_some_and(|at| at <= cx.now().monotonic) && self.pending.is_empty() {
             self.timer = None;
             self.call(cx, X::on_timer);
@@ -159,7 +188,7 @@ impl<X: Transform> Operator<X::In> for TransformOp<X> {
     }
 
     fn next_deadline(&self) -> Option<i64> {
-        self.timer
+        earliest(self.timer, self.lot.deadline(&self.trial))
     }
 
     fn open(&mut self, site: &StageSite) -> Result<(), StageError> {
@@ -167,16 +196,24 @@ impl<X: Transform> Operator<X::In> for TransformOp<X> {
     }
 
     fn account(&self, account: &mut StageAccount) {
-        self.gate.account(account);
-        account.passed = account.received - self.gate.lost();
+        account.passed = self.lot.account(&self.trial, account);
         self.pending.account(account);
     }
 
     fn last_error(&mut self) -> Option<String> {
-        self.gate.take_last_error()
+        self.trial.take_last_error()
     }
 
-    fn close(&mut self, _discard: bool) {
+    fn close(&mut self, discard: bool) {
         self.pending.clear();
+        if discard {
+            self.lot.discard();
+        }
+    }
+}
+
+impl<X: Transform> Posts<X::In> for TransformOp<X> {
+    fn letters(&mut self) -> &mut Letters<X::In> {
+        self.trial.letters()
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn long_chain(n: usize) -> PipelineGraph {
 
 /// Two cores, nowhere to spill.
 pub(crate) fn context() -> ValidationContext {
-    ValidationContext { cores: Some(2), spill_dir: false, item_bytes: Vec::new() }
+    ValidationContext { cores: Some(2), ..ValidationContext::default() }
 }
 
 /// Validated with an empty registry.
