@@ -340,7 +340,7 @@ mod tests {
     }
 
     /// Counters that say more about items which another counter has: no law binds them.
-    const FREE: [&str; 11] = [
+    const FREE: [&str; 16] = [
         "unsent",
         "errors",
         "retries",
