@@ -26,8 +26,9 @@ loom: ## The lock-free code under every interleaving that the loom model checker
 	RUSTFLAGS="--cfg corelane_loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --release -p corelane --test 'loom_*'
 
 tsan: ## The lock-free code under ThreadSanitizer, on the stable compiler
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" CARGO_TARGET_DIR=target/tsan \
-	  $(CARGO) run --target $(HOST) -p corelane --example tsan_ring
+	for example in tsan_ring tsan_pool; do \
+	  RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" CARGO_TARGET_DIR=target/tsan \
+	    $(CARGO) run --target $(HOST) -p corelane --example $$example || exit 1; done
 
 bench: ## What this machine can do, beside hand-written programs in the same run
 	$(CARGO) run --release --quiet -p corelane-bench -- all

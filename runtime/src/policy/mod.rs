@@ -11,6 +11,7 @@ mod failure;
 mod idle;
 mod merge;
 mod parallelism;
+mod pool;
 mod reference;
 mod registry;
 mod watermarks;
@@ -25,6 +26,7 @@ pub use failure::{AfterRetries, Backoff, CircuitBreakerPolicy, DEFAULT_MAX_PARKE
 pub use idle::IdlePolicy;
 pub use merge::MergePolicy;
 pub use parallelism::Parallelism;
+pub use pool::{MemoryPoolOptions, Preallocation};
 pub use reference::{NamedPolicy, PolicyRef, UnknownPolicy};
 pub(crate) use registry::{POLICY_TABLES, RegistryReader};
 pub use registry::{PolicyRegistry, RegistryErrors};

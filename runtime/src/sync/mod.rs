@@ -11,7 +11,7 @@ pub(crate) use crossbeam::utils::CachePadded;
 #[cfg(not(corelane_loom))]
 mod primitives {
     pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering, fence};
 
     /// `std::cell::UnsafeCell` with loom's access by closure.
     #[allow(dead_code, reason = "the ring needs it under loom only")]
@@ -20,6 +20,10 @@ mod primitives {
 
     #[allow(dead_code, reason = "the ring needs it under loom only")]
     impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
         #[inline(always)]
         pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
             f(self.0.get())
@@ -36,7 +40,25 @@ mod primitives {
 mod primitives {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::Arc;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering, fence};
 }
 
 pub(crate) use primitives::*;
+
+#[cfg(corelane_loom)]
+use loom::sync as locks;
+#[cfg(not(corelane_loom))]
+use std::sync as locks;
+
+/// A lock for what is done once in a while. One that a panic has poisoned is taken all the same.
+pub(crate) struct Mutex<T>(locks::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(locks::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> locks::MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,146 @@
+//! What the homes of a pool share. Nothing in it is touched by a rent that finds a block ready, or by a return.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::counters::Counters;
+use super::returns::{Starving, Wake};
+use super::slab::Region;
+use crate::observe::MemoryPoolStats;
+use crate::policy::MemoryPoolOptions;
+use crate::sync::{Doorbell, Mutex};
+
+/// Numbers of homes and pools: no two of a process have the same.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+pub(super) struct Shared {
+    pub(super) id: u64,
+    pub(super) options: MemoryPoolOptions,
+    /// Bytes mapped, or about to be. At most the limit.
+    reserved: AtomicU64,
+    pub(super) starving: Arc<Starving>,
+    homes: Mutex<Homes>,
+    /// In checked mode, where memory is: start and bytes.
+    regions: Mutex<BTreeMap<usize, usize>>,
+}
+
+#[derive(Default)]
+struct Homes {
+    entries: Vec<Entry>,
+    /// The highest sum of peaks that was seen when a home closed.
+    peak: u64,
+}
+
+struct Entry {
+    lane: u64,
+    slot: u32,
+    open: bool,
+    counters: Arc<Counters>,
+    wake: Arc<Wake>,
+}
+
+impl Homes {
+    /// The statistics of all homes, those already forgotten counted in the peak.
+    fn sum(&self) -> MemoryPoolStats {
+        let all = self.entries.iter().map(|entry| entry.counters.statistics());
+        let sum = all.fold(MemoryPoolStats::default(), MemoryPoolStats::and);
+        MemoryPoolStats { peak_usage: sum.peak_usage.max(self.peak), ..sum }
+    }
+}
+
+/// What a new home is given.
+pub(super) struct Seat {
+    pub(super) lane: u64,
+    pub(super) slot: u32,
+    pub(super) counters: Arc<Counters>,
+    pub(super) wake: Arc<Wake>,
+}
+
+impl Shared {
+    pub(super) fn new(options: MemoryPoolOptions) -> Self {
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            options,
+            reserved: AtomicU64::new(0),
+            starving: Arc::default(),
+            homes: Mutex::new(Homes::default()),
+            regions: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    pub(super) fn take_seat(&self, bell: Option<Arc<Doorbell>>) -> Seat {
+        let lane = NEXT.fetch_add(1, Ordering::Relaxed);
+        let counters = Arc::<Counters>::default();
+        let wake = Arc::new(Wake::new(bell, Arc::clone(&self.starving)));
+        let mut homes = self.homes.lock();
+        homes.peak = homes.sum().peak_usage;
+        homes.entries.retain(|entry| entry.open || entry.counters.statistics().rented_buffers > 0);
+        let taken = |slot: u32| homes.entries.iter().any(|entry| entry.open && entry.slot == slot);
+        let slot = (0..u32::MAX).find(|slot| !taken(*slot)).unwrap_or(u32::MAX);
+        let entry =
+            Entry { lane, slot, open: true, counters: Arc::clone(&counters), wake: Arc::clone(&wake) };
+        homes.entries.push(entry);
+        Seat { lane, slot, counters, wake }
+    }
+
+    /// A home has closed: its slot is free.
+    pub(super) fn leave(&self, lane: u64) {
+        let mut homes = self.homes.lock();
+        homes.peak = homes.sum().peak_usage;
+        homes.entries.iter_mut().filter(|entry| entry.lane == lane).for_each(|entry| entry.open = false);
+    }
+
+    pub(super) fn statistics(&self) -> MemoryPoolStats {
+        self.homes.lock().sum()
+    }
+
+    pub(super) fn statistics_by_core(&self) -> Vec<MemoryPoolStats> {
+        let homes = self.homes.lock();
+        homes.entries.iter().filter(|entry| entry.open).map(|entry| entry.counters.statistics()).collect()
+    }
+
+    /// Takes `bytes` of the limit, if there are so many left.
+    pub(super) fn reserve(&self, bytes: u64) -> bool {
+        let fits = |reserved: u64| reserved.checked_add(bytes).filter(|sum| *sum <= self.options.limit_bytes);
+        self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    pub(super) fn release(&self, bytes: u64) {
+        self.reserved.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes taken of the limit.
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Wakes every home that waits for memory.
+    pub(super) fn wake_starving(&self) {
+        if self.starving.any() {
+            let wakes: Vec<_> =
+                self.homes.lock().entries.iter().map(|entry| Arc::clone(&entry.wake)).collect();
+            wakes.iter().for_each(|wake| wake.came_back()); // not under the lock: wakers are not ours
+        }
+    }
+
+    pub(super) fn add_region(&self, address: usize, bytes: usize) {
+        self.regions.lock().insert(address, bytes);
+    }
+
+    pub(super) fn forget_regions(&self, gone: &[Region]) {
+        if self.options.checked {
+            let mut regions = self.regions.lock();
+            for region in gone {
+                regions.remove(&region.address());
+            }
+        }
+    }
+
+    /// In checked mode, the start of the region that `address` is in.
+    pub(super) fn region_of(&self, address: usize) -> Option<usize> {
+        let regions = self.regions.lock();
+        let (start, bytes) = regions.range(..=address).next_back()?;
+        (address - start < *bytes).then_some(*start)
+    }
+}
