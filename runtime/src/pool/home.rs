@@ -349,20 +349,18 @@ impl Home {
         }
         let (bytes, requested) = (header.block_bytes, u64::from(requested));
         // SAFETY: what is current is alive, and its thread is this one.
-        match unsafe { current().as_ref() } {
-            Some(here) if std::ptr::eq(here, header.home.as_ptr()) => {
+        if let Some(here) = unsafe { current().as_ref() } {
+            if std::ptr::eq(here, header.home.as_ptr()) {
                 // SAFETY: on the home's thread.
                 unsafe { here.store(|store| store.push(block, header.class as usize)) };
                 here.counters.rented.sub(bytes, requested);
                 return;
             }
-            Some(here) if here.pool.id == header.pool => {
-                // SAFETY: on the thread of `here`.
-                if unsafe { here.send(block, header, bytes, requested) } {
-                    return;
-                }
+            // SAFETY: on the thread of `here`; the caller has given the block up.
+            let send = || unsafe { here.send(block, header, bytes, requested) };
+            if here.pool.id == header.pool && send() {
+                return;
             }
-            _ => {}
         }
         // SAFETY: the block is rented, so its home is alive.
         unsafe { header.home.as_ref() }.counters.outside.add_shared(bytes, requested);
