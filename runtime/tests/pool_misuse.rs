@@ -32,6 +32,11 @@ fn give_back(pool: &MemoryPool, raw: RawBuffer) {
     drop(unsafe { pool.from_raw(raw) });
 }
 
+/// Writes a byte at an offset from the start, as only code that has kept a pointer can.
+fn scribble(raw: RawBuffer, at: usize) {
+    unsafe { raw.start.as_ptr().wrapping_add(at).write(7) };
+}
+
 fn moved(raw: RawBuffer, by: isize) -> RawBuffer {
     RawBuffer { start: NonNull::new(raw.start.as_ptr().wrapping_offset(by)).unwrap(), ..raw }
 }
@@ -116,7 +121,7 @@ fn a_write_after_return_is_found_when_the_memory_is_rented_again() {
         for at in [0, size / 2, size.saturating_sub(1)] {
             let raw = home.rent(size).unwrap().into_raw();
             give_back(raw);
-            unsafe { raw.start.add(at).write(0) };
+            scribble(raw, at);
             finds(Misuse::WriteAfterReturn, || {
                 // As above: it comes back after all others.
                 let others = if size > 100_000 { 1 } else { 5000 };
@@ -133,7 +138,7 @@ fn memory_read_after_its_return_shows_nothing_of_what_was_in_it() {
     buffer.fill(0x11);
     let raw = buffer.into_raw();
     give_back(&pool, raw);
-    let left: Vec<u8> = (0..100).map(|at| unsafe { raw.start.add(at).read() }).collect();
+    let left: Vec<u8> = (0..100).map(|at| unsafe { raw.start.as_ptr().wrapping_add(at).read() }).collect();
     assert!(left.iter().all(|byte| *byte == left[0]) && left[0] != 0x11);
 }
 
@@ -143,7 +148,7 @@ fn a_write_past_the_end_is_found_even_by_one_byte_and_even_inside_the_rounding()
         for past in [0, 1, 15, 63] {
             let buffer = home.rent(size).unwrap();
             let raw = buffer.into_raw();
-            unsafe { raw.start.add(size + past).write(7) };
+            scribble(raw, size + past);
             finds(Misuse::Overrun, || give_back(raw));
         }
     });
@@ -155,7 +160,7 @@ fn an_overflow_that_runs_into_the_next_buffer_is_found_at_both() {
     let [a, b] = [0, 1].map(|_| home.rent(64).unwrap().into_raw());
     let (low, high) = if a.start < b.start { (a, b) } else { (b, a) };
     let distance = high.start.as_ptr().addr() - low.start.as_ptr().addr();
-    (64..distance).for_each(|at| unsafe { low.start.add(at).write(7) });
+    (64..distance).for_each(|at| scribble(low, at));
     finds(Misuse::Overrun, || give_back(&pool, low));
     finds(Misuse::Underrun, || give_back(&pool, high));
 }
@@ -163,9 +168,9 @@ fn an_overflow_that_runs_into_the_next_buffer_is_found_at_both() {
 #[test]
 fn a_write_before_the_start_is_found() {
     everywhere(|_, home, size, give_back| {
-        for before in [1, 8, 64] {
+        for before in [1usize, 8, 64] {
             let raw = home.rent(size).unwrap().into_raw();
-            unsafe { raw.start.sub(before).write(7) };
+            scribble(raw, before.wrapping_neg());
             finds(Misuse::Underrun, || give_back(raw));
         }
     });
