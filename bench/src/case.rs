@@ -44,6 +44,8 @@ impl Setup {
 pub enum Metric {
     /// Items a second; more is better.
     ItemsPerSecond,
+    /// Nanoseconds for each pair of taking and giving back; less is better.
+    NsPerPair,
     /// Median, nanoseconds; this and the following: less is better.
     P50,
     /// 90th percentile, nanoseconds.
@@ -61,6 +63,7 @@ impl Metric {
     pub fn name(self) -> &'static str {
         match self {
             Self::ItemsPerSecond => "items_per_s",
+            Self::NsPerPair => "ns_per_pair",
             Self::P50 => "ns_p50",
             Self::P90 => "ns_p90",
             Self::P99 => "ns_p99",
@@ -71,7 +74,7 @@ impl Metric {
 
     fn quantile(self) -> Option<f64> {
         match self {
-            Self::ItemsPerSecond => None,
+            Self::ItemsPerSecond | Self::NsPerPair => None,
             Self::P50 => Some(0.5),
             Self::P90 => Some(0.9),
             Self::P99 => Some(0.99),

@@ -167,7 +167,11 @@ fn label(metric: Metric) -> &'static str {
 }
 
 fn scaled(metric: Metric, value: f64) -> String {
-    if metric == Metric::ItemsPerSecond { format!("{:.1}", value / 1e6) } else { format!("{value:.1}") }
+    match metric {
+        Metric::ItemsPerSecond => format!("{:.1}", value / 1e6),
+        Metric::NsPerPair => format!("{value:.2}"),
+        _ => format!("{value:.1}"),
+    }
 }
 
 fn aligned(cells: &[[String; 6]]) -> String {

@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod keyed;
 pub mod latency;
+pub mod pool;
 pub mod ring;
 
 use corelane::driver::DriverChoice;

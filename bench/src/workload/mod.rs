@@ -4,6 +4,7 @@
 pub mod chain;
 pub mod keyed;
 pub mod latency;
+pub mod pool;
 pub mod ring;
 
 use crate::case::{Case, Setup};
@@ -19,6 +20,8 @@ pub enum Workload {
     Keyed,
     /// Open-loop latency of a running sum per key on the other core.
     Latency,
+    /// Buffers: taken and given back on one core, and on two.
+    Pool,
     /// All of them.
     All,
 }
@@ -31,7 +34,8 @@ impl Workload {
             Self::Chain => chain::cases(setup),
             Self::Keyed => keyed::cases(setup),
             Self::Latency => latency::cases(setup),
-            Self::All => [Self::Ring, Self::Chain, Self::Keyed, Self::Latency]
+            Self::Pool => pool::cases(setup),
+            Self::All => [Self::Ring, Self::Chain, Self::Keyed, Self::Latency, Self::Pool]
                 .iter()
                 .flat_map(|one| one.cases(setup))
                 .collect(),
