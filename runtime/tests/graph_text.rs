@@ -143,8 +143,13 @@ fn stage() -> impl Strategy<Value = StageNode> {
         named_or(error_policy()),
         of(named_or(breaker())),
     );
-    let merge = of(select(vec![MergePolicy::Fair, MergePolicy::Priority, MergePolicy::ByTimestamp]));
-    let rest = (parallelism(), of(accumulation()), merge, any::<bool>());
+    let merge = of(select(vec![
+        MergePolicy::Fair,
+        MergePolicy::Priority,
+        MergePolicy::ByTimestamp,
+        MergePolicy::Turns,
+    ]));
+    let rest = (parallelism(), of(accumulation()), merge, any::<[bool; 2]>());
     (any::<String>(), kind, types, policies, rest).prop_map(|(id, kind, types, policies, rest)| StageNode {
         in_type: types.0,
         out_type: types.1,
@@ -155,7 +160,8 @@ fn stage() -> impl Strategy<Value = StageNode> {
         error_policy: policies.2,
         circuit_breaker: policies.3,
         merge: rest.2,
-        has_default: rest.3,
+        has_default: rest.3[0],
+        assume_progress: rest.3[1],
         ..StageNode::new(id, kind)
     })
 }

@@ -2,10 +2,13 @@
 
 mod graph_kit;
 
-use corelane::graph::{Edge, GraphError, PipelineGraph};
+use std::time::Duration;
+
+use corelane::graph::{ChannelOrdering, Edge, GraphError, PipelineGraph, Warning};
 use corelane::model::StageKind;
 use corelane::policy::{
-    BackpressureStrategy, BufferPolicy, DropPolicy, ErrorPolicy, MergePolicy, PolicyRef, PolicyRegistry,
+    AccumulationDescriptor, AccumulatorPolicy, BackpressureStrategy, BufferPolicy, DropPolicy, ErrorPolicy,
+    MergePolicy, Parallelism, PolicyRef, PolicyRegistry,
 };
 
 use graph_kit::{chain, context, errors, node, three, validate};
@@ -192,4 +195,62 @@ fn many_errors_are_reported_all_at_once() {
     }
     assert_eq!(found.errors().len(), expected.len(), "{message}");
     assert!(message.starts_with("the graph has 18 errors:\n  1. "));
+}
+
+#[test]
+fn an_ordered_edge_whose_order_cannot_be_restored_is_refused_whatever_the_machine() {
+    let ordered = |kinds: &[StageKind], parallelism: &[Parallelism]| {
+        let mut graph = chain(kinds);
+        graph.nodes.iter_mut().zip(parallelism).for_each(|(node, &p)| node.parallelism = p);
+        graph.edges.last_mut().unwrap().channel.ordering = ChannelOrdering::Ordered;
+        validate(&graph).map(drop).map_err(|errors| errors[0].to_string())
+    };
+    use Parallelism::{CpuBound, Fixed, Sequential};
+    use StageKind::{Accumulator, Branch, Merge, Sink, Source, Transform};
+    let three = [Source, Transform, Sink];
+    assert_eq!(ordered(&three, &[Sequential, CpuBound, Sequential]), Ok(()));
+    assert_eq!(ordered(&three, &[Sequential, Fixed(3), Sequential]), Ok(()));
+    assert_eq!(ordered(&three, &[CpuBound, CpuBound, CpuBound]), Ok(()), "nothing to restore");
+    for (kinds, parallelism, why) in [
+        (
+            &three[..],
+            &[Fixed(2), Fixed(2), Sequential][..],
+            "\"b\" -> \"c\"), field channel.ordering: is ordered, but stage a makes",
+        ),
+        (&three, &[Fixed(3), Fixed(2), Sequential], "the input of stage b is spread from several instances"),
+        (
+            &[Source, Accumulator, Sink],
+            &[Sequential, CpuBound, Sequential],
+            "stage b does not keep the order",
+        ),
+        (&[Source, Branch, Sink], &[Sequential, CpuBound, Sequential], "stage b does not keep the order"),
+        (&[Source, Transform, Merge, Sink], &[Sequential, CpuBound, Sequential], ""),
+    ] {
+        let mut result = ordered(kinds, parallelism);
+        if why.is_empty() {
+            // The edge into the merge, not the one behind it.
+            let mut graph = chain(kinds);
+            graph.nodes.iter_mut().zip(parallelism).for_each(|(node, &p)| node.parallelism = p);
+            graph.edges[1].channel.ordering = ChannelOrdering::Ordered;
+            result = validate(&graph).map(drop).map_err(|errors| errors[0].to_string());
+        }
+        let why = if why.is_empty() { "a merge takes from several instances" } else { why };
+        assert!(result.as_ref().is_err_and(|error| error.contains(why)), "{why}: {result:?}");
+    }
+}
+
+#[test]
+fn an_accumulator_whose_quiet_keys_stay_is_warned_about() {
+    let warned = |policy: AccumulatorPolicy| {
+        let mut graph = three(StageKind::Accumulator);
+        graph.nodes[1].accumulation = Some(AccumulationDescriptor { policy, ..Default::default() });
+        let warnings = validate(&graph).unwrap().warnings().to_vec();
+        warnings.iter().any(|warning| matches!(warning, Warning::QuietKeysStay { .. }))
+    };
+    let second = Duration::from_secs(1);
+    assert!(warned(AccumulatorPolicy::NONE.max_items(5)));
+    assert!(warned(AccumulatorPolicy { max_bytes: Some(1), ..AccumulatorPolicy::NONE }));
+    assert!(!warned(AccumulatorPolicy::ttl(second).max_items(5)));
+    assert!(!warned(AccumulatorPolicy { max_latency: Some(second), ..AccumulatorPolicy::NONE }));
+    assert!(!warned(AccumulatorPolicy::until_end()), "asked for");
 }

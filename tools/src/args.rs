@@ -34,7 +34,7 @@ pub enum Command {
 /// The options of `corelane check`.
 #[derive(Debug, Clone, Args)]
 pub struct Check {
-    /// Configuration files, taken together: TOML with [policies], [core-map] and [stages]
+    /// Configuration files, taken together: TOML with tables policies, core-map and stages
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 

@@ -232,6 +232,13 @@ impl StageOptions {
         self.inputs(|c| c.ordering = ChannelOrdering::Ordered)
     }
 
+    /// For a merge by timestamp or in turns: promises that every input goes on whatever becomes of the others, for instance
+    /// because watermarks keep up. The graph is then not refused for a deadlock there; see
+    /// [`StageNode::assume_progress`].
+    pub fn assume_progress(&self) -> &Self {
+        self.node(|n| n.assume_progress = true)
+    }
+
     pub(super) fn accumulation(&self, descriptor: AccumulationDescriptor) -> &Self {
         self.node(|n| n.accumulation = Some(descriptor))
     }

@@ -154,7 +154,8 @@ impl PipelineBuilder {
         let mut draft = self.draft.borrow_mut();
         let node = draft.node::<T, T>(name, StageKind::Merge, sequential);
         draft.graph.nodes[node].merge = Some(match &policy {
-            MergePolicy::Fair | MergePolicy::Turns => policy::MergePolicy::Fair,
+            MergePolicy::Fair => policy::MergePolicy::Fair,
+            MergePolicy::Turns => policy::MergePolicy::Turns,
             MergePolicy::Priority => policy::MergePolicy::Priority,
             MergePolicy::ByTime(_) => policy::MergePolicy::ByTimestamp,
         });

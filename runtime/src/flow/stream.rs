@@ -238,6 +238,12 @@ impl<S: Segment> Stream<S> {
         self
     }
 
+    /// See [`StageOptions::assume_progress`].
+    pub fn assume_progress(self) -> Self {
+        self.options().assume_progress();
+        self
+    }
+
     pub(super) fn options(&self) -> StageOptions {
         StageOptions { draft: SharedDraft::clone(&self.draft), node: self.origin.node }
     }

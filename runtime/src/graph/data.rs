@@ -73,6 +73,11 @@ pub struct StageNode {
     /// A branch without is refused: items no route wants would have nowhere to go.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_default: bool,
+    /// For merges that wait (by timestamp, in turns): a promise that every input goes on whatever becomes of the others,
+    /// as it does where watermarks keep up. Such a merge is left out when the graph is searched for deadlocks; where the
+    /// promise does not hold, the pipeline can stand still for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub assume_progress: bool,
 }
 
 impl StageNode {
@@ -91,6 +96,7 @@ impl StageNode {
             circuit_breaker: None,
             merge: None,
             has_default: false,
+            assume_progress: false,
         }
     }
 }

@@ -78,6 +78,11 @@ pub enum Warning {
         /// The stage.
         at: At,
     },
+    /// An accumulator whose keys go away only by growing.
+    QuietKeysStay {
+        /// The stage.
+        at: At,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -107,6 +112,11 @@ impl fmt::Display for Warning {
                     "{at}, field circuit-breaker: does nothing here; only try_map, transforms and sinks make calls"
                 )
             }
+            Self::QuietKeysStay { at } => write!(
+                f,
+                "{at}, field accumulation.policy: a key that gets no more items stays until the end of the input, so that \
+                 memory grows with the number of keys; max-latency or completeness-ttl would end it"
+            ),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::model::StageKind;
 use crate::policy::{FieldProblem, UnknownPolicy};
 
 use super::validate::{MAX_EDGES, MAX_STAGES};
+use super::{Deadlock, MAX_WAITING_INPUTS};
 
 /// Where in a graph something is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,6 +286,24 @@ pub enum GraphError {
         /// The edge.
         at: At,
     },
+    /// An ordered edge behind parallel instances whose order nobody can restore.
+    #[error(
+        "{at}, field channel.ordering: is ordered, but {why}: restore the order before that, or run one instance"
+    )]
+    OrderLost {
+        /// The edge.
+        at: At,
+        /// Where the order is lost.
+        why: String,
+    },
+    /// A merge that can wait for ever.
+    #[error("{0}")]
+    Deadlock(Deadlock),
+    /// More inputs of merges wait for others than can be looked through.
+    #[error(
+        "{0} inputs of merges wait for others, at most {MAX_WAITING_INPUTS} can be checked: split the graph"
+    )]
+    TooManyWaiting(usize),
     /// A buffer whose bytes no machine has.
     #[error(
         "{at}, field {field}: {capacity} items of {item_bytes} bytes do not fit in memory addresses: make it smaller"

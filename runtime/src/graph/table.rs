@@ -151,6 +151,7 @@ fn merge(policy: MergePolicy) -> &'static str {
         MergePolicy::Fair => "fair",
         MergePolicy::Priority => "priority",
         MergePolicy::ByTimestamp => "by timestamp",
+        MergePolicy::Turns => "in turns",
     }
 }
 

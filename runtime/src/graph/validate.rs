@@ -9,6 +9,7 @@ use crate::policy::{
 };
 
 use super::failures;
+use super::flow::flow_problems;
 use super::order::{Successors, cycles, forward};
 use super::{
     At, ChannelOrdering, Edge, GraphError, GraphErrors, PipelineGraph, ResolvedEdge, ResolvedStage,
@@ -63,13 +64,15 @@ impl PipelineGraph {
         let stages = resolved_stages(self, policies, &edges);
         let mut warnings = check.warnings;
         warnings.extend(failures::warnings(self, &stages, context));
-        Ok(ValidatedGraph {
+        let graph = ValidatedGraph {
             graph: self.clone(),
             stages,
             edges: edges.into_iter().flatten().collect(),
             order,
             warnings,
-        })
+        };
+        let errors = flow_problems(&graph);
+        if errors.is_empty() { Ok(graph) } else { Err(GraphErrors(errors)) }
     }
 
     /// For each edge the positions of its ends, if they are stages; the first of a name counts.
@@ -185,6 +188,9 @@ impl<'a> Validator<'a> {
                 self.errors.push(GraphError::NoSpillDirectory { at: at() });
             }
             self.too_many_for_cores(at(), "accumulation.engine-hint", accumulation.engine_hint);
+            if accumulation.policy.keeps_quiet_keys() {
+                self.warnings.push(Warning::QuietKeysStay { at: at() });
+            }
         }
         StagePolicies {
             buffer: node.buffer.as_ref().and_then(|p| self.policy(&at, "buffer", p)),
@@ -200,6 +206,7 @@ impl<'a> Validator<'a> {
             ("accumulation", node.accumulation.is_some(), StageKind::Accumulator),
             ("merge", node.merge.is_some(), StageKind::Merge),
             ("has-default", node.has_default, StageKind::Branch),
+            ("assume-progress", node.assume_progress, StageKind::Merge),
         ];
         for (field, present, belongs_to) in present {
             if present && kind != belongs_to {
@@ -446,7 +453,7 @@ fn at_stage(index: usize, node: &StageNode) -> At {
     At::Stage { index, id: node.id.clone() }
 }
 
-fn at_edge(index: usize, edge: &Edge) -> At {
+pub(super) fn at_edge(index: usize, edge: &Edge) -> At {
     At::Edge { index, from: edge.from.clone(), to: edge.to.clone(), label: edge.label.clone() }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! A pure function: values in, values out.
 
-use crate::graph::{ChannelOrdering, ResolvedEdge, StageNode, ValidatedGraph};
+use crate::graph::{
+    ChannelOrdering, Crossing, Deadlock, MAX_WAITING_INPUTS, ResolvedEdge, Spread, StageNode, ValidatedGraph,
+    deadlocks, split_of,
+};
 use crate::model::StageKind;
 use crate::policy::{BackpressureStrategy, DropPolicy};
 use crate::topology::Placement;
@@ -66,6 +69,14 @@ pub enum PlanError {
         /// Where the order is lost.
         why: String,
     },
+    /// It can come to a standstill on these instances.
+    #[error("{0}")]
+    Deadlock(Deadlock),
+    /// More inputs of merges wait for others than can be looked through.
+    #[error(
+        "{0} inputs of merges wait for others, at most {MAX_WAITING_INPUTS} can be checked: use fewer instances"
+    )]
+    TooManyWaiting(usize),
 }
 
 /// Plans `graph` on `placement`.
@@ -96,6 +107,9 @@ pub fn plan(graph: &ValidatedGraph, placement: &Placement) -> Result<Plan, Vec<P
         if let Err(error) = planner.order(i) {
             errors.push(error);
         }
+    }
+    if errors.is_empty() {
+        errors = planner.deadlocks();
     }
     if !errors.is_empty() {
         return Err(errors);
@@ -151,33 +165,33 @@ impl Planner<'_> {
         if self.instances[to].len() > 1 {
             return Err(lost("both stages have several instances".to_owned()));
         }
-        let mut node = from;
-        loop {
-            let id = id(node);
-            let &[edge] = &self.graph.stages()[node].inputs[..] else {
-                return Err(lost(format!("stage {id} makes or merges items in several instances")));
-            };
-            if matches!(
-                self.graph.graph().nodes[node].kind,
-                StageKind::Branch | StageKind::Accumulator | StageKind::Merge
-            ) {
-                return Err(lost(format!("stage {id} does not keep the order of its input")));
+        let spread = |edge: usize| match self.edges[edge].carriage {
+            Carriage::Fused | Carriage::Forward => Spread::Kept,
+            Carriage::Balance | Carriage::Turns
+                if self.instances[self.graph.edges()[edge].from].len() == 1 =>
+            {
+                Spread::Split
             }
-            match self.edges[edge].carriage {
-                Carriage::Fused | Carriage::Forward => node = self.graph.edges()[edge].from,
-                Carriage::Balance | Carriage::Turns
-                    if self.instances[self.graph.edges()[edge].from].len() == 1 =>
-                {
-                    self.edges[edge].carriage = Carriage::Turns;
-                    self.edges[i].restores_order = true;
-                    return Ok(());
-                }
-                _ => {
-                    return Err(lost(format!(
-                        "the input of stage {id} is spread from several instances or by key"
-                    )));
-                }
-            }
+            _ => Spread::Scattered,
+        };
+        let split = split_of(self.graph, i, spread).map_err(lost)?;
+        self.edges[split].carriage = Carriage::Turns;
+        self.edges[i].restores_order = true;
+        Ok(())
+    }
+
+    /// What is still wrong when it is known how every edge is carried out.
+    fn deadlocks(&self) -> Vec<PlanError> {
+        let many: Vec<bool> = self.instances.iter().map(|instances| instances.len() > 1).collect();
+        let crossing = |edge: &EdgePlan| match edge.carriage {
+            Carriage::Fused | Carriage::Forward => Crossing::Straight,
+            Carriage::Balance | Carriage::Turns => Crossing::Shared,
+            Carriage::Exchange => Crossing::ByKey,
+        };
+        let crossings: Vec<Crossing> = self.edges.iter().map(crossing).collect();
+        match deadlocks(self.graph, &many, &crossings) {
+            Ok(found) => found.into_iter().map(PlanError::Deadlock).collect(),
+            Err(inputs) => vec![PlanError::TooManyWaiting(inputs)],
         }
     }
 }

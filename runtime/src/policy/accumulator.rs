@@ -100,6 +100,19 @@ impl AccumulatorPolicy {
     }
 }
 
+impl AccumulatorPolicy {
+    /// Whether a key that gets no more items stays, without this having been asked for.
+    pub(crate) fn keeps_quiet_keys(&self) -> bool {
+        let timeless = self.max_latency.is_none() && self.completeness_ttl.is_none();
+        self.is_bounded() && timeless && !self.until_end
+    }
+
+    /// Whether keys hold all of their items until the input ends.
+    pub(crate) fn holds_until_end(&self) -> bool {
+        self.until_end && !Self { until_end: false, ..self.clone() }.is_bounded()
+    }
+}
+
 impl Default for AccumulatorPolicy {
     fn default() -> Self {
         Self::NONE

@@ -13,4 +13,6 @@ pub enum MergePolicy {
     Priority,
     /// The item with the lowest timestamp goes first; waits for the slowest input's watermark.
     ByTimestamp,
+    /// The first input until its turn or the whole input ends, then the next.
+    Turns,
 }

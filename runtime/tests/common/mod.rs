@@ -17,7 +17,6 @@ pub mod graph;
 pub mod item;
 pub mod quiet;
 pub mod reference;
-pub mod seeds;
 pub mod stages;
 pub mod watchdog;
 

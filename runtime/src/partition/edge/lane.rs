@@ -79,14 +79,10 @@ impl Window {
         let before = grant.upto;
         match self {
             Self::Slots => {}
-            Self::Items(size) => {
-                let one = u64::from(cfg!(feature = "bug_capacity_off_by_one"));
-                grant.upto = before.max(taken + size + one);
-            }
+            Self::Items(size) => grant.upto = before.max(taken + size),
             Self::Credits { initial, threshold } => {
                 if before.saturating_sub(published) <= threshold {
-                    let lost = u64::from(cfg!(feature = "bug_lost_credit"));
-                    let lot = (taken - grant.returned).saturating_sub(lost);
+                    let lot = taken - grant.returned;
                     // After a change to fewer credits those that were out before must not come back in full.
                     grant.upto = before.max((before + lot).min(taken + initial));
                     grant.returned = taken;

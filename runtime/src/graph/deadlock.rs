@@ -1,0 +1,425 @@
+//! Whether a graph can come to a standstill.
+//!
+//! Every edge leads forward, so a task that only waits for room gets it in the end: sinks always take. Not so at a merge
+//! that *waits*: by timestamp it takes nothing while one input is empty, and in turns nothing but the input whose turn it
+//! is. It stands still for good when that input gets nothing *because* another is full: both come from one *split*, which
+//! gives to none of its outputs while one of them is full.
+//!
+//! ```text
+//!            +--> filter ---> (empty) --+
+//! -> branch -+                          +--> merge by timestamp
+//!            +-----> (full) ------------+
+//! ```
+//!
+//! So there is a graph of waits over the inputs of waiting merges: input `a` waits for input `c` when some split has a way
+//! to `a` and another way, on which every edge can be full, to an input that its merge does not take while `c` is empty.
+//! A cycle in it is a standstill that data can bring about: all items take the full way. Without a cycle there is none.
+//!
+//! Instances count, as far as they differ: two stand for many where an exchange by key parts them, for one full instance
+//! keeps items from the others. Instances that share one input evenly are one here: whoever has room is given items.
+
+use std::fmt;
+
+use super::order::{Successors, cycles};
+use super::problem::Quoted;
+use super::{At, ValidatedGraph};
+use crate::model::StageKind;
+use crate::policy::{AccumulationDescriptor, DropPolicy, MergePolicy};
+
+/// Inputs of waiting merges that a graph has at most.
+pub const MAX_WAITING_INPUTS: usize = 1_024;
+
+/// How an edge connects the instances of its stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crossing {
+    /// One to one, or all to the one there is.
+    Straight,
+    /// Each item to an instance that has room.
+    Shared,
+    /// Each item to the owner of its key; no item while one of them is full.
+    ByKey,
+}
+
+/// A split, and the two ways from it that bring about a wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Stages from the split to the merge that waits, an output of a branch as `stage/label`: nothing comes this way.
+    pub empty: Vec<String>,
+    /// Stages from the split to a merge that takes nothing: this way is full, so that the split gives nothing.
+    pub full: Vec<String>,
+}
+
+/// A standstill that a graph can come to: each wait is kept up by the next, the last by the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deadlock {
+    /// The first merge that waits.
+    pub at: At,
+    /// One for each merge that is part of it.
+    pub waits: Vec<Wait>,
+}
+
+impl fmt::Display for Deadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} can wait for ever:", self.at)?;
+        for (i, Wait { empty, full }) in self.waits.iter().enumerate() {
+            let split = full.first().and_then(|split| split.split('/').next()).unwrap_or_default();
+            let also = if i == 0 { "" } else { ", and" };
+            write!(f, "{also} nothing comes by {} once {} is full", Way(empty), Way(full))?;
+            write!(f, ", because {} gives to no output while one has no room", Quoted(split))?;
+        }
+        f.write_str(
+            "; merge fairly, let a buffer on each way drop, or say assume-progress if every input is sure to go on \
+             (watermarks that keep up are enough)",
+        )
+    }
+}
+
+struct Way<'a>(&'a [String]);
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, id) in self.0.iter().enumerate() {
+            // The middle of a long way says little.
+            match i {
+                8.. if i + 2 < self.0.len() => continue,
+                _ if i > 0 => f.write_str(" -> ")?,
+                _ => {}
+            }
+            if i == 8 && self.0.len() > 10 { f.write_str("...")? } else { write!(f, "{}", Quoted(id))? }
+        }
+        Ok(())
+    }
+}
+
+/// Every standstill that `graph` can come to, one for each merge or ring of merges; or, in `Err`, how many inputs wait
+/// if they are more than [`MAX_WAITING_INPUTS`].
+///
+/// `many` says of each stage whether it has several instances, `crossings` of each edge how it connects them.
+///
+/// Cost: stages and edges times waiting inputs, in bits; linear where nothing waits.
+pub(crate) fn deadlocks(
+    graph: &ValidatedGraph,
+    many: &[bool],
+    crossings: &[Crossing],
+) -> Result<Vec<Deadlock>, usize> {
+    let waits = |stage: usize| Waiting::of(graph, stage).is_some();
+    if !(0..graph.stages().len()).any(waits) {
+        return Ok(Vec::new());
+    }
+    let net = Net::new(graph, many, crossings);
+    if net.waiting.len() > MAX_WAITING_INPUTS {
+        return Err(net.waiting.len());
+    }
+    Ok(Search::new(&net).standstills())
+}
+
+/// What a merge waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// Any of its inputs.
+    ForAny,
+    /// The inputs before those it has not come to.
+    ForEarlier,
+}
+
+impl Waiting {
+    fn of(graph: &ValidatedGraph, stage: usize) -> Option<Self> {
+        let node = &graph.graph().nodes[stage];
+        match node.merge {
+            _ if node.assume_progress => None,
+            Some(MergePolicy::ByTimestamp) => Some(Self::ForAny),
+            Some(MergePolicy::Turns) => Some(Self::ForEarlier),
+            Some(MergePolicy::Fair | MergePolicy::Priority) | None => None,
+        }
+    }
+}
+
+/// A channel between two instances.
+#[derive(Clone, Copy)]
+struct Lane {
+    to: usize,
+    edge: usize,
+    /// Whether its producer waits when it is full.
+    blocks: bool,
+}
+
+/// The graph with its stages taken apart into instances, at most two of each.
+struct Net<'a> {
+    graph: &'a ValidatedGraph,
+    /// The stage of each instance; instances of one stage stand together.
+    stage: Vec<usize>,
+    lanes: Vec<Lane>,
+    /// The lanes out of each instance.
+    out: Vec<Vec<usize>>,
+    /// Whether an instance takes whatever comes and gives nothing before its input ends: nothing before it fills up.
+    absorbs: Vec<bool>,
+    /// Instances such that every lane leads forward.
+    order: Vec<usize>,
+    /// The lanes into merges that wait, and what those wait for.
+    waiting: Vec<(usize, Waiting)>,
+}
+
+impl<'a> Net<'a> {
+    fn new(graph: &'a ValidatedGraph, many: &[bool], crossings: &[Crossing]) -> Self {
+        let apart = taken_apart(graph, many, crossings);
+        let mut first = Vec::with_capacity(apart.len());
+        let mut stage = Vec::new();
+        for (index, &apart) in apart.iter().enumerate() {
+            first.push(stage.len());
+            stage.extend(std::iter::repeat_n(index, 1 + usize::from(apart)));
+        }
+        let absorbs = stage.iter().map(|&stage| absorbs(graph, stage)).collect();
+        let instances = |stage: usize| first[stage]..first[stage] + 1 + usize::from(apart[stage]);
+        let order = graph.order().iter().flat_map(|&stage| instances(stage)).collect();
+        let out = vec![Vec::new(); stage.len()];
+        let mut net = Self { graph, stage, lanes: Vec::new(), out, absorbs, order, waiting: Vec::new() };
+        // By consumer, so that the lanes into a merge stand in the order of its inputs.
+        for to in 0..graph.stages().len() {
+            let waiting = Waiting::of(graph, to);
+            for &edge in &graph.stages()[to].inputs {
+                for from in instances(graph.edges()[edge].from) {
+                    for to in instances(to) {
+                        let pairs = instances(net.stage[from]).len() == instances(net.stage[to]).len();
+                        let across = from - first[net.stage[from]] != to - first[net.stage[to]];
+                        if !(pairs && across && crossings[edge] == Crossing::Straight) {
+                            net.lane(from, to, edge, waiting);
+                        }
+                    }
+                }
+            }
+        }
+        net
+    }
+
+    fn lane(&mut self, from: usize, to: usize, edge: usize, waiting: Option<Waiting>) {
+        let resolved = &self.graph.edges()[edge];
+        let blocks = resolved.drop_policy == DropPolicy::Block || resolved.backpressure.is_some();
+        self.out[from].push(self.lanes.len());
+        self.waiting.extend(waiting.map(|waiting| (self.lanes.len(), waiting)));
+        self.lanes.push(Lane { to, edge, blocks });
+    }
+
+    /// Whether waiting input `other` is not taken from while waiting input `empty` has nothing.
+    fn holds(&self, empty: usize, other: usize) -> bool {
+        let ((empty, waiting), (other, _)) = (self.waiting[empty], self.waiting[other]);
+        self.lanes[empty].to == self.lanes[other].to
+            && match waiting {
+                Waiting::ForAny => empty != other,
+                Waiting::ForEarlier => empty < other,
+            }
+    }
+}
+
+/// Of each stage, whether its instances differ: whether one can be full while another gets nothing.
+fn taken_apart(graph: &ValidatedGraph, many: &[bool], crossings: &[Crossing]) -> Vec<bool> {
+    let mut apart = vec![false; many.len()];
+    for &stage in graph.order() {
+        let parted = |&edge: &usize| match crossings[edge] {
+            Crossing::ByKey => true,
+            Crossing::Straight => apart[graph.edges()[edge].from],
+            Crossing::Shared => false,
+        };
+        let inputs = &graph.stages()[stage].inputs;
+        apart[stage] = many[stage] && (inputs.is_empty() || inputs.iter().any(parted));
+    }
+    apart
+}
+
+/// Whether a stage holds all of its input until that ends.
+fn absorbs(graph: &ValidatedGraph, stage: usize) -> bool {
+    let node = &graph.graph().nodes[stage];
+    let holds = |accumulation: &AccumulationDescriptor| accumulation.policy.holds_until_end();
+    node.kind == StageKind::Accumulator && node.accumulation.as_ref().is_some_and(holds)
+}
+
+/// Sets of waiting inputs, one for each instance.
+struct Sets {
+    words: usize,
+    bits: Vec<u64>,
+}
+
+impl Sets {
+    fn new(sets: usize, members: usize) -> Self {
+        let words = members.div_ceil(64);
+        Self { words, bits: vec![0; sets * words] }
+    }
+
+    fn of(&self, set: usize) -> &[u64] {
+        &self.bits[set * self.words..][..self.words]
+    }
+
+    fn add(&mut self, set: usize, members: &[u64]) {
+        let set = &mut self.bits[set * self.words..][..self.words];
+        set.iter_mut().zip(members).for_each(|(word, more)| *word |= more);
+    }
+}
+
+fn has(set: &[u64], member: usize) -> bool {
+    set[member / 64] >> (member % 64) & 1 == 1
+}
+
+fn members(set: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    set.iter().enumerate().flat_map(|(word, bits)| {
+        (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
+    })
+}
+
+/// Which kind of way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Items may come to lack on it: any way.
+    Empty,
+    /// It may be full from end to end.
+    Full,
+}
+
+struct Search<'a> {
+    net: &'a Net<'a>,
+    /// The waiting input at the end of each lane, if it leads to one.
+    end: Vec<Option<usize>>,
+    /// By instance, the waiting inputs that a way leads to.
+    reach: [Sets; 2],
+    /// By waiting input, those that are full on the other way of a split that leads to it.
+    kept_by: Sets,
+}
+
+impl<'a> Search<'a> {
+    fn new(net: &'a Net<'a>) -> Self {
+        let mut end = vec![None; net.lanes.len()];
+        net.waiting.iter().enumerate().for_each(|(input, &(lane, _))| end[lane] = Some(input));
+        let (instances, inputs) = (net.stage.len(), net.waiting.len());
+        let sets = |n| Sets::new(n, inputs);
+        let mut search = Self { net, end, reach: [sets(instances), sets(instances)], kept_by: sets(inputs) };
+        for &instance in net.order.iter().rev() {
+            for kind in [Kind::Empty, Kind::Full] {
+                for &lane in &net.out[instance] {
+                    let beyond = search.beyond(lane, kind);
+                    search.reach[kind as usize].add(instance, &beyond);
+                }
+            }
+        }
+        for &split in net.order.iter().filter(|&&instance| net.out[instance].len() > 1) {
+            search.split(split);
+        }
+        search
+    }
+
+    /// The waiting inputs that ways over `lane` lead to.
+    fn beyond(&self, lane: usize, kind: Kind) -> Vec<u64> {
+        let Lane { to, blocks, .. } = self.net.lanes[lane];
+        if kind == Kind::Full && (!blocks || self.net.absorbs[to]) {
+            return vec![0; self.kept_by.words];
+        }
+        let mut beyond = self.reach[kind as usize].of(to).to_vec();
+        if let Some(input) = self.end[lane] {
+            beyond[input / 64] |= 1 << (input % 64);
+        }
+        beyond
+    }
+
+    /// Notes which inputs `split` keeps items from while others are full.
+    fn split(&mut self, split: usize) {
+        let lanes = &self.net.out[split];
+        let full: Vec<_> = lanes.iter().map(|&lane| self.beyond(lane, Kind::Full)).collect();
+        // What is full beyond the lanes before and behind each.
+        let mut others = vec![vec![0; self.kept_by.words]; lanes.len()];
+        for way in [(0..lanes.len()).collect::<Vec<_>>(), (0..lanes.len()).rev().collect()] {
+            let mut sum = vec![0; self.kept_by.words];
+            for at in way {
+                others[at].iter_mut().zip(&sum).for_each(|(word, more)| *word |= more);
+                sum.iter_mut().zip(&full[at]).for_each(|(word, more)| *word |= more);
+            }
+        }
+        for (at, &lane) in lanes.iter().enumerate() {
+            let empty = self.beyond(lane, Kind::Empty);
+            members(&empty).for_each(|input| self.kept_by.add(input, &others[at]));
+        }
+    }
+
+    /// Whether nothing comes to waiting input `empty` as long as its merge or another takes nothing from an input that
+    /// has to wait for `next`; that other input.
+    fn kept(&self, empty: usize, next: usize) -> Option<usize> {
+        members(self.kept_by.of(empty)).find(|&full| full != empty && self.net.holds(next, full))
+    }
+
+    fn standstills(&self) -> Vec<Deadlock> {
+        let inputs = self.net.waiting.len();
+        let alone: Vec<bool> = (0..inputs).map(|input| self.kept(input, input).is_some()).collect();
+        let mut found = Vec::new();
+        let mut told = None;
+        for input in (0..inputs).filter(|&input| alone[input]) {
+            // One is enough for each merge; its inputs stand together.
+            let merge = self.net.lanes[self.net.waiting[input].0].to;
+            if told.replace(merge) != Some(merge) {
+                found.push(self.deadlock(&[input]));
+            }
+        }
+        // A ring may come to one merge twice, by two inputs each of which is full for the other: that is no standstill. It
+        // takes four splits and three merges, and is refused too.
+        let rings = cycles(&Successors::new(inputs, &self.waits(&alone)));
+        found.extend(rings.iter().map(|ring| self.deadlock(ring)));
+        found
+    }
+
+    /// Which input waits for which, without those that wait for themselves.
+    fn waits(&self, alone: &[bool]) -> Vec<(usize, usize)> {
+        let inputs = alone.len();
+        let merge = |input: usize| self.net.lanes[self.net.waiting[input].0].to;
+        let mut waits = Vec::new();
+        let mut seen = vec![usize::MAX; inputs];
+        for empty in (0..inputs).filter(|&input| !alone[input]) {
+            for full in members(self.kept_by.of(empty)).filter(|&full| full != empty) {
+                let first =
+                    (0..full).rev().take_while(|&input| merge(input) == merge(full)).last().unwrap_or(full);
+                let inputs = (first..inputs).take_while(|&input| merge(input) == merge(full));
+                for next in inputs.filter(|&next| !alone[next] && self.net.holds(next, full)) {
+                    if std::mem::replace(&mut seen[next], empty) != empty {
+                        waits.push((empty, next));
+                    }
+                }
+            }
+        }
+        waits
+    }
+
+    fn deadlock(&self, ring: &[usize]) -> Deadlock {
+        let wait = |at: usize| {
+            let (empty, next) = (ring[at], ring[(at + 1) % ring.len()]);
+            self.kept(empty, next).and_then(|full| self.wait(empty, full))
+        };
+        let waits = (0..ring.len()).filter_map(wait).collect();
+        let stage = self.net.stage[self.net.lanes[self.net.waiting[ring[0]].0].to];
+        let id = self.net.graph.stages()[stage].id.to_string();
+        Deadlock { at: At::Stage { index: stage, id }, waits }
+    }
+
+    /// The two ways that part at the last split that keeps items from `empty` while `full` is full.
+    fn wait(&self, empty: usize, full: usize) -> Option<Wait> {
+        let net = self.net;
+        let leads = |&lane: &usize, kind, input: usize| has(&self.beyond(lane, kind), input);
+        net.order.iter().rev().find_map(|&split| {
+            let first = |kind, input| net.out[split].iter().filter(move |lane| leads(lane, kind, input));
+            let pairs =
+                first(Kind::Empty, empty).flat_map(|&a| first(Kind::Full, full).map(move |&b| (a, b)));
+            let (a, b) = pairs.into_iter().find(|(a, b)| a != b)?;
+            Some(Wait { empty: self.way(a, Kind::Empty, empty), full: self.way(b, Kind::Full, full) })
+        })
+    }
+
+    /// The stages of a way over `lane` to waiting input `input`, those that have several outputs with the one taken.
+    fn way(&self, lane: usize, kind: Kind, input: usize) -> Vec<String> {
+        let net = self.net;
+        let name = |lane: usize| net.graph.graph().edges[net.lanes[lane].edge].input_name();
+        let mut stages = vec![name(lane)];
+        let mut at = lane;
+        while self.end[at] != Some(input) {
+            let on = |&&next: &&usize| has(&self.beyond(next, kind), input);
+            let Some(&next) = net.out[net.lanes[at].to].iter().find(on) else { break };
+            stages.push(name(next));
+            at = next;
+        }
+        let last = net.stage[net.lanes[at].to];
+        stages.push(net.graph.stages()[last].id.to_string());
+        stages
+    }
+}
