@@ -6,7 +6,7 @@ SEEDS ?= 1000
 CASES ?= 20000
 HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: run test lint doc loom tsan bench fuzz sim soak deny ci help
+.PHONY: run test lint doc loom tsan bench fuzz sim planted soak deny ci help
 
 run: ## The main job: spans recorded from a real application, assembled into traces, on all cores
 	@mkdir -p $(dir $(OUT))
@@ -37,7 +37,10 @@ fuzz: ## CASES random inputs (default 20000) into every reader of outside input,
 	PROPTEST_CASES=$(CASES) $(CARGO) test --release --workspace any_
 
 sim: ## SEEDS random graphs on the simulator (default 1000)
-	CORELANE_SEEDS=$(SEEDS) $(CARGO) test --release -p corelane --test simulation --test deadlocks
+	CORELANE_SEEDS=$(SEEDS) $(CARGO) test --release -p corelane --test simulation --test strategies --test deadlocks
+
+planted: ## How many seeds the simulator needs to find each planted bug; writes the table of them
+	runtime/tests/planted.sh
 
 soak: ## What takes long: a policy swapped on a pipeline under full load for 30 seconds, on each driver
 	$(CARGO) test --release -p corelane --test edges -- --ignored --nocapture

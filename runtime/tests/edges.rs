@@ -14,10 +14,11 @@ use corelane::observe::{Outcome, PipelineResult};
 use corelane::partition::{Demand, DropReason, MergePolicy};
 use corelane::policy::BackpressureStrategy::{Adaptive, Bounded, CreditBased, RateShaping, ReactivePull};
 use corelane::policy::{BackpressureStrategy, BufferPolicy, DropPolicy, Parallelism, PolicyRegistry};
-use corelane::stage::{Output, StageError, StageSite, Transform};
+use corelane::stage::StageSite;
 
 mod common;
 
+use common::stages::{Stamp, worst_window};
 use common::watchdog::{real_drivers, watched};
 
 /// One of each, tight enough to be felt.
@@ -116,34 +117,6 @@ fn an_edge_with_a_strategy_is_never_fused() {
         });
         simulate(&simulation, p.build().unwrap());
     }
-}
-
-/// Stamps items with the time of the step in which it gets them.
-#[derive(Clone)]
-struct Stamp(Arc<Mutex<Vec<i64>>>);
-
-impl Transform for Stamp {
-    type In = u64;
-    type Out = u64;
-
-    fn process(&mut self, item: u64, out: &mut Output<'_, u64>) -> Result<(), StageError> {
-        self.0.lock().unwrap().push(out.now().monotonic);
-        out.emit(item);
-        Ok(())
-    }
-}
-
-/// C17: in every window between two items, at most `rate * w + burst` of them.
-fn worst_window(stamps: &[i64], rate: u32, burst: u32) -> Option<String> {
-    let pairs = (0..stamps.len()).flat_map(|i| (i..stamps.len()).map(move |j| (i, j)));
-    let over = |&(i, j): &(usize, usize)| {
-        let (items, window) = ((j - i + 1) as u128, (stamps[j] - stamps[i]) as u128);
-        items * 1_000_000_000 > u128::from(rate) * window + u128::from(burst) * 1_000_000_000
-    };
-    pairs
-        .into_iter()
-        .find(over)
-        .map(|(i, j)| format!("{} items from {} to {}", j - i + 1, stamps[i], stamps[j]))
 }
 
 #[test]

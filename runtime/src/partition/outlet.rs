@@ -137,7 +137,7 @@ impl<T: Send> Sender<T> {
         match self.policy {
             DropPolicy::Block => self.stage(item, bytes),
             DropPolicy::DropNewest => {
-                self.dropped_newest += 1;
+                self.dropped_newest += 1 + u64::from(cfg!(feature = "bug_double_drop_count"));
                 self.dropped(item, DropReason::Newest);
             }
             DropPolicy::DropOldest => {

@@ -17,6 +17,7 @@ pub mod graph;
 pub mod item;
 pub mod quiet;
 pub mod reference;
+pub mod seeds;
 pub mod stages;
 pub mod watchdog;
 

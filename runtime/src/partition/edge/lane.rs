@@ -79,10 +79,14 @@ impl Window {
         let before = grant.upto;
         match self {
             Self::Slots => {}
-            Self::Items(size) => grant.upto = before.max(taken + size),
+            Self::Items(size) => {
+                let one = u64::from(cfg!(feature = "bug_capacity_off_by_one"));
+                grant.upto = before.max(taken + size + one);
+            }
             Self::Credits { initial, threshold } => {
                 if before.saturating_sub(published) <= threshold {
-                    let lot = taken - grant.returned;
+                    let lost = u64::from(cfg!(feature = "bug_lost_credit"));
+                    let lot = (taken - grant.returned).saturating_sub(lost);
                     // After a change to fewer credits those that were out before must not come back in full.
                     grant.upto = before.max((before + lot).min(taken + initial));
                     grant.returned = taken;
