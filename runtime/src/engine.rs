@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::driver::{
-    Clock, Driver, DriverChoice, EdgeRef, Environment, LaunchError, Meeting, Monitor, Seat, SetPolicyError,
-    Worker, current_affinity, prepare,
+    Clock, Driver, DriverChoice, EdgeRef, Environment, LaunchError, Means, Meeting, Monitor, Seat,
+    SetPolicyError, SpillDirError, Worker, current_affinity, prepare,
 };
 use crate::flow::Pipeline;
 use crate::graph::PipelineGraph;
@@ -80,6 +80,9 @@ pub struct ExecutionOptions {
     pub idle: Option<IdlePolicy>,
     /// Items that a task moves in one step at most.
     pub step_budget: usize,
+    /// Bytes of memory that rings and keyed state may take together. At the limit cold keys go to disk where they may, and
+    /// input waits; the process does not run out of memory on account of them. Default: no limit.
+    pub memory_budget: Option<u64>,
 }
 
 impl Default for ExecutionOptions {
@@ -95,6 +98,7 @@ impl Default for ExecutionOptions {
             virtual_cores: None,
             idle: None,
             step_budget: 1024,
+            memory_budget: None,
         }
     }
 }
@@ -117,6 +121,9 @@ pub enum StartError {
     /// The driver that was asked for cannot run here.
     #[error("the glommio driver cannot run here: {0}")]
     Driver(String),
+    /// The spill directory cannot be used.
+    #[error(transparent)]
+    Spill(#[from] SpillDirError),
     /// The operating system refused a thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -170,15 +177,20 @@ impl Engine {
             metrics: Arc::clone(&options.metrics),
         };
         let clock = Clock::new();
-        let launch = prepare(pipeline, &placement, &environment, Arc::new(clock.clone()))?;
+        let means = Means { memory: options.memory_budget, disks: driver.disks(&pipeline)? };
+        let launch = prepare(pipeline, &placement, &environment, Arc::new(clock.clone()), &means)?;
         let control = Arc::clone(launch.monitor.control());
         options.cancellation.attach(&control);
         let meeting = Meeting::new(launch.partitions.len());
         let seats = self.seats(&placement, &machine);
         let partitions = launch.partitions.into_iter().zip(seats);
-        let workers =
-            partitions.map(|(blueprint, seat)| Worker::new(blueprint, seat, clock.clone(), &meeting));
-        driver.spawn(workers.collect(), &control)?;
+        let workers = partitions.map(|(blueprint, seat)| {
+            Worker::new(blueprint, seat, clock.clone(), &meeting).holding(means.disks.clone())
+        });
+        let workers = workers.collect();
+        // From here on the partitions hold the disks, and the last one lets go of them.
+        drop(means);
+        driver.spawn(workers, &control)?;
         Ok(Running { monitor: launch.monitor, meeting, clock, placement, driver, deadline_exceeded: false })
     }
 

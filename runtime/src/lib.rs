@@ -1,6 +1,7 @@
 //! corelane: a thread-per-core, shared-nothing pipeline runtime.
 
 pub mod config;
+pub mod disk;
 pub mod driver;
 pub mod engine;
 pub mod flow;

@@ -112,6 +112,7 @@ fn accumulation() -> impl Strategy<Value = AccumulationDescriptor> {
                 completeness_ttl,
                 partial_flush,
                 spill_allowed,
+                memory_bytes: max_bytes,
                 clock,
                 until_end,
             };

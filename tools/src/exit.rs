@@ -108,6 +108,7 @@ impl From<&StartError> for Exit {
             StartError::Machine(_)
             | StartError::Affinity(_)
             | StartError::Driver(_)
+            | StartError::Spill(_)
             | StartError::Thread(_) => Exit::Environment,
         }
     }

@@ -26,6 +26,7 @@ use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
 
 use super::Seat;
 use super::clock::Clock;
+use super::disk_glommio::{self, WORK_BESIDE_IO};
 use super::stepper::{Next, Stepper};
 use super::worker::{Worker, spawn_each};
 use crate::partition::{Control, Failure, Partition};
@@ -85,6 +86,8 @@ async fn run(mut worker: Worker, control: Arc<Control>) {
     let stepping = async move {
         let steps = step_until_drained(&mut partition, &worker.seat, &mut worker.clock, &call);
         let stepped = AssertUnwindSafe(steps).catch_unwind().await;
+        // Closing blocks this thread: what is under way must have ended.
+        disk_glommio::quiesce().await;
         worker.finish(partition, stepped, &control);
     };
     // A queue that has just been made is there; if not, the worker is dropped, and with it all that waits for it.
@@ -126,6 +129,8 @@ impl<F: Future> Future for Heartbeat<F> {
 
 async fn step_until_drained(partition: &mut Partition, seat: &Seat, clock: &mut Clock, call: &Call) {
     let mut stepper = Stepper::new(partition, seat, clock);
+    // Since when it has worked beside files without giving way.
+    let mut worked_since = None;
     loop {
         match stepper.step() {
             Next::Step => {}
@@ -137,6 +142,13 @@ async fn step_until_drained(partition: &mut Partition, seat: &Seat, clock: &mut 
                 stepper.retract();
             }
             Next::End => break,
+        }
+        if disk_glommio::is_busy() {
+            let now = stepper.monotonic();
+            if now - *worked_since.get_or_insert(now) >= WORK_BESIDE_IO {
+                disk_glommio::give_way().await;
+                worked_since = None;
+            }
         }
         // 3 ns unless a millisecond has passed; then whatever shares the executor has its turn.
         glommio::yield_if_needed().await;

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::resources::{Means, MemoryTooSmall, Shares};
 use crate::flow::{Assembled, BuildError, EdgeWires, Pipeline};
 use crate::graph::{PipelineGraph, ValidatedGraph};
-use crate::model::StageId;
+use crate::model::{StageId, StageKind};
 use crate::observe::{
-    Account, CallClock, EdgeAccount, Logger, Metrics, NoMetrics, NoTracer, Outcome, PipelineResult, RunTimes,
-    StageAccount, StageCells, StageContext, StageRuntimeState, StageState, Tracer, TracingLogger,
+    Account, CallClock, EdgeAccount, Logger, MemoryHolder, MemoryUse, Metrics, NoMetrics, NoTracer, Outcome,
+    PipelineResult, RunTimes, StageAccount, StageCells, StageContext, StageRuntimeState, StageState, Tracer,
+    TracingLogger,
 };
 use crate::partition::{Control, EdgeCells, PartitionBlueprint, Phase};
 use crate::plan::{Plan, PlanError, plan};
-use crate::stage::{SourcePause, StageSite};
+use crate::stage::{Resources, SourcePause, StageSite};
 use crate::sync::Doorbell;
 use crate::topology::Placement;
 
@@ -40,6 +42,9 @@ pub enum LaunchError {
     /// The plan.
     #[error("the graph cannot run as placed: {}", list(.0))]
     Plan(Vec<PlanError>),
+    /// The memory budget.
+    #[error(transparent)]
+    Memory(MemoryTooSmall),
     /// An edge whose rings cannot be made.
     #[error("{}", .0.iter().map(|(stage, error)| format!("stage {stage}: {error}")).collect::<Vec<_>>().join("; "))]
     Assembly(Vec<BuildError>),
@@ -61,18 +66,33 @@ pub(crate) fn prepare(
     placement: &Placement,
     environment: &Environment,
     clock: Arc<dyn CallClock>,
+    means: &Means,
 ) -> Result<Launch, LaunchError> {
     let graph = pipeline.validated().clone();
     let plan = plan(&graph, placement).map_err(LaunchError::Plan)?;
     let doorbells: Vec<Arc<Doorbell>> = (0..plan.partitions).map(|_| Arc::new(Doorbell::new())).collect();
+    let shares = Shares::new(&graph, &plan, pipeline.item_bytes(), means)?;
+    let memory = MemoryPlan {
+        budget: means.memory,
+        rings: shares.rings,
+        item_bytes: pipeline.item_bytes().iter().map(|bytes| bytes.unwrap_or(0) as u64).collect(),
+    };
     let control = Control::new();
-    let sites = sites(&graph, &plan, &doorbells, environment, (&clock, control.source_pause()));
+    let sites =
+        sites(&graph, &plan, &doorbells, environment, (&clock, control.source_pause()), &shares.state);
     let ends = graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
     let assembled = pipeline.assemble(plan, sites, doorbells, control).map_err(LaunchError::Assembly)?;
     let Assembled { partitions, sites, edges, control } = assembled;
     let ids = graph.stages().iter().map(|stage| stage.id.clone()).collect();
-    let monitor =
-        Monitor { graph: Arc::new(graph), ids, ends, sites: sites.into(), edges: edges.into(), control };
+    let monitor = Monitor {
+        graph: Arc::new(graph),
+        ids,
+        ends,
+        sites: sites.into(),
+        edges: edges.into(),
+        memory: Arc::new(memory),
+        control,
+    };
     Ok(Launch { partitions, monitor })
 }
 
@@ -82,10 +102,12 @@ fn sites(
     doorbells: &[Arc<Doorbell>],
     environment: &Environment,
     (clock, source_pause): (&Arc<dyn CallClock>, &Arc<SourcePause>),
+    state: &Resources,
 ) -> Vec<Arc<[StageSite]>> {
     let pipeline_id: Arc<str> = graph.graph().id.as_deref().unwrap_or_default().into();
     let mut all = Vec::with_capacity(graph.stages().len());
-    for (stage, places) in graph.stages().iter().zip(&plan.instances) {
+    for ((stage, node), places) in graph.stages().iter().zip(&graph.graph().nodes).zip(&plan.instances) {
+        let keyed = node.kind == StageKind::Accumulator;
         let site = |(instance, &partition): (usize, &usize)| StageSite {
             context: StageContext {
                 pipeline_id: Arc::clone(&pipeline_id),
@@ -104,6 +126,7 @@ fn sites(
             source_pause: Arc::clone(source_pause),
             cells: Arc::new(StageCells::default()),
             doorbell: Arc::clone(&doorbells[partition]),
+            resources: if keyed { state.clone() } else { Resources::default() },
         };
         all.push(places.iter().enumerate().map(site).collect());
     }
@@ -119,7 +142,17 @@ pub struct Monitor {
     pub(super) ends: Arc<[(usize, usize)]>,
     sites: Arc<[Arc<[StageSite]>]>,
     pub(super) edges: Arc<[EdgeWires]>,
+    memory: Arc<MemoryPlan>,
     control: Arc<Control>,
+}
+
+/// What is known about memory before the start.
+struct MemoryPlan {
+    budget: Option<u64>,
+    /// Bytes of the rings of each edge.
+    rings: Vec<u64>,
+    /// Bytes of one item of each edge.
+    item_bytes: Vec<u64>,
 }
 
 impl Monitor {
@@ -151,6 +184,25 @@ impl Monitor {
             });
         }
         account
+    }
+
+    /// Who holds how much memory. As up to date as [`account`](Self::account).
+    pub fn memory(&self) -> MemoryUse {
+        let mut holders = Vec::new();
+        let plan = &self.memory;
+        let per_edge = plan.rings.iter().zip(&plan.item_bytes);
+        for ((wires, (from, to)), (rings, item)) in self.edges.iter().zip(&*self.ends).zip(per_edge) {
+            let (from, to) = (self.ids[*from].clone(), self.ids[*to].clone());
+            let staged = wires.read().staged.saturating_mul(*item);
+            holders.push((MemoryHolder::Rings { from: from.clone(), to: to.clone() }, *rings));
+            holders.push((MemoryHolder::Staging { from, to }, staged));
+        }
+        for (sites, id) in self.sites.iter().zip(&*self.ids) {
+            let bytes = sites.iter().map(|site| site.cells.read().state_bytes).sum();
+            holders.push((MemoryHolder::State(id.clone()), bytes));
+        }
+        holders.retain(|(_, bytes)| *bytes > 0);
+        MemoryUse { budget: plan.budget, holders }
     }
 
     /// What stage `id` is doing, or `None` if there is no such stage.

@@ -9,12 +9,17 @@
 //! All three give the same results on the same graph.
 
 mod clock;
+mod disk_dir;
+mod disk_glommio;
+mod disk_sim;
+mod disk_thread;
 mod edges;
 mod glommio;
 mod idler;
 mod launch;
 mod pin;
 mod rendezvous;
+mod resources;
 mod sim;
 mod stepper;
 mod thread;
@@ -25,13 +30,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use disk_dir::SpillDirError;
+pub use disk_sim::{DiskFaults, SimDisks};
 pub use edges::{EdgeRef, SetPolicyError};
 pub use launch::{Environment, LaunchError, Monitor};
 pub use pin::{PinError, current_affinity, pin_current_thread};
+pub use resources::MemoryTooSmall;
 pub use sim::{SimError, SimReport, SimStep, Simulation};
 
 pub(crate) use clock::Clock;
 pub(crate) use launch::prepare;
+pub(crate) use resources::Means;
 pub(crate) use worker::{Meeting, Worker};
 
 use crate::partition::Control;

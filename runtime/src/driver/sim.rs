@@ -5,7 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::disk_sim::{DiskFaults, SimDisks};
 use super::launch::{Environment, LaunchError, Monitor, prepare};
+use super::resources::Means;
+use crate::disk::Disks;
 use crate::flow::Pipeline;
 use crate::model::{Now, Timestamp};
 use crate::observe::{CallClock, PipelineResult, RunTimes, VirtualClock};
@@ -44,6 +47,8 @@ pub struct Simulation {
     core_map: CoreMap,
     clock: VirtualClock,
     each_step: Option<EachStep>,
+    memory: Option<u64>,
+    disks: Option<SimDisks>,
 }
 
 /// A simulated run before one of its steps.
@@ -111,6 +116,8 @@ impl Simulation {
             core_map: CoreMap::default(),
             each_step: None,
             clock: VirtualClock::default(),
+            memory: None,
+            disks: None,
         }
     }
 
@@ -155,6 +162,21 @@ impl Simulation {
         self
     }
 
+    /// Bounds the memory that rings and keyed state may take.
+    #[must_use]
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// The disks that state is spilled to: by default such without faults. The directory that the pipeline names is not
+    /// touched.
+    #[must_use]
+    pub fn disks(mut self, disks: SimDisks) -> Self {
+        self.disks = Some(disks);
+        self
+    }
+
     /// Calls `f` before each step: to check what must always hold, or to change a policy at a given step.
     ///
     /// ```
@@ -190,6 +212,15 @@ impl Simulation {
         self.run_in(pipeline, &Environment::default())
     }
 
+    fn disks_for(&self, pipeline: &Pipeline) -> Option<Arc<dyn Disks>> {
+        let options = pipeline.spill_options()?;
+        let disks = self.disks.clone().unwrap_or_else(|| SimDisks::new(self.seed, DiskFaults::NONE));
+        Some(Arc::new(match options.max_bytes {
+            Some(bytes) => disks.with_quota(bytes),
+            None => disks,
+        }))
+    }
+
     /// As [`run`](Self::run), with your own logger, tracer and metrics.
     ///
     /// # Errors
@@ -199,7 +230,8 @@ impl Simulation {
         let partitions = u32::try_from(self.partitions).unwrap_or(u32::MAX);
         let placement = Placement::virtual_cores(partitions, &CpuList::EMPTY, &self.core_map, &stages)?;
         self.clock.set(0);
-        let launch = prepare(pipeline, &placement, environment, Arc::new(self.clock.clone()))?;
+        let means = Means { memory: self.memory, disks: self.disks_for(&pipeline) };
+        let launch = prepare(pipeline, &placement, environment, Arc::new(self.clock.clone()), &means)?;
         let control = launch.monitor.control().clone();
         let mut partitions = Vec::with_capacity(launch.partitions.len());
         for blueprint in launch.partitions {

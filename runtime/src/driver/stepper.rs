@@ -56,6 +56,11 @@ impl<'a> Stepper<'a> {
         Next::Step
     }
 
+    /// Monotonic nanoseconds now.
+    pub(super) fn monotonic(&self) -> i64 {
+        self.clock.monotonic()
+    }
+
     /// Parks by `sleep`, which ends when the doorbell rings or after the time it is given.
     pub(super) fn park(&mut self, sleep: impl FnOnce(Duration)) {
         if let Some(longest) = self.announce() {

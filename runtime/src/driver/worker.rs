@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::clock::Clock;
 use super::rendezvous::{Party, Rendezvous};
 use super::{Seat, pin_current_thread};
+use crate::disk::Disks;
 use crate::observe::RunTimes;
 use crate::partition::{Control, Failure, Partition, PartitionBlueprint};
 use crate::stage::StageError;
@@ -47,6 +48,8 @@ pub(crate) struct Worker {
     started: Party,
     stepped: Party,
     closed: Party,
+    /// Kept open until this partition has been closed.
+    disks: Option<Arc<dyn Disks>>,
 }
 
 impl Worker {
@@ -59,7 +62,14 @@ impl Worker {
             started: meeting.started.party(),
             stepped: meeting.stepped.party(),
             closed: meeting.closed.party(),
+            disks: None,
         }
+    }
+
+    /// Keeps `disks` until this partition has been closed.
+    pub(crate) fn holding(mut self, disks: Option<Arc<dyn Disks>>) -> Self {
+        self.disks = disks;
+        self
     }
 
     /// Pins this thread, builds the partition on it, so that this core touches its memory first, and waits for the others.
@@ -124,6 +134,8 @@ impl Worker {
             let error = format!("partition {index} could not be closed: {}", StageError::from_panic(&*panic));
             control.fail(Failure { stage: None, error });
         }
+        // The last one lets go of the directory, before anybody is told that the pipeline has ended.
+        drop(self.disks.take());
         self.closed.arrive();
     }
 }
@@ -152,7 +164,7 @@ pub(super) fn spawn_each(
 mod tests {
     use std::time::Duration;
 
-    use super::super::{DriverChoice, Environment, prepare};
+    use super::super::{DriverChoice, Environment, Means, prepare};
     use super::*;
     use crate::flow::PipelineBuilder;
     use crate::observe::Outcome;
@@ -187,8 +199,14 @@ mod tests {
             let stages = pipeline.stages();
             let placement =
                 Placement::virtual_cores(3, &CpuList::EMPTY, &CoreMap::default(), &stages).unwrap();
-            let launch =
-                prepare(pipeline, &placement, &Environment::default(), Arc::new(Clock::new())).unwrap();
+            let launch = prepare(
+                pipeline,
+                &placement,
+                &Environment::default(),
+                Arc::new(Clock::new()),
+                &Means::default(),
+            )
+            .unwrap();
             let (meeting, clock) = (Meeting::new(3), Clock::new());
             let idle = EffectiveIdle { spin: false, give_way: true, park: true, no_spin: None };
             let workers = launch.partitions.into_iter().map(|blueprint| {

@@ -54,6 +54,8 @@ pub(super) struct Draft {
     pub(super) taps: Vec<Taps>,
     /// For each node, whether a circuit breaker can keep its calls back.
     makes_calls: Vec<Option<bool>>,
+    /// Keyed stages whose state can be written to disk.
+    can_spill: Vec<usize>,
     ports: usize,
 }
 
@@ -97,12 +99,24 @@ impl Draft {
     }
 
     /// What validation should know beside the graph.
-    pub(super) fn context(&self) -> ValidationContext {
+    pub(super) fn context(&self, spill_dir: bool) -> ValidationContext {
         ValidationContext {
-            item_bytes: self.item_bytes.clone(),
+            spill_dir,
+            can_spill: Some(self.can_spill.clone()),
             makes_calls: self.makes_calls.clone(),
+            item_bytes: self.item_bytes.clone(),
             ..ValidationContext::default()
         }
+    }
+
+    /// Bytes of one item of each edge; the draft is done with them.
+    pub(super) fn take_item_bytes(&mut self) -> Vec<Option<usize>> {
+        std::mem::take(&mut self.item_bytes)
+    }
+
+    /// States that the accumulator of stage `node` can write its state to disk.
+    pub(super) fn can_spill(&mut self, node: usize) {
+        self.can_spill.push(node);
     }
 
     pub(super) fn port(&mut self) -> Port {

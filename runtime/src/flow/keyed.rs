@@ -96,8 +96,13 @@ impl<S: Segment> Stream<S> {
         let router = accumulator.clone();
         let hash = move |item: &S::Item| hash_key(&router.key(item));
         let limits = policy.clone();
+        let can_spill = accumulator.spill_schema().is_some();
         let factory = move |site: &StageSite| Ok(AccumulateOp::new(accumulator, limits, site));
-        self.keyed_operator(name, hash, policy, factory)
+        let stream = self.keyed_operator(name, hash, policy, factory);
+        if can_spill {
+            stream.draft.borrow_mut().can_spill(stream.origin.node);
+        }
+        stream
     }
 
     fn keyed_operator<O, H, F>(

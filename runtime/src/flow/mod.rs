@@ -56,7 +56,7 @@ use crate::graph::{ChannelOrdering, GraphErrors, PipelineGraph, StageOverrides, 
 use crate::model::{StageId, StageKind};
 use crate::partition::{Inlet, MergePolicy};
 use crate::plan::Plan;
-use crate::policy::{self, Parallelism, PolicyRegistry};
+use crate::policy::{self, Parallelism, PolicyRegistry, SpillOptions};
 use crate::stage::{Generate, IterSource, Source, StageError, StageSite};
 use crate::sync::Doorbell;
 use draft::{Draft, Origin, SharedDraft, Taps, Terminal};
@@ -66,6 +66,7 @@ pub struct PipelineBuilder {
     draft: SharedDraft,
     registry: PolicyRegistry,
     overrides: BTreeMap<StageId, StageOverrides>,
+    spill: Option<SpillOptions>,
 }
 
 impl PipelineBuilder {
@@ -77,6 +78,7 @@ impl PipelineBuilder {
             draft: Rc::new(RefCell::new(draft)),
             registry: PolicyRegistry::default(),
             overrides: BTreeMap::new(),
+            spill: None,
         }
     }
 
@@ -93,6 +95,13 @@ impl PipelineBuilder {
     pub fn with_config(mut self, config: &Config) -> Self {
         self.registry.overlay(config.policies.clone());
         self.overrides.extend(config.stages.clone());
+        self
+    }
+
+    /// Where keyed state goes that does not fit into memory, for the stages whose policy allows it.
+    #[must_use]
+    pub fn spill_to(mut self, options: SpillOptions) -> Self {
+        self.spill = Some(options);
         self
     }
 
@@ -204,14 +213,23 @@ impl PipelineBuilder {
         let mut graph = std::mem::take(&mut draft.graph);
         let terminals = std::mem::take(&mut draft.terminals);
         let unknown = graph.apply(&self.overrides, &self.registry);
-        let graph = GraphErrors::after(unknown, graph.validate(&self.registry, &draft.context()))?;
-        Ok(Pipeline { graph, terminals, taps: std::mem::take(&mut draft.taps) })
+        let graph = GraphErrors::after(
+            unknown,
+            graph.validate(&self.registry, &draft.context(self.spill.is_some())),
+        )?;
+        let item_bytes = draft.take_item_bytes();
+        let taps = std::mem::take(&mut draft.taps);
+        drop(draft);
+        Ok(Pipeline { graph, item_bytes, spill: self.spill, terminals, taps })
     }
 }
 
 /// A checked pipeline: the graph as data and the code of its stages. Runs once.
 pub struct Pipeline {
     graph: ValidatedGraph,
+    /// Bytes of one item of each edge.
+    item_bytes: Vec<Option<usize>>,
+    spill: Option<SpillOptions>,
     terminals: Vec<Terminal>,
     taps: Vec<Taps>,
 }
@@ -241,6 +259,18 @@ impl Pipeline {
             .zip(nodes)
             .map(|(stage, node)| (stage.id.clone(), node.parallelism))
             .collect()
+    }
+
+    /// Where its state is spilled to, if any stage of it may.
+    pub(crate) fn spill_options(&self) -> Option<&SpillOptions> {
+        let mut keyed = self.graph().nodes.iter().filter_map(|node| node.accumulation.as_ref());
+        let any = keyed.any(|accumulation| accumulation.policy.spill_allowed);
+        self.spill.as_ref().filter(|_| any)
+    }
+
+    /// Bytes of one item of each edge, where known.
+    pub(crate) fn item_bytes(&self) -> &[Option<usize>] {
+        &self.item_bytes
     }
 
     /// Turns the pipeline into partitions, as planned.

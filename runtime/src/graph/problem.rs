@@ -326,6 +326,15 @@ pub enum GraphError {
         /// The stage.
         at: At,
     },
+    /// Spilling allowed for state that cannot be written to disk.
+    #[error(
+        "{at}, field accumulation.policy.spill-allowed: its accumulator cannot write its state to disk: implement \
+         spill_schema, serialize_spill and deserialize_spill, or forbid spilling"
+    )]
+    CannotSpill {
+        /// The stage.
+        at: At,
+    },
     /// A configuration that names a stage that is not there.
     #[error("the configuration is otherwise at stage {}, which is not in the graph; {help}", Quoted(id))]
     OverrideOfUnknownStage {

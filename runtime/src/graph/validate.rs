@@ -28,6 +28,8 @@ pub struct ValidationContext {
     pub cores: Option<usize>,
     /// Whether there is a directory to spill to.
     pub spill_dir: bool,
+    /// Positions of the stages whose state can be written to disk, if known.
+    pub can_spill: Option<Vec<usize>>,
     /// Bytes of one item, edge by edge, where known; may be shorter than the edges.
     pub item_bytes: Vec<Option<usize>>,
     /// Whether a stage makes calls that a circuit breaker can keep back, stage by stage, where known; may be shorter than
@@ -186,6 +188,10 @@ impl<'a> Validator<'a> {
             }
             if accumulation.policy.spill_allowed && !self.context.spill_dir {
                 self.errors.push(GraphError::NoSpillDirectory { at: at() });
+            }
+            let able = self.context.can_spill.as_ref().is_none_or(|able| able.contains(&index));
+            if accumulation.policy.spill_allowed && !able {
+                self.errors.push(GraphError::CannotSpill { at: at() });
             }
             self.too_many_for_cores(at(), "accumulation.engine-hint", accumulation.engine_hint);
             if accumulation.policy.keeps_quiet_keys() {

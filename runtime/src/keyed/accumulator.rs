@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 
+use super::SpillSchema;
 use crate::model::{AccumulatorState, Completeness, Cost, Now, ProgressWeights, Timestamp};
 use crate::stage::{StageError, StageSite};
 
@@ -40,6 +41,9 @@ pub enum SpillError {
     /// The bytes are not such a state, or the state cannot be written as bytes.
     #[error("the state cannot be read or written: {0}")]
     Format(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The state has too many bytes to be written.
+    #[error("the state of one key has {0} bytes, too many to be written")]
+    TooLarge(usize),
 }
 
 /// The state that an accumulator of `In` keeps for one key.
@@ -137,18 +141,34 @@ pub trait Accumulator<In>: Sized + 'static {
     /// only if the policy allows partial results.
     fn flush_forced(&mut self, of: &mut StateOf<In, Self>, reason: FlushReason) -> Option<Self::Out>;
 
-    /// Writes the state of a cold key for the disk.
+    /// Bytes of memory that the state of a key takes, without the size of the types themselves. Decides when keys are
+    /// moved to disk; asked after each item where memory is limited. The default is the cost of the items in it: set this
+    /// wherever the state is smaller, or keeps spare capacity.
+    fn held_bytes(&self, of: &StateOf<In, Self>) -> u64 {
+        of.size_bytes
+    }
+
+    /// The layout of what [`serialize_spill`](Self::serialize_spill) writes. `None`, the default, says that states cannot be
+    /// moved to disk; a policy that allows spilling is then refused when the pipeline is built.
+    fn spill_schema(&self) -> Option<SpillSchema> {
+        None
+    }
+
+    /// Appends the state of a cold key to `into`, for the disk. Where key and state are `rkyv` types,
+    /// [`to_archive`](super::to_archive) does it.
     ///
     /// # Errors
-    /// [`SpillError::Unsupported`] by default.
-    fn serialize_spill(&self, _of: &StateOf<In, Self>) -> Result<Vec<u8>, SpillError> {
+    /// [`SpillError::Unsupported`] by default. A state that cannot be written stays in memory.
+    fn serialize_spill(&self, _of: &StateOf<In, Self>, _into: &mut Vec<u8>) -> Result<(), SpillError> {
         Err(SpillError::Unsupported)
     }
 
-    /// Reads back what [`serialize_spill`](Self::serialize_spill) wrote.
+    /// Reads back what [`serialize_spill`](Self::serialize_spill) wrote. `bytes` have passed their checksums, and may
+    /// still be those of a version that had an error: they must be checked, not trusted.
     ///
     /// # Errors
-    /// [`SpillError::Unsupported`] by default.
+    /// [`SpillError::Unsupported`] by default. The items of a state that cannot be read are lost, and counted as that; the
+    /// stage's error policy decides what that does.
     fn deserialize_spill(&self, _bytes: &[u8]) -> Result<StateOf<In, Self>, SpillError> {
         Err(SpillError::Unsupported)
     }

@@ -1,5 +1,9 @@
 //! The open keys of one accumulator instance: state, deadlines, results and the count of every item.
 
+mod cold;
+
+use std::collections::VecDeque;
+
 use super::table::{KeyedTable, hash_key};
 use super::wheel::{TimerId, TimerWheel};
 use super::{Accumulator, CheckTime, FlushReason, StateOf};
@@ -7,6 +11,9 @@ use crate::model::{AccumulatorState, Completeness, Now, ProgressWeights, Timesta
 use crate::observe::StageAccount;
 use crate::policy::{AccumulatorPolicy, TimeDomain};
 use crate::stage::Pending;
+use cold::{Cold, Due};
+
+pub use cold::MemoryExhausted;
 
 /// A key with state.
 struct Open<S> {
@@ -15,6 +22,18 @@ struct Open<S> {
     items: u64,
     /// On the clock of the policy; the greatest time while there is none.
     deadline: i64,
+    /// What the user said that the state takes, where memory is limited.
+    bytes: u64,
+    /// An item came since the last look for cold keys.
+    touched: bool,
+    /// It could not be written to disk as it is.
+    pinned: bool,
+}
+
+impl<S> Open<S> {
+    fn new(of: S) -> Self {
+        Self { of, items: 0, deadline: i64::MAX, bytes: 0, touched: true, pinned: false }
+    }
 }
 
 /// What the policy asks, ready to compare with.
@@ -61,6 +80,17 @@ pub(super) enum Release {
     All,
 }
 
+/// How far letting go of keys has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Released {
+    /// There is none left to let go of.
+    All,
+    /// There are more: room or budget is used up.
+    Some,
+    /// The next one is on its way from disk.
+    Waiting,
+}
+
 /// What became of a key.
 enum Ending {
     Complete,
@@ -76,8 +106,20 @@ pub(super) struct Keys<In, A: Accumulator<In>> {
     /// the next one, so that keys which complete in time cost the wheel nothing.
     table: KeyedTable<Open<StateOf<In, A>>, Option<TimerId>>,
     wheel: TimerWheel,
+    /// Keys whose timer has fired, in the order of their deadlines.
+    due: VecDeque<Due>,
     watermark: Timestamp,
     results: Pending<A::Out>,
+    /// Bytes of memory it may take, where there is a limit.
+    limit: Option<usize>,
+    /// What the users' states take, by their own account, while there is a limit.
+    held: u64,
+    /// What the last items added to that, at most.
+    growth: u64,
+    /// No item follows: what comes back from disk stays until it is let go of.
+    ending: bool,
+    /// Keys on disk and what waits for them, where keys may go there.
+    cold: Option<Box<Cold<In>>>,
     /// Items whose handling has begun; one more than was absorbed while that lasts.
     begun: u64,
     tally: StageAccount,
@@ -91,8 +133,14 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
             limits: Limits::new(policy),
             table: KeyedTable::new(),
             wheel: TimerWheel::new(),
+            due: VecDeque::new(),
             watermark: Timestamp::MIN,
             results: Pending::new(),
+            limit: None,
+            held: 0,
+            growth: 0,
+            ending: false,
+            cold: None,
             begun: 0,
             tally: StageAccount::default(),
         }
@@ -122,9 +170,18 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
     /// Adds one item. User code; after a panic nothing of this may be used but the account and [`clear`](Self::clear).
     pub(super) fn add(&mut self, item: In, now: Now) {
         self.begun += 1;
-        let time = CheckTime { processing: now, event: self.watermark };
         let key = self.user.key(&item);
         let hash = hash_key(&key);
+        if self.cold.is_some() && self.must_wait(hash, &key) {
+            self.begun -= 1;
+            self.park(hash, item, now);
+        } else {
+            self.absorb(item, key, hash, now);
+        }
+    }
+
+    fn absorb(&mut self, item: In, key: A::Key, hash: u64, now: Now) {
+        let time = CheckTime { processing: now, event: self.watermark };
         let timestamp = self.user.timestamp(&item, time);
         let cost = self.user.cost(&item);
         let at = self.place_for(key, hash, &item, time);
@@ -139,6 +196,10 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
         }
         let score = self.user.progress(&open.of, &self.weights);
         open.of.completeness_score = if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) };
+        if self.limit.is_some() {
+            self.weigh(at);
+        }
+        let open = self.table.value(at);
         match self.user.check(&mut open.of, time) {
             Completeness::Incomplete => {
                 if let Some(reason) = self.limits.reached(&open.of, open.items) {
@@ -163,7 +224,7 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
         }
         let state = self.user.init(&key, item);
         let of = AccumulatorState::new(key, state);
-        self.table.insert(hash, Open { of, items: 0, deadline: i64::MAX })
+        self.table.insert(hash, Open::new(of))
     }
 
     fn time_limit(&self) -> FlushReason {
@@ -208,53 +269,89 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
 
     /// The earliest time at which a key may be due.
     pub(super) fn next_deadline(&self) -> Option<i64> {
-        if self.table.is_empty() { None } else { self.wheel.next_deadline() }
+        let empty = self.table.is_empty() && self.cold.as_ref().is_none_or(|cold| cold.store.is_empty());
+        if empty { None } else { self.wheel.next_deadline() }
     }
 
     pub(super) fn is_due(&self, now: Now) -> bool {
-        self.next_deadline().is_some_and(|deadline| deadline <= self.clock_at(now))
+        !self.due.is_empty() || self.next_deadline().is_some_and(|deadline| deadline <= self.clock_at(now))
     }
 
-    /// Lets go of keys until there are `room` results or `budget` is used up; true if none is left to let go of. User
-    /// code, as [`add`](Self::add).
-    pub(super) fn release(&mut self, which: Release, now: Now, room: usize, budget: &mut usize) -> bool {
+    /// Lets go of keys until there are `room` results or `budget` is used up. User code, as [`add`](Self::add).
+    pub(super) fn release(&mut self, which: Release, now: Now, room: usize, budget: &mut usize) -> Released {
         let time = CheckTime { processing: now, event: self.watermark };
         while self.results.len() < room && *budget > 0 {
-            let found = match which {
+            let released = match which {
                 Release::Due => self.release_due(time, budget),
                 Release::All => self.release_first(time, budget),
             };
-            if !found {
-                return *budget > 0;
+            match released {
+                Released::Some => {}
+                Released::All if *budget == 0 => return Released::Some,
+                other => return other,
             }
         }
-        false
+        Released::Some
     }
 
-    fn release_first(&mut self, time: CheckTime, budget: &mut usize) -> bool {
+    fn release_first(&mut self, time: CheckTime, budget: &mut usize) -> Released {
+        self.ending = true;
+        let more = self.cold.is_some() && self.fetch_ahead();
         let Some(at) = self.table.first() else {
+            if more {
+                return Released::Waiting;
+            }
             // Nothing follows: what memory there is can go.
             self.clear();
-            return false;
+            return Released::All;
         };
         *budget -= 1;
         self.let_go(at, FlushReason::End, time);
-        true
+        Released::Some
     }
 
-    fn release_due(&mut self, time: CheckTime, budget: &mut usize) -> bool {
-        let Some((fired, place)) = self.wheel.pop(self.clock_at(time.processing), budget) else {
-            return false;
-        };
-        let at = place as u32;
-        *self.table.per_place(at) = None;
-        match self.table.get_mut(at).map(|open| open.deadline) {
-            Some(deadline) if deadline == fired => self.let_go(at, self.time_limit(), time),
-            // The timer of a key that was here before: set again, so that keys go in the order of their deadlines.
-            Some(deadline) => self.arm(at, deadline),
-            None => {}
+    fn release_due(&mut self, time: CheckTime, budget: &mut usize) -> Released {
+        self.collect_due(time.processing, budget);
+        match self.due.front() {
+            None => return Released::All,
+            Some(Due::Here { at, fired }) => {
+                let (at, fired) = (*at, *fired);
+                if self.table.get_mut(at).is_some_and(|open| open.deadline == fired) {
+                    self.let_go(at, self.time_limit(), time);
+                }
+            }
+            Some(Due::Away { id, fired }) => {
+                if self.cold.as_mut().is_some_and(|cold| cold.store.deadline(*id) == Some(*fired)) {
+                    return Released::Waiting;
+                }
+            }
         }
-        true
+        self.due.pop_front();
+        Released::Some
+    }
+
+    /// Takes the next keys whose time is up from the wheel, and asks for those that are on disk: several at a time, so
+    /// that their reads overlap, and in the order of their deadlines.
+    fn collect_due(&mut self, now: Now, budget: &mut usize) {
+        let clock = self.clock_at(now);
+        let ahead = self.cold.as_ref().map_or(1, |cold| cold.look_ahead());
+        while self.due.len() < ahead
+            && let Some((fired, token)) = self.wheel.pop(clock, budget)
+        {
+            match Due::of(token, fired) {
+                Due::Here { at, .. } => {
+                    *self.table.per_place(at) = None;
+                    match self.table.get_mut(at).map(|open| open.deadline) {
+                        Some(deadline) if deadline == fired => self.due.push_back(Due::Here { at, fired }),
+                        // The timer of a key that was here before: set again, so that keys go in the order of their
+                        // deadlines.
+                        Some(deadline) => self.arm(at, deadline),
+                        None => {}
+                    }
+                }
+                Due::Away { id, .. } => self.due_away(id, fired),
+            }
+        }
     }
 
     /// Closes a key whose time is up: as what it has become if it is complete after all, or by force.
@@ -285,6 +382,7 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
 
     fn close(&mut self, at: u32, ending: Ending, result: Option<A::Out>) {
         let Some(open) = self.table.remove(at) else { return };
+        self.held -= open.bytes;
         let tally = &mut self.tally;
         tally.items_open -= open.items;
         let with_result = u64::from(result.is_some());
@@ -317,15 +415,24 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
     /// What has been counted. An item whose handling began and did not end has failed.
     pub(super) fn tally(&self) -> StageAccount {
         let failed = self.begun - self.tally.absorbed - self.tally.discarded;
-        StageAccount { keys: self.table.len() as u64, failed, ..self.tally }
+        let mut tally = StageAccount { keys: self.table.len() as u64, failed, ..self.tally };
+        if self.limit.is_some() {
+            tally.state_bytes = self.memory() as u64;
+        }
+        if let Some(cold) = &self.cold {
+            cold.account(&mut tally);
+        }
+        tally
     }
 
-    /// Drops all state; items in open keys count as discarded.
+    /// Drops all state in memory; items in open keys count as discarded, also those of keys on disk.
     pub(super) fn clear(&mut self) {
-        let open = std::mem::take(&mut self.tally.items_open);
+        let open = std::mem::take(&mut self.tally.items_open) + std::mem::take(&mut self.tally.items_spilled);
         self.tally.absorbed -= open;
         self.tally.discarded += open;
         self.wheel = TimerWheel::new();
+        self.due.clear();
+        self.held = 0;
         self.table.clear();
     }
 

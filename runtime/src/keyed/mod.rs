@@ -5,6 +5,7 @@ mod fold;
 mod keys;
 mod lot;
 mod operator;
+mod spill;
 mod stateful;
 mod table;
 mod try_map;
@@ -17,7 +18,10 @@ mod tests;
 
 pub use accumulator::{Accumulator, CheckTime, FlushReason, SpillError, StateOf};
 pub use fold::FoldByKeyOp;
+pub use keys::MemoryExhausted;
 pub use operator::AccumulateOp;
+pub(crate) use spill::is_spill_file_of;
+pub use spill::{LostState, RecordError, SpillSchema, from_archive, to_archive};
 pub use stateful::{Allowance, Release, Stateful, StatefulOp};
 pub use table::hash_key;
 pub use try_map::TryMapByKey;

@@ -3,11 +3,11 @@
 use std::mem::take;
 
 use super::Accumulator;
-use super::keys::{Keys, Release};
+use super::keys::{Keys, Release, Released};
 use crate::model::{ProgressWeights, Signal};
 use crate::observe::StageAccount;
 use crate::policy::{AccumulatorPolicy, TimeDomain};
-use crate::stage::{Chain, Gate, Operator, StageError, StageSite, StepCx, catch};
+use crate::stage::{Chain, Gate, Operator, StageError, StageSite, StepCx, catch, earliest};
 
 /// Keys let go of, or timers moved, in one step.
 const BATCH: usize = 1024;
@@ -38,8 +38,10 @@ pub struct AccumulateOp<In, A: Accumulator<In>> {
 impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
     /// Runs `accumulator` under `policy`, without weights.
     pub fn new(accumulator: A, policy: AccumulatorPolicy, site: &StageSite) -> Self {
+        let mut keys = Keys::new(accumulator, &policy, ProgressWeights::default());
+        keys.bound(policy.memory_bytes, policy.spill_allowed, site);
         Self {
-            keys: Keys::new(accumulator, &policy, ProgressWeights::default()),
+            keys,
             gate: Gate::new(site),
             waiting: None,
             suspect: false,
@@ -73,10 +75,22 @@ impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
 
     /// Lets go of keys, as many as a step has time and room for, and then of the signal that waits for that.
     fn let_go<D: Chain<A::Out>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
-        let which = if self.waiting == Some(Signal::End) { Release::All } else { Release::Due };
+        if self.waiting.is_some() && self.keys.has_parked() {
+            // Those items stand before the signal.
+            return self.keys.results().settle(down, cx);
+        }
+        let which = match self.waiting {
+            Some(Signal::End) => Some(Release::All),
+            Some(Signal::Watermark(time)) => {
+                self.keys.advance(time);
+                (self.keys.clock() == TimeDomain::Event).then_some(Release::Due)
+            }
+            Some(_) => None,
+            None => Some(Release::Due),
+        };
         let mut budget = BATCH;
         let mut moved = false;
-        loop {
+        while let Some(which) = which {
             moved |= self.keys.results().settle(down, cx);
             let room = down.room();
             self.blocked = room == 0;
@@ -85,16 +99,22 @@ impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
             }
             let before = budget;
             let keys = &mut self.keys;
-            let done = match catch(|| keys.release(which, cx.now(), room, &mut budget)) {
-                Ok(done) => done,
+            let released = match catch(|| keys.release(which, cx.now(), room, &mut budget)) {
+                Ok(released) => released,
                 Err(error) => {
                     self.panicked(error, cx);
                     return true;
                 }
             };
             moved |= budget < before;
-            if done {
-                break;
+            match released {
+                Released::All => break,
+                Released::Some => {}
+                Released::Waiting => {
+                    // For the disk, whose completion is the only deadline now.
+                    self.blocked = true;
+                    return self.keys.results().settle(down, cx) | moved;
+                }
             }
         }
         if let Some(signal) = take(&mut self.waiting) {
@@ -102,6 +122,31 @@ impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
             moved = true;
         }
         self.keys.results().settle(down, cx) | moved
+    }
+}
+
+impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
+    /// Goes on with what is on its way to disk and back, and judges what did not come back.
+    fn step_disk(&mut self, cx: &StepCx) -> bool {
+        if self.suspect || !self.keys.is_bounded() {
+            return false;
+        }
+        let keys = &mut self.keys;
+        let moved = match catch(|| keys.is_spilling() && keys.poll_disk(cx.now())) {
+            Ok(moved) => moved,
+            Err(error) => {
+                self.panicked(error, cx);
+                return true;
+            }
+        };
+        while let Some(lost) = self.keys.take_lost() {
+            self.gate.lose_state(StageError::User(Box::new(lost)), cx);
+        }
+        if !moved && let Some(error) = self.keys.exhausted(cx.now()) {
+            self.suspect = true;
+            self.gate.fail(error, cx);
+        }
+        moved
     }
 }
 
@@ -115,7 +160,11 @@ impl<In: 'static, A: Accumulator<In>> Operator<In> for AccumulateOp<In, A> {
     {
         if !self.suspect {
             let keys = &mut self.keys;
-            if let Err(error) = catch(|| items.by_ref().for_each(|item| keys.add(item, cx.now()))) {
+            let add = || {
+                items.by_ref().for_each(|item| keys.add(item, cx.now()));
+                keys.make_room(cx.now());
+            };
+            if let Err(error) = catch(add) {
                 self.panicked(error, cx);
             }
         }
@@ -130,7 +179,7 @@ impl<In: 'static, A: Accumulator<In>> Operator<In> for AccumulateOp<In, A> {
         if self.suspect || self.waiting.is_some() || !self.keys.results().is_empty() {
             0
         } else {
-            down.room()
+            self.keys.room(down.room())
         }
     }
 
@@ -138,36 +187,30 @@ impl<In: 'static, A: Accumulator<In>> Operator<In> for AccumulateOp<In, A> {
         if self.suspect {
             return;
         }
-        if let Signal::Watermark(time) = signal {
-            self.keys.advance(time);
-        }
-        match (signal, self.keys.clock()) {
-            (Signal::End, _) | (Signal::Watermark(_), TimeDomain::Event) => {
-                self.waiting = Some(signal);
-                self.let_go(down, cx);
-            }
-            _ => {
-                self.keys.results().signal(signal);
-                self.keys.results().settle(down, cx);
-            }
-        }
+        self.waiting = Some(signal);
+        self.let_go(down, cx);
     }
 
     fn tick<D: Chain<A::Out>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
+        let moved = self.step_disk(cx);
         let due = || self.keys.clock() == TimeDomain::Processing && self.keys.is_due(cx.now());
         if !self.suspect && (self.waiting.is_some() || due()) {
-            return self.let_go(down, cx);
+            return self.let_go(down, cx) | moved;
         }
-        self.keys.results().settle(down, cx)
+        self.keys.results().settle(down, cx) | moved
     }
 
     fn next_deadline(&self) -> Option<i64> {
         // What waits for room, or for the rest of its turn, needs no clock: room comes with a doorbell, and a step that
         // stopped for its budget has said that it moved something.
-        if self.suspect || self.waiting.is_some() || self.blocked || self.keys.clock() == TimeDomain::Event {
+        if self.suspect {
             return None;
         }
-        self.keys.next_deadline()
+        let disk = self.keys.disk_deadline();
+        if self.waiting.is_some() || self.blocked || self.keys.clock() == TimeDomain::Event {
+            return disk;
+        }
+        earliest(self.keys.next_deadline(), disk)
     }
 
     fn open(&mut self, site: &StageSite) -> Result<(), StageError> {
@@ -185,14 +228,14 @@ impl<In: 'static, A: Accumulator<In>> Operator<In> for AccumulateOp<In, A> {
 
     fn last_error(&mut self) -> Option<String> {
         let closing = self.close_error.take().map(|error| error.to_string());
-        closing.or_else(|| self.gate.take_last_error())
+        closing.or_else(|| self.gate.take_last_error()).or_else(|| self.keys.take_alarm())
     }
 
     fn close(&mut self, _discard: bool) {
         self.keys.results().clear();
         let keys = &mut self.keys;
         // The user's `close`, and the `Drop` of what was left.
-        for step in [Keys::clear, |keys: &mut Keys<In, A>| keys.user().close()] {
+        for step in [Keys::clear, Keys::close_disk, |keys: &mut Keys<In, A>| keys.user().close()] {
             if let Err(error) = catch(|| step(keys)) {
                 self.close_errors += 1;
                 self.close_error = Some(error);

@@ -60,7 +60,6 @@ impl<V, P: Default> KeyedTable<V, P> {
     }
 
     /// Places there are, free ones included.
-    #[cfg(test)]
     pub(super) fn places(&self) -> usize {
         self.places.len()
     }
@@ -70,6 +69,25 @@ impl<V, P: Default> KeyedTable<V, P> {
     pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(&V) -> bool) -> Option<u32> {
         let places = &self.places;
         self.index.find(hash, |&at| places[at as usize].value.as_ref().is_some_and(&mut is_it)).copied()
+    }
+
+    /// A place whose value came with this hash.
+    #[inline]
+    pub(super) fn find_hash(&self, hash: u64) -> Option<u32> {
+        self.index.find(hash, |&at| self.places[at as usize].hash == hash).copied()
+    }
+
+    /// The hash of the value at `at`, or of the last one there.
+    ///
+    /// # Panics
+    /// When there was never such a place.
+    pub(super) fn hash_at(&self, at: u32) -> u64 {
+        self.places[at as usize].hash
+    }
+
+    /// Bytes of memory it takes, without what values point to.
+    pub(super) fn memory(&self) -> usize {
+        self.places.len() * size_of::<Place<V, P>>() + self.index.allocation_size()
     }
 
     /// The value at `at`, if there is one.
@@ -102,6 +120,11 @@ impl<V, P: Default> KeyedTable<V, P> {
     /// The value that has been here longest.
     pub(super) fn first(&self) -> Option<u32> {
         (self.first != NIL).then_some(self.first)
+    }
+
+    /// The value that came after the one at `at`, which must be there.
+    pub(super) fn after(&self, at: u32) -> Option<u32> {
+        self.places.get(at as usize).map(|place| place.next).filter(|&next| next != NIL)
     }
 
     /// Puts a value, whose key is not there yet, into a free place.

@@ -1,9 +1,18 @@
 //! Runs an operator by hand: a site, a chain end with as much room as told, and the clock.
 
+use std::sync::Arc;
+
 use crate::model::{Now, Signal, StageId, Timestamp};
 use crate::observe::{StageAccount, StageContext};
 use crate::policy::ErrorPolicy;
-use crate::stage::{Chain, Operator, StageError, StageSite, StepCx};
+use crate::stage::{Chain, Operator, Resources, StageError, StageSite, StepCx};
+
+/// A site with a disk, and the disk.
+pub(super) fn site_with(disks: &Arc<dyn crate::disk::Disks>) -> StageSite {
+    let resources =
+        Resources { disks: Some(Arc::downgrade(disks)), spilling_instances: 1, ..Resources::default() };
+    StageSite { resources, ..site() }
+}
 
 pub(super) fn site() -> StageSite {
     let context = StageContext::new("test", StageId::new("keyed").unwrap());

@@ -11,6 +11,7 @@ use crate::model::{AccumulatorState, Completeness, Cost, ProgressWeights, Signal
 use crate::policy::{AccumulatorPolicy, TimeDomain};
 
 mod model;
+mod spill;
 
 /// What an item does to its key.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -406,7 +407,7 @@ fn the_score_comes_from_the_weights_and_is_a_number_from_0_to_1() {
 #[test]
 fn spilling_is_refused_until_an_accumulator_implements_it() {
     let state = AccumulatorState::new(1, (vec![], Act::Add));
-    assert!(matches!(IDS.serialize_spill(&state), Err(SpillError::Unsupported)));
+    assert!(matches!(IDS.serialize_spill(&state, &mut Vec::new()), Err(SpillError::Unsupported)));
     assert!(matches!(IDS.deserialize_spill(&[]), Err(SpillError::Unsupported)));
 }
 

@@ -94,6 +94,11 @@ impl TimerWheel {
         self.len
     }
 
+    /// Bytes of memory it takes.
+    pub fn memory(&self) -> usize {
+        self.nodes.len() * size_of::<Node>() + size_of_val(&*self.lists)
+    }
+
     /// Whether no timer is scheduled.
     pub fn is_empty(&self) -> bool {
         self.len == 0

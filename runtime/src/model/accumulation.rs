@@ -9,7 +9,9 @@ use super::cost::{NotAnAmount, amount};
 use super::{Cost, SmallMap, Timestamp};
 
 /// What an accumulator holds for one key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 #[serde(deny_unknown_fields)]
 pub struct AccumulatorState<K, S> {
     /// The key.

@@ -8,7 +8,22 @@ use serde::{Deserialize, Serialize};
 /// Nanoseconds since the Unix epoch, signed; negative values are before 1970.
 ///
 /// Arithmetic with durations saturates at [`Timestamp::MIN`] and [`Timestamp::MAX`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 

@@ -118,7 +118,7 @@ pub struct Account {
 /// The account of a whole run, in items. The books close when
 ///
 /// `accepted + created = delivered + filtered + absorbed + merged + dropped + unroutable + dead_lettered + ignored +
-/// expired + failed + discarded + in_flight`,
+/// expired + lost + failed + discarded + in_flight`,
 ///
 /// which follows from the laws that [`Account::verify`] checks, summed over all stages and edges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,17 +147,19 @@ pub struct Totals {
     pub ignored: u64,
     /// Lost with a key that expired without a result.
     pub expired: u64,
+    /// Lost with a key whose state did not come back from disk.
+    pub lost: u64,
     /// Failed, and ended the pipeline.
     pub failed: u64,
     /// Thrown away because the pipeline stopped, inside stages and on edges.
     pub discarded: u64,
-    /// Still inside: on edges, in open keys, and waiting for a retry.
+    /// Still inside: on edges, in open keys in memory and on disk, and waiting for a retry.
     pub in_flight: u64,
 }
 
 impl Totals {
     /// Every total with its name.
-    pub fn fields(&self) -> [(&'static str, u64); 14] {
+    pub fn fields(&self) -> [(&'static str, u64); 15] {
         [
             ("accepted", self.accepted),
             ("created", self.created),
@@ -170,6 +172,7 @@ impl Totals {
             ("dead_lettered", self.dead_lettered),
             ("ignored", self.ignored),
             ("expired", self.expired),
+            ("lost", self.lost),
             ("failed", self.failed),
             ("discarded", self.discarded),
             ("in_flight", self.in_flight),
@@ -238,11 +241,13 @@ impl Account {
             add(&mut t.filtered, s.filtered);
             add(&mut t.absorbed, s.items_complete.saturating_add(s.items_partial));
             add(&mut t.expired, s.items_expired);
+            add(&mut t.lost, s.items_lost);
             add(&mut t.dead_lettered, s.dead_lettered);
             add(&mut t.ignored, s.ignored);
             add(&mut t.failed, s.failed);
             add(&mut t.discarded, s.discarded);
-            add(&mut t.in_flight, s.items_open.saturating_add(s.waiting_retry));
+            let open = s.items_open.saturating_add(s.items_spilled);
+            add(&mut t.in_flight, open.saturating_add(s.waiting_retry));
         }
         for e in &self.edges {
             add(&mut t.dropped, e.dropped_newest.saturating_add(e.dropped_oldest));
@@ -283,7 +288,7 @@ mod tests {
 
     fn behaviour() -> impl Strategy<Value = Behaviour> {
         let cuts = |n| prop::collection::vec(0u64..1000, n);
-        (cuts(9), cuts(4), cuts(7), 0u64..2000)
+        (cuts(9), cuts(6), cuts(7), 0u64..2000)
     }
 
     /// A chain of stages that behave as told, by counting each item once; every stage also feeds the last one.
@@ -313,6 +318,8 @@ mod tests {
                 items_complete: a[1],
                 items_partial: a[2],
                 items_expired: a[3],
+                items_spilled: a[4],
+                items_lost: a[5],
                 ..StageAccount::default()
             };
             account.stages.insert(name(i), stage);
@@ -340,7 +347,7 @@ mod tests {
     }
 
     /// Counters that say more about items which another counter has: no law binds them.
-    const FREE: [&str; 16] = [
+    const FREE: [&str; 22] = [
         "unsent",
         "errors",
         "retries",
@@ -357,6 +364,12 @@ mod tests {
         "results_complete",
         "results_partial",
         "results_expired",
+        "keys_spilled",
+        "spills",
+        "restores",
+        "spill_errors",
+        "state_bytes",
+        "spilled_bytes",
     ];
 
     fn nudge<T: Serialize + serde::de::DeserializeOwned>(value: &T, field: &str) -> T {

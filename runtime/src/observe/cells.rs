@@ -16,7 +16,7 @@ macro_rules! counters {
         ///
         /// - `received = passed + filtered + absorbed + ignored + dead_lettered + failed + discarded + waiting_retry +
         ///   delivered`: every item received has exactly one fate. What a stage puts out is counted apart, as `emitted`.
-        /// - `absorbed = items_open + items_complete + items_partial + items_expired`.
+        /// - `absorbed = items_open + items_spilled + items_complete + items_partial + items_expired + items_lost`.
         ///
         /// A source counts what it produces as received, and at once as passed.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,8 +87,8 @@ counters! {
     failed,
     /// Thrown away unprocessed because the pipeline stopped.
     discarded,
-    /// Waiting inside the stage for another attempt, behind one that does, or for a stream function to take them. Goes
-    /// down again.
+    /// Waiting inside the stage for another attempt, behind one that does, for their key to come back from disk, or for a
+    /// stream function to take them. Goes down again.
     waiting_retry,
     /// Taken by the outside world.
     delivered,
@@ -121,18 +121,35 @@ counters! {
     keys,
     /// Of those absorbed: in keys with state now. Goes down again.
     items_open,
+    /// Of those absorbed: in keys on disk now. Goes down again.
+    items_spilled,
     /// Of those absorbed: in results that were complete.
     items_complete,
     /// Of those absorbed: in results that were emitted before they were complete, by a limit, by expiry or at the end.
     items_partial,
     /// Of those absorbed: lost with a key that expired without a result.
     items_expired,
+    /// Of those absorbed: lost with a key whose state did not come back from disk.
+    items_lost,
     /// Results that were complete.
     results_complete,
     /// Results emitted before they were complete, by a limit or at the end.
     results_partial,
     /// Results emitted when a key expired.
     results_expired,
+    /// Keys on disk now. Goes down again.
+    keys_spilled,
+    /// Keys written to disk, each time.
+    spills,
+    /// Keys read back from disk, each time.
+    restores,
+    /// Operations on spilled state that failed, and states that could not be written. The state of a key is kept in memory
+    /// unless `items_lost` says otherwise.
+    spill_errors,
+    /// Bytes of memory that keyed state takes now, where a limit was set for it.
+    state_bytes,
+    /// Bytes on disk now.
+    spilled_bytes,
 }
 
 impl StageAccount {
@@ -153,7 +170,14 @@ impl StageAccount {
 
     /// Where the items absorbed are now; equal to `absorbed` when nothing is missing.
     pub fn absorbed_fates(&self) -> u128 {
-        sum([self.items_open, self.items_complete, self.items_partial, self.items_expired])
+        sum([
+            self.items_open,
+            self.items_spilled,
+            self.items_complete,
+            self.items_partial,
+            self.items_expired,
+            self.items_lost,
+        ])
     }
 }
 

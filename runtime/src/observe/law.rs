@@ -15,7 +15,7 @@ pub enum Law {
     /// Stage: `received = passed + filtered + absorbed + ignored + dead_lettered + failed + discarded + waiting_retry +
     /// delivered`.
     Fates,
-    /// Stage: `absorbed = items_open + items_complete + items_partial + items_expired`.
+    /// Stage: `absorbed = items_open + items_spilled + items_complete + items_partial + items_expired + items_lost`.
     Absorbed,
     /// Stage: `emitted` is what its outgoing edges were offered.
     Emitted,

@@ -53,6 +53,23 @@ pub struct Plan {
     pub edges: Vec<EdgePlan>,
 }
 
+impl Plan {
+    /// Bytes that the slots of all rings of each edge take; `item_bytes` are those of one item, edge by edge.
+    pub fn ring_bytes(&self, graph: &ValidatedGraph, item_bytes: &[Option<usize>]) -> Vec<u64> {
+        let bytes = |(at, (plan, edge)): (usize, (&EdgePlan, &ResolvedEdge))| {
+            let (n, m) = (self.instances[edge.from].len() as u64, self.instances[edge.to].len() as u64);
+            let rings = match plan.carriage {
+                Carriage::Fused => 0,
+                Carriage::Forward if n == m => n,
+                _ => n * m,
+            };
+            let item = item_bytes.get(at).copied().flatten().unwrap_or(0) as u64;
+            rings.saturating_mul(plan.capacity).saturating_mul(item)
+        };
+        self.edges.iter().zip(graph.edges()).enumerate().map(bytes).collect()
+    }
+}
+
 /// Why a graph cannot run as placed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {

@@ -42,9 +42,14 @@ pub struct AccumulatorPolicy {
     /// items are counted as `expired`.
     #[serde(default)]
     pub partial_flush: bool,
-    /// Whether cold keys may be moved to disk.
+    /// Whether cold keys may be moved to disk once the state takes its share of memory.
     #[serde(default)]
     pub spill_allowed: bool,
+    /// Bytes of memory that the state of one instance may take, index and buffers for spilling included. Beyond it cold
+    /// keys go to disk if they may; otherwise input waits for keys whose time runs out, and where no time limit will free
+    /// any, the pipeline fails. The pipeline's memory budget may say less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
     /// The clock of `max_latency` and `completeness_ttl`.
     #[serde(default)]
     pub clock: TimeDomain,
@@ -62,6 +67,7 @@ impl AccumulatorPolicy {
         completeness_ttl: None,
         partial_flush: false,
         spill_allowed: false,
+        memory_bytes: None,
         clock: TimeDomain::Processing,
         until_end: false,
     };
@@ -87,6 +93,21 @@ impl AccumulatorPolicy {
     #[must_use]
     pub const fn max_items(mut self, items: u64) -> Self {
         self.max_items = Some(items);
+        self
+    }
+
+    /// Bounds the memory of one instance's state; beyond it cold keys go to disk.
+    #[must_use]
+    pub const fn spill_beyond(mut self, bytes: u64) -> Self {
+        self.spill_allowed = true;
+        self.memory_bytes = Some(bytes);
+        self
+    }
+
+    /// Cold keys may go to disk once the state takes its share of the pipeline's memory budget.
+    #[must_use]
+    pub const fn spilling(mut self) -> Self {
+        self.spill_allowed = true;
         self
     }
 

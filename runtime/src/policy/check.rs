@@ -232,6 +232,7 @@ impl Checked for AccumulatorPolicy {
             .into_iter()
             .chain(self.max_items.and_then(|items| amount("max-items", items)))
             .chain(self.max_bytes.and_then(|bytes| amount("max-bytes", bytes)))
+            .chain(self.memory_bytes.and_then(|bytes| amount("memory-bytes", bytes)))
             .chain(self.max_latency.and_then(|latency| above_zero("max-latency", latency)))
             .chain(self.completeness_ttl.and_then(|ttl| above_zero("completeness-ttl", ttl)))
             .collect()

@@ -14,6 +14,7 @@ mod parallelism;
 mod pool;
 mod reference;
 mod registry;
+mod spill;
 mod watermarks;
 
 pub use accumulator::{AccumulationDescriptor, AccumulatorPolicy, TimeDomain};
@@ -30,4 +31,5 @@ pub use pool::{MemoryPoolOptions, Preallocation};
 pub use reference::{NamedPolicy, PolicyRef, UnknownPolicy};
 pub(crate) use registry::{POLICY_TABLES, RegistryReader};
 pub use registry::{PolicyRegistry, RegistryErrors};
+pub use spill::SpillOptions;
 pub use watermarks::{Advance, Watermarks};

@@ -1,10 +1,11 @@
 //! The fused chain: operators linked by type, driven a batch at a time.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::letters::{Letters, Posts};
 use super::{SourcePause, StageError};
+use crate::disk::Disks;
 use crate::model::{Now, Signal, StageId};
 use crate::observe::{CallClock, StageAccount, StageCells, StageContext, StageState, VirtualClock};
 use crate::policy::{CircuitBreakerPolicy, ErrorPolicy};
@@ -62,6 +63,17 @@ impl StepCx {
     }
 }
 
+/// What a stage instance may take of the machine beside its core.
+#[derive(Clone, Debug, Default)]
+pub struct Resources {
+    /// Bytes of memory for keyed state; `None` leaves that to the stage's policy.
+    pub memory: Option<u64>,
+    /// Where keyed state that does not fit goes; there as long as the pipeline runs.
+    pub disks: Option<Weak<dyn Disks>>,
+    /// How many instances share the quota of `disks`.
+    pub spilling_instances: u32,
+}
+
 /// Where a stage instance stands: handed to the factory that builds it, on its own core.
 #[derive(Clone)]
 pub struct StageSite {
@@ -81,6 +93,8 @@ pub struct StageSite {
     pub cells: Arc<StageCells>,
     /// Rings when this instance's partition should be stepped again.
     pub doorbell: Arc<crate::sync::Doorbell>,
+    /// What it may take of memory and disk.
+    pub resources: Resources,
 }
 
 impl StageSite {
@@ -95,6 +109,7 @@ impl StageSite {
             source_pause: Arc::default(),
             cells: Arc::default(),
             doorbell: Arc::default(),
+            resources: Resources::default(),
         }
     }
 

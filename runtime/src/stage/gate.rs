@@ -199,6 +199,19 @@ impl Gate {
         cx.fail(&self.stage, error);
     }
 
+    /// Judges the loss of state, by the policy without its retries. The items in it are counted by the stage, as lost.
+    #[cold]
+    pub fn lose_state(&mut self, error: StageError, cx: &StepCx) {
+        self.note(&error);
+        let fails = match self.policy {
+            ErrorPolicy::Retry { then, .. } => then == AfterRetries::Fail,
+            policy => policy == ErrorPolicy::Fail,
+        };
+        if fails {
+            cx.fail(&self.stage, error);
+        }
+    }
+
     #[cold]
     #[inline(never)]
     pub(super) fn note(&mut self, error: &StageError) {

@@ -23,7 +23,7 @@ mod valve;
 mod watermarks;
 
 pub(crate) use chain::earliest;
-pub use chain::{BoxedChain, Chain, DynChain, Linked, Operator, Reporting, StageSite, StepCx};
+pub use chain::{BoxedChain, Chain, DynChain, Linked, Operator, Reporting, Resources, StageSite, StepCx};
 pub use gate::{Gate, Rejected, StageError, catch};
 pub(crate) use letters::hold;
 pub use letters::{DeadLetter, FailureKind, Letters, Posting, Posts};
