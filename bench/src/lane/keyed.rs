@@ -1,18 +1,24 @@
 //! Sum and count per key: generated on two cores, exchanged by hash, folded where the key lives.
 
-use corelane::policy::Parallelism;
+use corelane::policy::{BackpressureStrategy, Parallelism};
 
 use super::run;
 use crate::case::{Measured, Setup};
 use crate::workload::keyed::{Totals, pair};
 
-/// `pairs` pairs over `keys` keys.
+/// `pairs` pairs over `keys` keys; `strategy` holds on the exchange, if there is one.
 ///
 /// # Errors
 /// What kept it from running.
-pub fn exchange(pairs: u64, keys: u64, setup: &Setup) -> Result<Measured, String> {
+pub fn exchange(
+    pairs: u64,
+    keys: u64,
+    strategy: Option<BackpressureStrategy>,
+    setup: &Setup,
+) -> Result<Measured, String> {
     let (result, totals) = run(setup, "*={0},{1}", |p| {
-        p.generate("pairs", pairs, move |i| pair(i, keys))
+        let sums = p
+            .generate("pairs", pairs, move |i| pair(i, keys))
             .parallel(Parallelism::CpuBound)
             .key_by(|pair| pair.0)
             .fold(
@@ -22,11 +28,15 @@ pub fn exchange(pairs: u64, keys: u64, setup: &Setup) -> Result<Measured, String
                     *sum = sum.wrapping_add(value);
                     *count += 1;
                 },
-            )
-            .fold("totals", Totals::default(), |mut totals, (key, (sum, count))| {
-                totals.add(key, sum, count);
-                totals
-            })
+            );
+        let sums = match strategy {
+            Some(strategy) => sums.input_backpressure(strategy),
+            None => sums,
+        };
+        sums.fold("totals", Totals::default(), |mut totals, (key, (sum, count))| {
+            totals.add(key, sum, count);
+            totals
+        })
     })?;
     let mut all = Totals::default();
     totals.take().iter().for_each(|shard| all.merge(shard));

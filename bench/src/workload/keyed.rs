@@ -203,7 +203,7 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
             .work(format!("{} M pairs over {keys} keys", pairs / 1_000_000))
             .reference("hand")
             .system("hand", move |setup| hand::exchange(pairs, keys, &setup.cores))
-            .try_system("corelane", move |setup| lane::keyed::exchange(pairs, keys, setup))
+            .try_system("corelane", move |setup| lane::keyed::exchange(pairs, keys, None, setup))
     };
     vec![case("k1000", 1_000), case("k1000000", 1_000_000)]
 }

@@ -6,6 +6,7 @@ pub mod keyed;
 pub mod latency;
 pub mod pool;
 pub mod ring;
+pub mod strategies;
 
 use crate::case::{Case, Setup};
 
@@ -22,6 +23,8 @@ pub enum Workload {
     Latency,
     /// Buffers: taken and given back on one core, and on two.
     Pool,
+    /// The keyed exchange with each backpressure strategy.
+    Strategies,
     /// All of them.
     All,
 }
@@ -35,7 +38,8 @@ impl Workload {
             Self::Keyed => keyed::cases(setup),
             Self::Latency => latency::cases(setup),
             Self::Pool => pool::cases(setup),
-            Self::All => [Self::Ring, Self::Chain, Self::Keyed, Self::Latency, Self::Pool]
+            Self::Strategies => strategies::cases(setup),
+            Self::All => [Self::Ring, Self::Chain, Self::Keyed, Self::Latency, Self::Pool, Self::Strategies]
                 .iter()
                 .flat_map(|one| one.cases(setup))
                 .collect(),
