@@ -77,6 +77,10 @@ impl<T: 'static> Chain<T> for BranchEnd<T> {
         self.outputs.iter_mut().map(|o| o.chain.room()).min().unwrap_or(0)
     }
 
+    fn takes_signal(&mut self) -> bool {
+        self.outputs.iter_mut().all(|o| o.chain.takes_signal())
+    }
+
     fn signal(&mut self, signal: Signal, cx: &StepCx) {
         // A restored order does not survive a branch: no single consumer sees every turn's items.
         if signal != Signal::Turn {

@@ -77,6 +77,11 @@ impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, 
         self.senders.room()
     }
 
+    #[inline]
+    fn takes_signal(&mut self) -> bool {
+        self.senders.takes_signal()
+    }
+
     fn signal(&mut self, signal: Signal, _cx: &StepCx) {
         // Order is kept per key, not in total: turns end here.
         if signal != Signal::Turn {

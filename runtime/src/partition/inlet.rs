@@ -206,7 +206,7 @@ impl<T: Send + 'static> Inlet<T> {
     /// Hands due signals on. True if none is left.
     fn deliver<C: Chain<T>>(&mut self, chain: &mut C, cx: &StepCx) -> bool {
         while let Some(&signal) = self.due.front() {
-            if chain.room() == 0 {
+            if !chain.takes_signal() {
                 return false;
             }
             self.due.pop_front();
@@ -220,7 +220,7 @@ impl<T: Send + 'static> Inlet<T> {
     fn take<C: Chain<T>>(&mut self, i: usize, chain: &mut C, budget: usize, cx: &StepCx) -> usize {
         let room = chain.room().min(budget);
         if room == 0 {
-            return 0;
+            return if budget > 0 && chain.takes_signal() { self.take_signals(i, chain, cx) } else { 0 };
         }
         let mut n = 0;
         if self.inputs[i].on_drop.is_some() {

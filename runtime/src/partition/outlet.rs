@@ -319,6 +319,12 @@ impl<T: Send> Senders<T> {
         room
     }
 
+    /// Whether a signal can be given: at most one waits for what is staged before it.
+    #[inline]
+    pub(super) fn takes_signal(&self) -> bool {
+        self.each.iter().all(|sender| sender.held.is_empty())
+    }
+
     pub(super) fn broadcast(&mut self, signal: Signal) {
         for sender in &mut self.each {
             sender.signal(signal);
@@ -413,6 +419,11 @@ impl<T: Send + 'static> Chain<T> for Outlet<T> {
             }
         }
         0
+    }
+
+    #[inline]
+    fn takes_signal(&mut self) -> bool {
+        self.senders.takes_signal()
     }
 
     fn signal(&mut self, signal: Signal, _cx: &StepCx) {

@@ -54,7 +54,9 @@ impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
     fn produce(&mut self, budget: usize, cx: &StepCx) -> Progress {
         let mut out = Emitter::new(&mut self.chain, cx, budget);
         if out.room() == 0 {
-            return Progress::Blocked;
+            let source = &self.source;
+            self.ended = crate::stage::catch(|| source.is_exhausted()).unwrap_or(false);
+            return if self.ended { Progress::Worked(1) } else { Progress::Blocked };
         }
         let source = &mut self.source;
         let said = crate::stage::catch(|| source.produce(&mut out));
@@ -97,7 +99,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
             } else if cx.now().monotonic >= self.wait_until {
                 progress = progress.and(self.produce(budget, cx));
             }
-        } else if !self.end_sent && self.chain.room() > 0 {
+        } else if !self.end_sent && self.chain.takes_signal() {
             self.chain.signal(Signal::End, cx);
             self.end_sent = true;
             progress = Progress::Worked(1);
@@ -168,7 +170,7 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
             }
             moved += n;
         }
-        if !self.end_sent && self.inlet.is_ended() && self.chain.room() > 0 {
+        if !self.end_sent && self.inlet.is_ended() && self.chain.takes_signal() {
             self.chain.signal(Signal::End, cx);
             self.end_sent = true;
             moved += 1;

@@ -168,14 +168,21 @@ impl StageSite {
 
 /// Something that takes items: the rest of a fused chain.
 ///
-/// The caller keeps three rules: never more items than [`room`](Chain::room) said, never a signal while `room` is
-/// zero, and [`flush`](Chain::flush) before the step ends.
+/// The caller keeps three rules: never more items than [`room`](Chain::room) said, never a signal unless it
+/// [`takes_signal`](Chain::takes_signal), and [`flush`](Chain::flush) before the step ends.
 pub trait Chain<T>: 'static {
     /// Processes all of `items`. Nothing is visible to other partitions before [`flush`](Chain::flush).
     fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx);
 
-    /// How many items may be given now. Zero means: not now, also no signal.
+    /// How many items may be given now. Zero means: not now.
     fn room(&mut self) -> usize;
+
+    /// Whether a signal may be given now. Always while there is room; where nothing waits that it would overtake also without,
+    /// since a signal needs neither a credit nor demand: the end of a stream that nobody asks anything of still arrives.
+    #[inline]
+    fn takes_signal(&mut self) -> bool {
+        self.room() > 0
+    }
 
     /// A signal that stands after all items given so far. A stage that cannot finish it at once (an accumulator with
     /// many keys to flush) answers `room() == 0` until it has passed it on.
@@ -233,6 +240,12 @@ pub trait Operator<In>: 'static {
     #[inline]
     fn room<D: Chain<Self::Out>>(&mut self, down: &mut D) -> usize {
         down.room()
+    }
+
+    /// Whether it takes a signal now. A stage in which nothing ever waits asks what follows, instead of its own room.
+    #[inline]
+    fn takes_signal<D: Chain<Self::Out>>(&mut self, down: &mut D) -> bool {
+        self.room(down) > 0
     }
 
     /// Handles a signal; passes it on unless it must wait.
@@ -297,6 +310,11 @@ impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Chain<In> for Linked<O, D> 
     #[inline]
     fn room(&mut self) -> usize {
         self.op.room(&mut self.down)
+    }
+
+    #[inline]
+    fn takes_signal(&mut self) -> bool {
+        self.op.takes_signal(&mut self.down)
     }
 
     #[inline]
@@ -395,6 +413,8 @@ pub trait DynChain<T> {
     fn run_batch(&mut self, items: &mut Vec<T>, cx: &StepCx);
     /// See [`Chain::room`].
     fn room(&mut self) -> usize;
+    /// See [`Chain::takes_signal`].
+    fn takes_signal(&mut self) -> bool;
     /// See [`Chain::signal`].
     fn signal(&mut self, signal: Signal, cx: &StepCx);
     /// See [`Chain::tick`].
@@ -424,6 +444,9 @@ impl<T: 'static, C: Chain<T>> DynChain<T> for C {
     }
     fn room(&mut self) -> usize {
         Chain::room(self)
+    }
+    fn takes_signal(&mut self) -> bool {
+        Chain::takes_signal(self)
     }
     fn signal(&mut self, signal: Signal, cx: &StepCx) {
         Chain::signal(self, signal, cx);
@@ -480,6 +503,10 @@ impl<T: 'static> Chain<T> for BoxedChain<T> {
 
     fn room(&mut self) -> usize {
         self.chain.room()
+    }
+
+    fn takes_signal(&mut self) -> bool {
+        self.chain.takes_signal()
     }
 
     fn signal(&mut self, signal: Signal, cx: &StepCx) {

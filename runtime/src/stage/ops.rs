@@ -27,6 +27,11 @@ impl<T: 'static, U: 'static, F: FnMut(T) -> U + 'static> Operator<T> for Map<F> 
         down.run(items.filter_map(|item| gate.call(cx, || f(item))), cx);
     }
 
+    #[inline]
+    fn takes_signal<D: Chain<U>>(&mut self, down: &mut D) -> bool {
+        down.takes_signal()
+    }
+
     fn account(&self, account: &mut StageAccount) {
         self.gate.account(account);
         account.passed = account.received - self.gate.lost();
@@ -71,6 +76,11 @@ impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
         *filtered += dropped;
     }
 
+    #[inline]
+    fn takes_signal<D: Chain<T>>(&mut self, down: &mut D) -> bool {
+        down.takes_signal()
+    }
+
     fn account(&self, account: &mut StageAccount) {
         self.gate.account(account);
         account.filtered = self.filtered;
@@ -111,6 +121,11 @@ impl<T: 'static, U: 'static, F: FnMut(T) -> Option<U> + 'static> Operator<T> for
         });
         down.run(kept, cx);
         *filtered += dropped;
+    }
+
+    #[inline]
+    fn takes_signal<D: Chain<U>>(&mut self, down: &mut D) -> bool {
+        down.takes_signal()
     }
 
     fn account(&self, account: &mut StageAccount) {
@@ -161,6 +176,10 @@ impl<T: 'static, U: 'static, O: IntoIterator<Item = U>, F: FnMut(T) -> O + 'stat
         if self.pending.is_empty() { down.room() } else { 0 }
     }
 
+    fn takes_signal<D: Chain<U>>(&mut self, down: &mut D) -> bool {
+        self.pending.is_empty() && down.takes_signal()
+    }
+
     fn signal<D: Chain<U>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
         self.pending.signal(signal);
         self.pending.settle(down, cx);
@@ -208,6 +227,11 @@ impl<T: 'static, F: FnMut(&T) + 'static> Operator<T> for Inspect<F> {
         down.run(items.filter(|item| gate.call(cx, || f(item)).is_some()), cx);
     }
 
+    #[inline]
+    fn takes_signal<D: Chain<T>>(&mut self, down: &mut D) -> bool {
+        down.takes_signal()
+    }
+
     fn account(&self, account: &mut StageAccount) {
         self.gate.account(account);
         account.passed = account.received - self.gate.lost();
@@ -228,6 +252,11 @@ impl<T: 'static> Operator<T> for Pass {
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         down.run(items, cx);
+    }
+
+    #[inline]
+    fn takes_signal<D: Chain<T>>(&mut self, down: &mut D) -> bool {
+        down.takes_signal()
     }
 
     fn account(&self, account: &mut StageAccount) {

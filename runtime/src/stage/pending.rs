@@ -81,21 +81,26 @@ impl<T> Pending<T> {
     pub fn settle<D: Chain<T>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
         let mut moved = false;
         while !self.is_empty() {
-            let room = down.room();
-            if room == 0 {
-                break;
-            }
-            moved = true;
             let before_signal = match self.signals.front() {
                 Some((at, _)) => usize::try_from(at - self.handed_on).unwrap_or(usize::MAX),
                 None => self.items.len(),
             };
             if before_signal > 0 {
-                let n = before_signal.min(room);
+                let n = before_signal.min(down.room());
+                if n == 0 {
+                    break;
+                }
+                moved = true;
                 self.handed_on += n as u64;
                 down.run(self.items.drain(..n), cx);
-            } else if let Some((_, signal)) = self.signals.pop_front() {
-                down.signal(signal, cx);
+            } else {
+                if !down.takes_signal() {
+                    break;
+                }
+                moved = true;
+                if let Some((_, signal)) = self.signals.pop_front() {
+                    down.signal(signal, cx);
+                }
             }
         }
         moved

@@ -44,6 +44,12 @@ pub trait Source: 'static {
         &mut self,
         out: &mut Emitter<'_, Self::Item, C>,
     ) -> Result<Produced, StageError>;
+
+    /// Whether it is known, without asking for an item, that there is none left. A source that can tell ends also while nobody
+    /// downstream wants anything.
+    fn is_exhausted(&self) -> bool {
+        false
+    }
 }
 
 /// What a source writes to.
@@ -185,6 +191,10 @@ where
         let n = out.emit_all(&mut self.items);
         Ok(if n < room { Produced::End } else { Produced::More })
     }
+
+    fn is_exhausted(&self) -> bool {
+        self.items.size_hint().1 == Some(0)
+    }
 }
 
 /// A source that computes item `i` from `i`; instances share the index range in contiguous parts.
@@ -213,5 +223,9 @@ impl<T: 'static, F: FnMut(u64) -> T + 'static> Source for Generate<F> {
         self.next = range.end;
         out.emit_range(range, &mut self.f);
         Ok(if self.next == self.end { Produced::End } else { Produced::More })
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.next == self.end
     }
 }
