@@ -13,6 +13,9 @@ use corelane::plan::PlanError;
 use corelane::policy::{AccumulatorPolicy, BufferPolicy, DropPolicy, Parallelism, Watermarks};
 
 mod deadlock_kit;
+#[allow(dead_code, unreachable_pub, reason = "shared with other tests, which use the rest")]
+#[path = "common/seeds.rs"]
+mod seeds;
 
 use deadlock_kit::{Graph, Play};
 
@@ -258,18 +261,10 @@ fn a_ring_over_several_merges_is_named_wait_by_wait() {
     assert!(!completes(crossed(true).unwrap()));
 }
 
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    match number("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("CORELANE_SEEDS").unwrap_or(1_000),
-    }
-}
-
 #[test]
 fn no_random_graph_that_is_accepted_stands_still_and_every_one_that_is_refused_does() {
     let (mut accepted, mut refused) = (0, 0);
-    for seed in seeds() {
+    for seed in seeds::seeds(&[]) {
         let graph = Graph::random(seed);
         let found = deadlocks(graph.build(&Play::random(seed, 0), false));
         if found.is_empty() {
