@@ -13,14 +13,14 @@ run: ## The main job: spans recorded from a real application, assembled into tra
 	$(CARGO) run --release --quiet -p corelane-tools -- run trace-assembly tools/traces/webshop.otlp.zst --output $(OUT)
 
 test: ## All tests, doc tests included
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --features corelane/prometheus,corelane/opentelemetry
 
 lint: ## Formatting and clippy, warnings denied
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features corelane/prometheus,corelane/opentelemetry -- -D warnings
 
 doc: ## API documentation, warnings denied
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --features corelane/prometheus,corelane/opentelemetry
 
 loom: ## The lock-free code under every interleaving that the loom model checker finds
 	RUSTFLAGS="--cfg corelane_loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --release -p corelane --test 'loom_*'

@@ -10,7 +10,9 @@ use crate::driver::{
 };
 use crate::flow::Pipeline;
 use crate::graph::PipelineGraph;
-use crate::observe::{Account, EdgeRuntimeState, Logger, Metrics, PipelineResult, StageRuntimeState, Tracer};
+use crate::observe::{
+    Account, EdgeRuntimeState, Logger, Metrics, PipelineResult, PipelineState, StageRuntimeState, Tracer,
+};
 use crate::partition::{Control, Phase};
 use crate::policy::{BackpressureStrategy, IdlePolicy};
 use crate::topology::{
@@ -238,6 +240,11 @@ impl Running {
     /// What stage `id` is doing, or `None` if there is no such stage.
     pub fn inspect(&self, id: &str) -> Option<StageRuntimeState> {
         self.monitor.inspect(id)
+    }
+
+    /// What every stage and partition is doing; see [`Monitor::inspect_all`].
+    pub fn inspect_all(&self) -> PipelineState {
+        self.monitor.inspect_all()
     }
 
     /// What has been counted so far; see [`Monitor::account`].

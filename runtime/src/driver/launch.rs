@@ -8,9 +8,9 @@ use crate::flow::{Assembled, BuildError, EdgeWires, Pipeline};
 use crate::graph::{PipelineGraph, ValidatedGraph};
 use crate::model::{StageId, StageKind};
 use crate::observe::{
-    Account, CallClock, EdgeAccount, Logger, MemoryHolder, MemoryUse, Metrics, NoMetrics, NoTracer, Outcome,
-    PipelineResult, RunTimes, StageAccount, StageCells, StageContext, StageRuntimeState, StageState, Tracer,
-    TracingLogger,
+    Account, CallClock, EdgeAccount, InstanceState, LimitedLogger, Logger, MemoryHolder, MemoryUse, Metrics,
+    NoMetrics, NoTracer, Outcome, PartitionCells, PipelinePhase, PipelineResult, PipelineState, RunTimes,
+    StageAccount, StageCells, StageContext, StageRuntimeState, StageState, Tracer, TracingLogger,
 };
 use crate::partition::{Control, EdgeCells, PartitionBlueprint, Phase};
 use crate::plan::{Plan, PlanError, plan};
@@ -71,6 +71,7 @@ pub(crate) fn prepare(
     let graph = pipeline.validated().clone();
     let plan = plan(&graph, placement).map_err(LaunchError::Plan)?;
     let doorbells: Vec<Arc<Doorbell>> = (0..plan.partitions).map(|_| Arc::new(Doorbell::new())).collect();
+    let pulses: Vec<Arc<PartitionCells>> = (0..plan.partitions).map(|_| Arc::default()).collect();
     let shares = Shares::new(&graph, &plan, pipeline.item_bytes(), means)?;
     let memory = MemoryPlan {
         budget: means.memory,
@@ -78,18 +79,21 @@ pub(crate) fn prepare(
         item_bytes: pipeline.item_bytes().iter().map(|bytes| bytes.unwrap_or(0) as u64).collect(),
     };
     let control = Control::new();
-    let sites =
-        sites(&graph, &plan, &doorbells, environment, (&clock, control.source_pause()), &shares.state);
+    let seams = (&clock, control.source_pause());
+    let sites = sites(&graph, &plan, (&doorbells, &pulses), environment, seams, &shares.state);
     let ends = graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
-    let assembled = pipeline.assemble(plan, sites, doorbells, control).map_err(LaunchError::Assembly)?;
-    let Assembled { partitions, sites, edges, control } = assembled;
+    let places = plan.instances.clone().into();
+    let assembled = pipeline.assemble(plan, sites, doorbells, pulses.clone(), control);
+    let Assembled { partitions, sites, edges, control } = assembled.map_err(LaunchError::Assembly)?;
     let ids = graph.stages().iter().map(|stage| stage.id.clone()).collect();
     let monitor = Monitor {
         graph: Arc::new(graph),
         ids,
         ends,
+        places,
         sites: sites.into(),
         edges: edges.into(),
+        pulses: pulses.into(),
         memory: Arc::new(memory),
         control,
     };
@@ -99,7 +103,7 @@ pub(crate) fn prepare(
 fn sites(
     graph: &ValidatedGraph,
     plan: &Plan,
-    doorbells: &[Arc<Doorbell>],
+    (doorbells, pulses): (&[Arc<Doorbell>], &[Arc<PartitionCells>]),
     environment: &Environment,
     (clock, source_pause): (&Arc<dyn CallClock>, &Arc<SourcePause>),
     state: &Resources,
@@ -115,7 +119,10 @@ fn sites(
                 instance,
                 partition,
                 parallelism: places.len(),
-                logger: Arc::clone(&environment.logger),
+                logger: Arc::new(LimitedLogger::new(
+                    Arc::clone(&environment.logger),
+                    Arc::clone(&pulses[partition]),
+                )),
                 tracer: Arc::clone(&environment.tracer),
                 metrics: Arc::clone(&environment.metrics),
             },
@@ -140,9 +147,12 @@ pub struct Monitor {
     pub(super) ids: Arc<[StageId]>,
     /// For each edge, the stages it leads from and to.
     pub(super) ends: Arc<[(usize, usize)]>,
+    /// For each stage, the partition of each of its instances.
+    places: Arc<[Vec<usize>]>,
     sites: Arc<[Arc<[StageSite]>]>,
     pub(super) edges: Arc<[EdgeWires]>,
     memory: Arc<MemoryPlan>,
+    pulses: Arc<[Arc<PartitionCells>]>,
     control: Arc<Control>,
 }
 
@@ -159,6 +169,15 @@ impl Monitor {
     /// The graph that runs.
     pub fn graph(&self) -> &PipelineGraph {
         self.graph.graph()
+    }
+
+    /// For each stage, the cells of its instances.
+    pub(super) fn instance_cells(&self) -> impl Iterator<Item = impl Iterator<Item = &StageCells>> {
+        self.sites.iter().map(|sites| sites.iter().map(|site| &*site.cells))
+    }
+
+    pub(super) fn partition_cells(&self) -> impl Iterator<Item = &PartitionCells> {
+        self.pulses.iter().map(|cells| &**cells)
     }
 
     pub(crate) fn control(&self) -> &Arc<Control> {
@@ -205,24 +224,61 @@ impl Monitor {
         MemoryUse { budget: plan.budget, holders }
     }
 
-    /// What stage `id` is doing, or `None` if there is no such stage.
+    /// What stage `id` is doing, or `None` if there is no such stage. Reads what has been published; no partition waits for
+    /// it.
     pub fn inspect(&self, id: &str) -> Option<StageRuntimeState> {
-        let index = self.ids.iter().position(|name| name.as_str() == id)?;
+        Some(self.stage_state(self.ids.iter().position(|name| name.as_str() == id)?))
+    }
+
+    /// What every stage and partition is doing, and the account so far. Reads what has been published; no partition waits
+    /// for it.
+    pub fn inspect_all(&self) -> PipelineState {
+        let partitions = self.pulses.iter().enumerate();
+        PipelineState {
+            pipeline_id: self.graph().id.clone().unwrap_or_default(),
+            phase: match self.control.phase() {
+                Phase::Running => PipelinePhase::Running,
+                Phase::Draining => PipelinePhase::Draining,
+                Phase::Stopping => PipelinePhase::Stopping,
+            },
+            failure: self.control.failure().map(|failure| failure.to_string()),
+            stages: (0..self.ids.len()).map(|index| self.stage_state(index)).collect(),
+            partitions: partitions.map(|(partition, cells)| cells.read(partition)).collect(),
+            account: self.account(),
+        }
+    }
+
+    fn stage_state(&self, index: usize) -> StageRuntimeState {
         let depth = |side: &dyn Fn(&(usize, usize)) -> usize| -> u64 {
             let wires = self.edges.iter().zip(&*self.ends).filter(|(_, ends)| side(ends) == index);
             wires.map(|(wires, _)| wires.read()).map(|cells| cells.depth + cells.staged).sum()
         };
         let (input, output) = (depth(&|ends| ends.1), depth(&|ends| ends.0));
-        let cells = self.sites[index].iter().map(|site| &*site.cells);
-        let mut state = StageRuntimeState::read(self.ids[index].clone(), cells, input, output);
+        let places = self.places[index].iter().copied();
+        let cells = places.zip(self.sites[index].iter().map(|site| &*site.cells));
+        let phase = self.control.phase();
+        let adjust = |instance: &mut InstanceState| {
+            instance.state = match instance.state {
+                StageState::Running if phase == Phase::Draining => StageState::Draining,
+                StageState::Running if self.pulses[instance.partition].pulse().is_waiting() => {
+                    StageState::Waiting
+                }
+                own => own,
+            };
+        };
+        let mut state = StageRuntimeState::read(self.ids[index].clone(), cells, input, output, adjust);
         let inputs = (0..self.edges.len()).filter(|edge| self.ends[*edge].1 == index);
         state.inputs = inputs.map(|edge| self.edge_state(edge)).collect();
-        state.state = match (state.state, self.control.phase(), self.control.failure()) {
-            (_, _, Some(failure)) if failure.stage.as_ref() == Some(&state.stage_id) => StageState::Failed,
-            (StageState::Running | StageState::Waiting, Phase::Draining, _) => StageState::Draining,
-            (own, _, _) => own,
-        };
-        Some(state)
+        if self.control.failure().is_some_and(|failure| failure.stage.as_ref() == Some(&state.stage_id)) {
+            state.state = StageState::Failed;
+        }
+        state
+    }
+
+    /// Every stage, by id; for the result.
+    fn states(&self) -> BTreeMap<StageId, StageRuntimeState> {
+        let states = (0..self.ids.len()).map(|index| self.stage_state(index));
+        states.map(|state| (state.stage_id.clone(), state)).collect()
     }
 
     /// The result of a pipeline all of whose partitions have been closed.
@@ -237,9 +293,7 @@ impl Monitor {
             (None, Phase::Draining) => Outcome::Drained,
             (None, Phase::Running) => Outcome::Completed,
         };
-        let states =
-            self.ids.iter().filter_map(|id| Some((id.clone(), self.inspect(id.as_str())?))).collect();
-        PipelineResult::new(outcome, times, states, account)
+        PipelineResult::new(outcome, times, self.states(), account)
     }
 }
 

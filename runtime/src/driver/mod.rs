@@ -14,6 +14,7 @@ mod disk_glommio;
 mod disk_sim;
 mod disk_thread;
 mod edges;
+mod exposition;
 mod glommio;
 mod idler;
 mod launch;

@@ -8,6 +8,7 @@ use super::blueprint::{ChainBlueprint, Ends, ErasedBlueprint, ExchangeBlueprint,
 use super::draft::{Erased, Taps};
 use super::segment::Segment;
 use crate::model::StageId;
+use crate::observe::PartitionCells;
 use crate::partition::{
     Control, CostOf, Demand, DropHook, EdgeCells, EdgeControl, EdgePolicy, Inlet, InletCells, InletRing,
     InletTask, MergePolicy, OutletCells, PartitionBlueprint, Sender, Senders, ShardTable, Spread,
@@ -82,6 +83,8 @@ pub struct Assembly {
     edges: Vec<EdgeWires>,
     taps: Vec<Taps>,
     doorbells: Vec<Arc<Doorbell>>,
+    /// Where each partition publishes what it counts of its steps.
+    pulses: Vec<Arc<PartitionCells>>,
     errors: Vec<BuildError>,
 }
 
@@ -99,13 +102,14 @@ fn typed<F: Clone + 'static>(erased: &Option<Erased>) -> Option<F> {
 
 impl Assembly {
     /// Starts with nothing assembled. `sites` are the instances of each node of the planned graph, `taps` belong to its
-    /// edges, `doorbells` to its partitions.
+    /// edges, `doorbells` and `pulses` to its partitions.
     pub(super) fn new(
         plan: Plan,
         ends: Vec<(usize, usize)>,
         sites: Vec<Arc<[StageSite]>>,
         taps: Vec<Taps>,
         doorbells: Vec<Arc<Doorbell>>,
+        pulses: Vec<Arc<PartitionCells>>,
     ) -> Self {
         let wires = |edge| EdgeWires {
             edge,
@@ -124,6 +128,7 @@ impl Assembly {
             ports: HashMap::new(),
             taps,
             doorbells,
+            pulses,
             errors: Vec::new(),
         }
     }
@@ -133,11 +138,13 @@ impl Assembly {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
+        let mut pulses = self.pulses.into_iter();
         let blueprint = |(index, (mut tasks, doorbell)): (usize, (Vec<TaskBlueprint>, Arc<Doorbell>))| {
             // Assembled from the sinks upstream, stepped from the sources downstream.
             tasks.reverse();
             control.add_doorbell(Arc::clone(&doorbell));
-            PartitionBlueprint { index, tasks, control: Arc::clone(&control), doorbell }
+            let cells = pulses.next().unwrap_or_default();
+            PartitionBlueprint { index, tasks, control: Arc::clone(&control), doorbell, cells }
         };
         let partitions = self.tasks.into_iter().zip(self.doorbells).enumerate().map(blueprint).collect();
         Ok(Assembled { partitions, sites: self.sites, edges: self.edges, control })
@@ -156,6 +163,7 @@ impl Assembly {
 
     /// Puts `up` in front of `head`, the chain of the stage that `edge` leads to.
     pub(super) fn connect<P: Segment, B: ChainBlueprint<P::Item>>(&mut self, edge: usize, up: P, head: B) {
+        let head = up.head(head, &self.sites(self.ends[edge].1));
         if self.plan.edges[edge].carriage == Carriage::Fused {
             return up.assemble(self, head);
         }
@@ -171,6 +179,7 @@ impl Assembly {
         B: ChainBlueprint<P::Item>,
         H: FnMut(&P::Item) -> u64 + Clone + Send + 'static,
     {
+        let head = up.head(head, &self.sites(self.ends[edge].1));
         match self.plan.edges[edge].carriage {
             Carriage::Fused => up.assemble(self, head),
             Carriage::Exchange => {
@@ -198,12 +207,13 @@ impl Assembly {
         let to = self.ends[edge].1;
         let turns = self.plan.edges[edge].restores_order;
         let mut inputs = inputs.into_iter();
+        let sites = self.sites(to);
         self.add_tasks(to, |instance| {
             let inputs = inputs.next().unwrap_or_default();
-            let head = head.clone();
+            let (head, cells) = (head.clone(), Arc::clone(&sites[instance].cells));
             Box::new(move || {
                 let policy = if turns { MergePolicy::Turns } else { MergePolicy::Fair };
-                Ok(Box::new(InletTask::new(Inlet::new(inputs, policy), head.build(instance)?)) as _)
+                Ok(Box::new(InletTask::new(Inlet::new(inputs, policy), head.build(instance)?, cells)) as _)
             })
         });
         Some(outlet)

@@ -227,6 +227,7 @@ impl<T: Send + 'static, B: ChainBlueprint<T>> ErasedBlueprint<T> for B {
 
     fn build_merge(self: Box<Self>, site: &StageSite, inlet: Inlet<T>) -> Result<Box<dyn Task>, BuildError> {
         let down = (*self).build(site.context.instance)?;
-        Ok(Box::new(InletTask::new(inlet, Linked::new(Pass, down, site.clone()))))
+        let chain = Linked::new(Pass, down, site.clone());
+        Ok(Box::new(InletTask::new(inlet, chain, Arc::clone(&site.cells))))
     }
 }

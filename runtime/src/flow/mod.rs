@@ -31,6 +31,7 @@ mod erase;
 mod failures;
 mod keyed;
 mod merge;
+mod observed;
 mod segment;
 mod stream;
 mod time;
@@ -48,6 +49,7 @@ pub use erase::BoxedStream;
 pub use failures::{FallibleSegment, LettersBlueprint, SinkOptions};
 pub use keyed::Keyed;
 pub use merge::MergeInput;
+pub use observed::{ProbedBlueprint, ProbedSegment};
 pub use segment::{PortSegment, Segment, SourceSegment, Then, ThenKeyed};
 pub use stream::Stream;
 
@@ -102,6 +104,13 @@ impl PipelineBuilder {
     #[must_use]
     pub fn spill_to(mut self, options: SpillOptions) -> Self {
         self.spill = Some(options);
+        self
+    }
+
+    /// Says something about the pipeline: shown with its graph and its measurements.
+    #[must_use]
+    pub fn with_metadata(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.draft.borrow_mut().graph.metadata.insert(name.into(), value.into());
         self
     }
 
@@ -279,10 +288,11 @@ impl Pipeline {
         plan: Plan,
         sites: Vec<Arc<[StageSite]>>,
         doorbells: Vec<Arc<Doorbell>>,
+        pulses: Vec<Arc<crate::observe::PartitionCells>>,
         control: Arc<crate::partition::Control>,
     ) -> Result<Assembled, Vec<BuildError>> {
         let ends = self.graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
-        let mut assembly = Assembly::new(plan, ends, sites, self.taps, doorbells);
+        let mut assembly = Assembly::new(plan, ends, sites, self.taps, doorbells, pulses);
         // Downstream first: a branch needs what follows its outputs.
         for terminal in self.terminals.into_iter().rev() {
             terminal(&mut assembly);

@@ -1,14 +1,22 @@
 //! Segments: the part of a stream upstream of a point, as a type.
 
+use std::sync::Arc;
+
 use super::assembly::{Assembly, Port};
 use super::blueprint::{ChainBlueprint, Factory, LinkedBlueprint, make};
 use crate::partition::SourceTask;
-use crate::stage::{Operator, Source};
+use crate::stage::{Operator, Source, StageSite};
 
 /// Everything upstream of a point of a stream. Put together by continuation: it is given what follows.
 pub trait Segment: Send + 'static {
     /// What arrives at the point.
     type Item: Send + 'static;
+
+    /// The chain of the stage that follows, with what the stream has asked to be put before it.
+    type Head<B: ChainBlueprint<Self::Item>>: ChainBlueprint<Self::Item>;
+
+    /// Puts before `head`, whose stage has its instances at `sites`, what the stream has asked for.
+    fn head<B: ChainBlueprint<Self::Item>>(&self, head: B, sites: &Arc<[StageSite]>) -> Self::Head<B>;
 
     /// Adds its tasks to `assembly`, each ending in `down`.
     fn assemble<B: ChainBlueprint<Self::Item>>(self, assembly: &mut Assembly, down: B);
@@ -28,6 +36,11 @@ where
     F: Factory<S>,
 {
     type Item = S::Item;
+    type Head<B: ChainBlueprint<S::Item>> = B;
+
+    fn head<B: ChainBlueprint<S::Item>>(&self, head: B, _sites: &Arc<[StageSite]>) -> B {
+        head
+    }
 
     fn assemble<B: ChainBlueprint<S::Item>>(self, assembly: &mut Assembly, down: B) {
         let sites = assembly.sites(self.node);
@@ -58,6 +71,11 @@ where
     F: Factory<O>,
 {
     type Item = O::Out;
+    type Head<B: ChainBlueprint<O::Out>> = B;
+
+    fn head<B: ChainBlueprint<O::Out>>(&self, head: B, _sites: &Arc<[StageSite]>) -> B {
+        head
+    }
 
     fn assemble<B: ChainBlueprint<O::Out>>(self, assembly: &mut Assembly, down: B) {
         let head = LinkedBlueprint::new(self.factory, assembly.sites(self.node), down);
@@ -84,6 +102,11 @@ where
     F: Factory<O>,
 {
     type Item = O::Out;
+    type Head<B: ChainBlueprint<O::Out>> = B;
+
+    fn head<B: ChainBlueprint<O::Out>>(&self, head: B, _sites: &Arc<[StageSite]>) -> B {
+        head
+    }
 
     fn assemble<B: ChainBlueprint<O::Out>>(self, assembly: &mut Assembly, down: B) {
         let head = LinkedBlueprint::new(self.factory, assembly.sites(self.node), down);
@@ -99,6 +122,11 @@ pub struct PortSegment<T> {
 
 impl<T: Send + 'static> Segment for PortSegment<T> {
     type Item = T;
+    type Head<B: ChainBlueprint<T>> = B;
+
+    fn head<B: ChainBlueprint<T>>(&self, head: B, _sites: &Arc<[StageSite]>) -> B {
+        head
+    }
 
     fn assemble<B: ChainBlueprint<T>>(self, assembly: &mut Assembly, down: B) {
         assembly.leave(self.port, down);

@@ -10,6 +10,12 @@ pub trait Timed {
     fn timestamp(&self) -> Timestamp;
 }
 
+/// Knows where it stands in a distributed trace.
+pub trait Traced {
+    /// Its place, if it has one.
+    fn trace_context(&self) -> Option<&TraceContext>;
+}
+
 /// A payload with its time, its place in a sequence, and room for everything else: 24 bytes over the payload.
 ///
 /// Headers, attributes, trace context and cost lie behind one pointer that is null until the first of them is set;
@@ -145,6 +151,13 @@ impl<P> Timed for Envelope<P> {
     #[inline]
     fn timestamp(&self) -> Timestamp {
         self.timestamp
+    }
+}
+
+impl<P> Traced for Envelope<P> {
+    #[inline]
+    fn trace_context(&self) -> Option<&TraceContext> {
+        self.trace()
     }
 }
 

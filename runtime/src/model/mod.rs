@@ -17,7 +17,7 @@ pub use accumulation::{AccumulatorState, Completeness, ProgressWeights, WeightEr
 pub use attributes::{AttributeValue, Attributes, Headers, SmallMap};
 pub use batch::Batch;
 pub use cost::{Cost, Costed, NotAnAmount};
-pub use envelope::{Envelope, Extras, Timed};
+pub use envelope::{Envelope, Extras, Timed, Traced};
 pub use id::{IdError, StageId};
 pub use kind::StageKind;
 pub use signal::Signal;

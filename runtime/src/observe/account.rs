@@ -37,6 +37,42 @@ pub struct EdgeAccount {
 }
 
 impl EdgeAccount {
+    /// The names of all counters, in the order of [`fields`](Self::fields).
+    pub const FIELDS: &[&str] =
+        &["offered", "popped", "dropped_newest", "dropped_oldest", "unroutable", "staged", "left", "depth"];
+
+    /// What each counter counts, in the order of [`FIELDS`](Self::FIELDS).
+    pub const HELP: &[&str] = &[
+        "Items that the producing stage gave to the edge.",
+        "Items that the consuming stage took.",
+        "Items refused because the edge was full.",
+        "Items thrown out to make room for newer ones.",
+        "Items lost because the key function of the edge failed on them.",
+        "Items that wait in the memory of the producer for room.",
+        "Items found in the edge after both ends had stopped, and thrown away.",
+        "Items in the edge now.",
+    ];
+
+    /// Whether the counter called `name` may go down again: it says how much there is of something now.
+    pub fn is_gauge(name: &str) -> bool {
+        matches!(name, "staged" | "depth")
+    }
+
+    /// Every counter with its name.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let counts = [
+            self.offered,
+            self.popped,
+            self.dropped_newest,
+            self.dropped_oldest,
+            self.unroutable,
+            self.staged,
+            self.left,
+            self.depth,
+        ];
+        Self::FIELDS.iter().copied().zip(counts)
+    }
+
     /// An edge over which nothing has gone.
     pub const fn new(from: StageId, to: StageId) -> Self {
         Self {
@@ -158,6 +194,29 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// What each total counts, in the order of [`fields`](Self::fields).
+    pub const HELP: &[&str; 14] = &[
+        "Items brought in by sources.",
+        "Items made on the way: by each stage that emitted more than it passed, the difference.",
+        "Items taken by the outside world.",
+        "Items left out by a predicate or a sampler.",
+        "Items folded into results of accumulators.",
+        "Items combined on the way: by each stage that emitted less than it passed, the difference.",
+        "Items lost on full edges, by drop policy.",
+        "Items lost on edges whose key function failed on them.",
+        "Items handed to the dead letters.",
+        "Items that failed and were forgotten by policy.",
+        "Items lost with a key that expired without a result.",
+        "Items that failed and ended the pipeline.",
+        "Items thrown away because the pipeline stopped.",
+        "Items still inside.",
+    ];
+
+    /// Whether the total called `name` may go down again. Differences may, by a little, while cores are running.
+    pub fn is_gauge(name: &str) -> bool {
+        matches!(name, "created" | "merged" | "in_flight")
+    }
+
     /// Every total with its name.
     pub fn fields(&self) -> [(&'static str, u64); 15] {
         [

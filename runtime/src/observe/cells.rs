@@ -1,15 +1,16 @@
 //! What one stage has counted, and the cells it publishes that through.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BreakerState, StageState};
+use super::{BreakerState, LatencyCell, StageState};
+use crate::model::Timestamp;
 
 /// Writes the account, its cells, and everything that must name each counter, from one list.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $field:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $field:ident,)*) => {
         /// What became of the items of a stage, or of one instance of it.
         ///
         /// All counts are items since the start unless they say otherwise. Two laws hold at every report:
@@ -22,12 +23,15 @@ macro_rules! counters {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct StageAccount {
-            $($(#[$doc])* pub $field: u64,)*
+            $($(#[doc = $doc])* pub $field: u64,)*
         }
 
         impl StageAccount {
             /// The names of all counters, in the order of [`fields`](Self::fields).
             pub const FIELDS: &[&str] = &[$(stringify!($field)),*];
+
+            /// What each counter counts, in the order of [`FIELDS`](Self::FIELDS).
+            pub const HELP: &[&str] = &[$(concat!($($doc),*)),*];
 
             /// Every counter with its name.
             pub fn fields(&self) -> impl ExactSizeIterator<Item = (&'static str, u64)> + use<> {
@@ -45,13 +49,34 @@ macro_rules! counters {
         /// One writer, the core that owns the instance; any number of readers. A reading taken while the writer
         /// publishes may mix two reports: the laws of [`StageAccount`] are sure to hold only once the instance is at
         /// rest. Alone on its cache lines, so that neighbours do not slow each other down.
-        #[derive(Debug, Default)]
+        #[derive(Debug)]
         #[repr(align(128))]
         pub struct StageCells {
             $($field: AtomicU64,)*
             state: AtomicU8,
             breaker: AtomicU8,
+            watermark: AtomicI64,
             last_error: Mutex<Option<String>>,
+            /// From when an item could be taken from the stage's input to when it was: one probe at a time, to the
+            /// resolution of steps. Only stages that read rings have it.
+            pub queue_wait: LatencyCell,
+            /// From the time that items carry to when they came to the stage, sampled; only where the stream was asked to
+            /// measure it.
+            pub latency: LatencyCell,
+        }
+
+        impl Default for StageCells {
+            fn default() -> Self {
+                Self {
+                    $($field: AtomicU64::new(0),)*
+                    state: AtomicU8::new(StageState::default() as u8),
+                    breaker: AtomicU8::new(0),
+                    watermark: AtomicI64::new(Timestamp::MIN.as_nanos()),
+                    last_error: Mutex::default(),
+                    queue_wait: LatencyCell::default(),
+                    latency: LatencyCell::default(),
+                }
+            }
         }
 
         impl StageCells {
@@ -92,8 +117,8 @@ counters! {
     waiting_retry,
     /// Taken by the outside world.
     delivered,
-    /// Made by the stage and still inside it, waiting for room; once the pipeline has ended, thrown away with it. Not part
-    /// of `emitted`.
+    /// Made by the stage and still inside it, waiting for room. Goes down again; what is there once the pipeline has ended
+    /// was thrown away with it. Not part of `emitted`.
     unsent,
     /// Calls that failed, panics included; one item may fail several times.
     errors,
@@ -153,6 +178,11 @@ counters! {
 }
 
 impl StageAccount {
+    /// Whether the counter called `name` may go down again: it says how much there is of something now.
+    pub fn is_gauge(name: &str) -> bool {
+        matches!(name, "waiting_retry" | "unsent" | "keys" | "items_open")
+    }
+
     /// How often the items received were given a fate; equal to `received` when nothing is missing.
     pub fn fates(&self) -> u128 {
         sum([
@@ -204,6 +234,18 @@ impl StageCells {
     /// The state of the circuit breaker last published; `None` if the instance has none.
     pub fn breaker(&self) -> Option<BreakerState> {
         BreakerState::from_u8(self.breaker.load(Ordering::Relaxed))
+    }
+
+    /// Publishes the event time that the instance has reached.
+    #[inline]
+    pub fn set_watermark(&self, time: Timestamp) {
+        self.watermark.store(time.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// The event time last published, if there was any.
+    pub fn watermark(&self) -> Option<Timestamp> {
+        let time = Timestamp(self.watermark.load(Ordering::Relaxed));
+        (time > Timestamp::MIN).then_some(time)
     }
 
     /// Publishes the last error. Takes a lock: for the error path only.
@@ -259,16 +301,27 @@ mod tests {
     }
 
     #[test]
-    fn state_and_last_error_are_seen_by_another_thread() {
+    fn every_counter_has_help_and_those_that_go_down_say_so() {
+        assert_eq!(StageAccount::HELP.len(), StageAccount::FIELDS.len());
+        for (name, help) in StageAccount::FIELDS.iter().zip(StageAccount::HELP) {
+            assert!(help.trim_end().ends_with('.'), "{name}: {help}");
+            assert_eq!(StageAccount::is_gauge(name), help.contains("oes down again"), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn state_watermark_and_last_error_are_seen_by_another_thread() {
         let cells = Arc::new(StageCells::default());
-        assert_eq!((cells.state(), cells.last_error()), (StageState::Created, None));
+        assert_eq!((cells.state(), cells.watermark(), cells.last_error()), (StageState::Created, None, None));
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 cells.set_last_error("first".to_owned());
                 cells.set_last_error("second".to_owned());
+                cells.set_watermark(Timestamp(-7));
                 cells.set_state(StageState::Failed);
             });
         });
+        assert_eq!(cells.watermark(), Some(Timestamp(-7)));
         assert_eq!((cells.state(), cells.last_error().as_deref()), (StageState::Failed, Some("second")));
     }
 

@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Attributes;
+
 /// How much a log line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -39,6 +41,11 @@ pub trait Logger: Send + Sync {
     /// A line.
     fn log(&self, level: LogLevel, message: &str);
 
+    /// A line with values by name. By default they are put behind the message, as `name=value`.
+    fn log_fields(&self, level: LogLevel, message: &str, fields: &Attributes) {
+        self.log(level, &format!("{message}{}", Fields(fields)));
+    }
+
     /// A line about an error, at [`LogLevel::Error`].
     fn log_error(&self, message: &str, error: &dyn Error);
 }
@@ -55,6 +62,18 @@ impl Logger for TracingLogger {
             LogLevel::Info => tracing::info!(target: "corelane", "{message}"),
             LogLevel::Warn => tracing::warn!(target: "corelane", "{message}"),
             LogLevel::Error => tracing::error!(target: "corelane", "{message}"),
+        }
+    }
+
+    /// As one field called `fields`: names must be known to `tracing` when it is compiled.
+    fn log_fields(&self, level: LogLevel, message: &str, fields: &Attributes) {
+        let fields = Fields(fields);
+        match level {
+            LogLevel::Trace => tracing::trace!(target: "corelane", %fields, "{message}"),
+            LogLevel::Debug => tracing::debug!(target: "corelane", %fields, "{message}"),
+            LogLevel::Info => tracing::info!(target: "corelane", %fields, "{message}"),
+            LogLevel::Warn => tracing::warn!(target: "corelane", %fields, "{message}"),
+            LogLevel::Error => tracing::error!(target: "corelane", %fields, "{message}"),
         }
     }
 
@@ -88,6 +107,15 @@ impl Logger for MemoryLogger {
 
     fn log_error(&self, message: &str, error: &dyn Error) {
         self.log(LogLevel::Error, &format!("{message}: {}", Chain(error)));
+    }
+}
+
+/// Values by name, a space before each.
+struct Fields<'a>(&'a Attributes);
+
+impl fmt::Display for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))
     }
 }
 
@@ -129,9 +157,9 @@ mod tests {
     #[derive(Clone, Default)]
     struct Listener(Arc<Mutex<Vec<String>>>);
 
-    struct Fields(String);
+    struct Written(String);
 
-    impl Visit for Fields {
+    impl Visit for Written {
         fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
             self.0 += &format!(" {field}={value:?}");
         }
@@ -147,7 +175,7 @@ mod tests {
         fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
         fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
         fn event(&self, event: &tracing::Event<'_>) {
-            let mut fields = Fields(format!("{} {}", event.metadata().level(), event.metadata().target()));
+            let mut fields = Written(format!("{} {}", event.metadata().level(), event.metadata().target()));
             event.record(&mut fields);
             self.0.lock().unwrap().push(fields.0);
         }
@@ -164,11 +192,13 @@ mod tests {
                 TracingLogger.log(level, "a {line}");
             }
             TracingLogger.log_error("bad", &error());
+            TracingLogger.log_fields(L::Warn, "late", &Attributes::new().with("by", 3).with("at", "s"));
         });
         let mut expected: Vec<_> = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
             .map(|l| format!("{l} corelane message=a {{line}}"))
             .into();
         expected.push(format!("ERROR corelane message=bad error={CAUSES}"));
+        expected.push("WARN corelane message=late fields= at=s by=3".to_owned());
         assert_eq!(*listener.0.lock().unwrap(), expected);
     }
 
@@ -178,8 +208,12 @@ mod tests {
         let seam: &dyn Logger = &logger;
         seam.log(LogLevel::Info, "started");
         seam.log_error("stage failed", &error());
-        let expected =
-            [(LogLevel::Info, "started".to_owned()), (LogLevel::Error, format!("stage failed: {CAUSES}"))];
+        seam.log_fields(LogLevel::Debug, "done", &Attributes::new().with("items", 3));
+        let expected = [
+            (LogLevel::Info, "started".to_owned()),
+            (LogLevel::Error, format!("stage failed: {CAUSES}")),
+            (LogLevel::Debug, "done items=3".to_owned()),
+        ];
         assert_eq!(logger.lines(), expected);
         assert!(
             logger.contains(LogLevel::Error, "cannot read") && !logger.contains(LogLevel::Info, "failed")

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Takes measurements from user code and from the runtime.
 ///
-/// The runtime's own counters do not go through here item by item; they are read from [`StageCells`](super::StageCells).
-/// Called from the cores that run the pipeline: it must not block.
+/// The runtime's own counters do not go through here; they are read from [`StageCells`](super::StageCells). To keep and
+/// read what stages record, use a [`MetricsRegistry`](super::MetricsRegistry). Called from the cores that run the pipeline: it must not block.
 pub trait Metrics: Send + Sync {
     /// Adds `value` to a counter.
     fn record_counter(&self, name: &str, tags: &[(&str, &str)], value: i64);

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BreakerState, EdgeRuntimeState, StageAccount, StageCells};
-use crate::model::StageId;
+use super::{BreakerState, EdgeRuntimeState, LatencyCell, LatencySummary, StageAccount, StageCells};
+use crate::model::{StageId, Timestamp};
 
 /// Where a stage is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,6 +91,47 @@ impl fmt::Display for StageState {
     }
 }
 
+/// One instance of a stage as it is seen from outside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceState {
+    /// Which of the stage's instances, from 0.
+    pub instance: usize,
+    /// The partition it runs on.
+    pub partition: usize,
+    /// Where it is in its life.
+    pub state: StageState,
+    /// What it has counted.
+    pub account: StageAccount,
+    /// The last error, if any.
+    pub last_error: Option<String>,
+    /// Its circuit breaker, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerState>,
+    /// The event time it has reached, if it was told any.
+    pub watermark: Option<Timestamp>,
+    /// Time that items waited in front of it; see [`StageCells::queue_wait`].
+    pub queue_wait: LatencySummary,
+    /// Time since the times that items carry; see [`StageCells::latency`].
+    pub latency: LatencySummary,
+}
+
+impl InstanceState {
+    /// What the instance has published.
+    pub fn read(instance: usize, partition: usize, cells: &StageCells) -> Self {
+        Self {
+            instance,
+            partition,
+            state: cells.state(),
+            account: cells.read(),
+            last_error: cells.last_error(),
+            breaker: cells.breaker(),
+            watermark: cells.watermark(),
+            queue_wait: cells.queue_wait.summary(),
+            latency: cells.latency.summary(),
+        }
+    }
+}
+
 /// A stage as it is seen from outside: all its instances together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageRuntimeState {
@@ -111,39 +152,55 @@ pub struct StageRuntimeState {
     /// Its circuit breaker, if it has one; of several instances the one furthest from closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerState>,
-    /// Every counter of its [`StageAccount`], by name. Exact up to 2^53.
+    /// Every counter of its [`StageAccount`], by name. Exact up to 2^53. Then its latencies in seconds (`queue_wait_p50`,
+    /// `latency_p99` and so on), those that have samples.
     pub metrics: BTreeMap<String, f64>,
     /// The edges into it: their strategies, credits, batch sizes, tokens, demand and drops.
     #[serde(default)]
     pub inputs: Vec<EdgeRuntimeState>,
+    /// The event time that all of its instances have reached; of those that were told any.
+    pub watermark: Option<Timestamp>,
+    /// Its instances, in order.
+    pub instances: Vec<InstanceState>,
 }
 
 impl StageRuntimeState {
-    /// Adds up the instances of a stage. With no instance the stage is [`StageState::Created`] and has counted nothing.
+    /// Adds up the instances of a stage, each given as its partition and its cells. With no instance the stage is
+    /// [`StageState::Created`] and has counted nothing. `adjust` may say of each instance what its cells do not know.
     pub fn read<'a>(
         stage_id: StageId,
-        instances: impl IntoIterator<Item = &'a StageCells>,
+        cells: impl IntoIterator<Item = (usize, &'a StageCells)>,
         input_queue_depth: u64,
         output_queue_depth: u64,
+        adjust: impl Fn(&mut InstanceState),
     ) -> Self {
-        let (mut account, mut state, mut last_error) = (StageAccount::default(), None::<StageState>, None);
-        let mut breaker = None;
-        for cells in instances {
-            account.add(&cells.read());
-            state = Some(state.map_or(cells.state(), |state| state.combine(cells.state())));
-            last_error = last_error.or_else(|| cells.last_error());
-            breaker = breaker.max(cells.breaker());
+        let cells: Vec<(usize, &StageCells)> = cells.into_iter().collect();
+        let read = |(instance, (partition, cells)): (usize, &(usize, &StageCells))| {
+            InstanceState::read(instance, *partition, cells)
+        };
+        let mut instances: Vec<InstanceState> = cells.iter().enumerate().map(read).collect();
+        instances.iter_mut().for_each(adjust);
+        let mut account = StageAccount::default();
+        instances.iter().for_each(|instance| account.add(&instance.account));
+        let mut metrics: BTreeMap<String, f64> =
+            account.fields().map(|(name, count)| (name.to_owned(), count as f64)).collect();
+        let wait = LatencyCell::summary_of(cells.iter().map(|(_, cells)| &cells.queue_wait));
+        let latency = LatencyCell::summary_of(cells.iter().map(|(_, cells)| &cells.latency));
+        for (name, summary) in [("queue_wait", wait), ("latency", latency)] {
+            metrics.extend(summary.named(name));
         }
         Self {
             stage_id,
-            state: state.unwrap_or_default(),
+            state: instances.iter().map(|i| i.state).reduce(StageState::combine).unwrap_or_default(),
             input_queue_depth,
             output_queue_depth,
             processed_count: account.received.saturating_sub(account.waiting_retry),
             error_count: account.errors,
-            last_error,
-            breaker,
-            metrics: account.fields().map(|(name, count)| (name.to_owned(), count as f64)).collect(),
+            last_error: instances.iter().find_map(|i| i.last_error.clone()),
+            metrics,
+            watermark: instances.iter().filter_map(|i| i.watermark).min(),
+            breaker: instances.iter().filter_map(|i| i.breaker).max(),
+            instances,
             inputs: Vec::new(),
         }
     }
@@ -194,14 +251,26 @@ mod tests {
         instances[0].set_breaker(BreakerState::Open);
         instances[1].set_breaker(BreakerState::Closed);
         let id = StageId::new("s").unwrap();
-        let state = StageRuntimeState::read(id.clone(), &instances, 5, 6);
+        instances[0].set_watermark(Timestamp(40));
+        instances[1].set_watermark(Timestamp(30));
+        let mut recorder = crate::observe::LatencyRecorder::default();
+        recorder.record(1_000_000_000);
+        recorder.finish(&instances[1].queue_wait);
+        let state =
+            StageRuntimeState::read(id.clone(), [(3, &instances[0]), (1, &instances[1])], 5, 6, |_| ());
         assert_eq!((state.state, state.processed_count, state.error_count), (StageState::Running, 14, 8));
         assert_eq!((state.input_queue_depth, state.output_queue_depth), (5, 6));
         assert_eq!(state.breaker, Some(BreakerState::Open));
         assert_eq!(state.last_error.as_deref(), Some("no"));
-        assert_eq!((state.metrics["passed"], state.metrics.len()), (14.0, StageAccount::FIELDS.len()));
+        assert_eq!((state.metrics["passed"], state.metrics["queue_wait_count"]), (14.0, 1.0));
+        assert!(StageAccount::FIELDS.iter().all(|name| state.metrics.contains_key(*name)));
+        assert!(!state.metrics.contains_key("latency_count"), "nothing was measured");
+        assert_eq!((state.watermark, state.instances.len()), (Some(Timestamp(30)), 2));
+        let second = &state.instances[1];
+        assert_eq!((second.instance, second.partition, second.state), (1, 1, StageState::Running));
+        assert_eq!((second.account, second.last_error.as_deref()), (account, Some("no")));
         let text = serde_json::to_string(&state).unwrap();
         assert_eq!(serde_json::from_str::<StageRuntimeState>(&text).unwrap(), state);
-        assert_eq!(StageRuntimeState::read(id, [], 0, 0).state, StageState::Created);
+        assert_eq!(StageRuntimeState::read(id, [], 0, 0, |_| ()).state, StageState::Created);
     }
 }

@@ -2,12 +2,17 @@
 
 use std::fmt;
 
-use super::{Account, StageAccount};
+use super::{Account, EdgeAccount, StageAccount};
 
 /// Rows of cells; the first row is the head. The first column is aligned to the left, the others to the right.
-struct Table(Vec<Vec<String>>);
+pub(super) struct Table(Vec<Vec<String>>);
 
 impl Table {
+    /// A table of `rows`, all of one length, at least one.
+    pub(super) fn of(rows: Vec<Vec<String>>) -> Self {
+        Self(rows)
+    }
+
     /// A table without the columns that are zero in every row; the first `keep` columns stay.
     fn new(head: Vec<&str>, rows: Vec<(String, Vec<u64>)>, keep: usize) -> Self {
         let shown: Vec<usize> = (0..head.len() - 1)
@@ -43,31 +48,12 @@ impl fmt::Display for Account {
         let head = std::iter::once("stage").chain(StageAccount::FIELDS.iter().copied()).collect();
         let stages = self.stages.iter().map(|(id, s)| (id.to_string(), s.fields().map(|(_, n)| n).collect()));
         write!(f, "{}", Table::new(head, stages.collect(), 3))?;
-        let head = [
-            "edge",
-            "offered",
-            "popped",
-            "dropped_newest",
-            "dropped_oldest",
-            "unroutable",
-            "staged",
-            "left",
-            "depth",
-        ];
-        let edges = self.edges.iter().map(|e| {
-            let counts = [
-                e.offered,
-                e.popped,
-                e.dropped_newest,
-                e.dropped_oldest,
-                e.unroutable,
-                e.staged,
-                e.left,
-                e.depth,
-            ];
-            (format!("{} -> {}", e.from, e.to), counts.to_vec())
-        });
-        write!(f, "\n{}", Table::new(head.to_vec(), edges.collect(), 3))?;
+        let head = std::iter::once("edge").chain(EdgeAccount::FIELDS.iter().copied());
+        let edges = self
+            .edges
+            .iter()
+            .map(|e| (format!("{} -> {}", e.from, e.to), e.fields().map(|(_, n)| n).collect()));
+        write!(f, "\n{}", Table::new(head.collect(), edges.collect(), 3))?;
         let totals = self.totals();
         let rows = totals.fields().into_iter().filter(|(name, n)| *n != 0 || *name == "accepted");
         let rows = rows.map(|(name, n)| (name.to_owned(), vec![n]));
@@ -84,7 +70,6 @@ impl fmt::Display for Account {
 mod tests {
     use super::*;
     use crate::model::StageId;
-    use crate::observe::EdgeAccount;
 
     fn account() -> Account {
         let id = |name| StageId::new(name).unwrap();

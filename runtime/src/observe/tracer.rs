@@ -6,6 +6,11 @@ use crate::model::{Attributes, SpanId, TraceContext, TraceId};
 
 /// Records spans of the runtime's own work. Called from the cores that run the pipeline: it must not block.
 pub trait Tracer: Send + Sync {
+    /// Whether anything is recorded. Asked when a pipeline starts: if not, its stages do not look at the traces of items.
+    fn is_enabled(&self) -> bool {
+        true
+    }
+
     /// Starts a span under `parent`, or a new trace; what the span's own children must name as their parent.
     fn start_span(&self, name: &str, parent: Option<&TraceContext>) -> TraceContext;
 
@@ -21,6 +26,10 @@ pub trait Tracer: Send + Sync {
 pub struct NoTracer;
 
 impl Tracer for NoTracer {
+    fn is_enabled(&self) -> bool {
+        false
+    }
+
     fn start_span(&self, _name: &str, parent: Option<&TraceContext>) -> TraceContext {
         parent.cloned().unwrap_or_default()
     }

@@ -82,6 +82,7 @@ impl<T: 'static> Chain<T> for BranchEnd<T> {
     }
 
     fn signal(&mut self, signal: Signal, cx: &StepCx) {
+        self.site.heard(signal);
         // A restored order does not survive a branch: no single consumer sees every turn's items.
         if signal != Signal::Turn {
             self.outputs.iter_mut().for_each(|o| o.chain.signal(signal, cx));

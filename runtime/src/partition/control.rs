@@ -1,5 +1,6 @@
 //! What a pipeline's partitions and its handle share: the phase, and the first failure.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +25,15 @@ pub struct Failure {
     pub stage: Option<crate::model::StageId>,
     /// What happened.
     pub error: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.stage {
+            Some(stage) => write!(f, "stage {stage}: {}", self.error),
+            None => f.write_str(&self.error),
+        }
+    }
 }
 
 /// The one thing that every partition and the handle of a pipeline share. Read once per step, written rarely.

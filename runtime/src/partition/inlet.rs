@@ -188,6 +188,17 @@ impl<T: Send + 'static> Inlet<T> {
         self.inputs.iter().map(|i| i.ring.popped()).sum()
     }
 
+    /// Items taken or discarded since the start.
+    #[inline]
+    pub(super) fn taken(&self) -> u64 {
+        self.inputs.iter().map(|i| i.ring.position()).sum()
+    }
+
+    /// Items in the rings now.
+    pub(super) fn depth(&self) -> u64 {
+        self.inputs.iter().map(|i| i.ring.len() as u64).sum()
+    }
+
     /// Moves up to `budget` items into `chain`, and the signals that stand between them. The number of items and
     /// signals moved; 0 may mean no input or no room.
     #[inline]

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::{Control, Failure, Phase, Task, TaskBlueprint};
 use crate::model::{Now, StageId};
-use crate::observe::StageCells;
+use crate::observe::{LatencyRecorder, PartitionCells, Pulse};
 use crate::stage::{StageError, StepCx};
 use crate::sync::Doorbell;
 
 /// Steps between two publications of counters while there is work.
-const REPORT_EVERY: u32 = 64;
+const REPORT_EVERY: u64 = 4 * TIME_EVERY;
+/// Of so many steps with work, the time of one is recorded.
+const TIME_EVERY: u64 = 16;
 
 /// What a step found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,15 @@ impl Progress {
         if moved { Self::Worked(1) } else { Self::Idle }
     }
 
+    fn pulse(self) -> Pulse {
+        match self {
+            Self::Worked(_) => Pulse::Working,
+            Self::Blocked => Pulse::Blocked,
+            Self::Idle => Pulse::Idle,
+            Self::Drained => Pulse::Drained,
+        }
+    }
+
     /// The livelier of two.
     #[must_use]
     pub(super) fn and(self, other: Self) -> Self {
@@ -42,17 +53,6 @@ impl Progress {
     }
 }
 
-/// A stage instance of a partition, as others see it.
-#[derive(Clone)]
-pub struct StageSlot {
-    /// The stage.
-    pub stage: StageId,
-    /// Which of its instances.
-    pub instance: usize,
-    /// Its published counters.
-    pub cells: Arc<StageCells>,
-}
-
 /// Everything a partition is built from, on its own core.
 pub struct PartitionBlueprint {
     /// Its index, counted from 0 over the pipeline.
@@ -63,6 +63,8 @@ pub struct PartitionBlueprint {
     pub control: Arc<Control>,
     /// Rung by peers and by the handle.
     pub doorbell: Arc<Doorbell>,
+    /// Where it publishes what it counts of its steps.
+    pub cells: Arc<PartitionCells>,
 }
 
 impl PartitionBlueprint {
@@ -85,9 +87,13 @@ impl PartitionBlueprint {
             tasks,
             control: self.control,
             doorbell: self.doorbell,
+            cells: self.cells,
             phase,
             steps: 0,
             now: i64::MIN,
+            pulse: Pulse::Created,
+            is_timed: false,
+            step_times: LatencyRecorder::default(),
         })
     }
 }
@@ -98,10 +104,16 @@ pub struct Partition {
     tasks: Vec<(Box<dyn Task>, bool)>,
     control: Arc<Control>,
     doorbell: Arc<Doorbell>,
+    cells: Arc<PartitionCells>,
     phase: Phase,
-    steps: u32,
+    steps: u64,
     /// The time of the last step.
     now: i64,
+    /// What it found.
+    pulse: Pulse,
+    /// Whether it ends with the start of this one, for `step_times`.
+    is_timed: bool,
+    step_times: LatencyRecorder,
 }
 
 impl Partition {
@@ -126,6 +138,9 @@ impl Partition {
         if phase == Phase::Stopping {
             return Progress::Drained;
         }
+        if std::mem::take(&mut self.is_timed) {
+            self.step_times.record(now.monotonic - self.now);
+        }
         self.now = now.monotonic;
         let cx = StepCx::new(now).with_sources_paused(self.control.source_pause().is_paused());
         let mut progress = Progress::Drained;
@@ -136,7 +151,7 @@ impl Partition {
             let one = task.step(budget, &cx);
             if one == Progress::Drained {
                 *drained = true;
-                task.report();
+                task.report(now.monotonic);
                 // The end has just been passed on: that is work, and the others must still be looked at.
                 progress = progress.and(Progress::Worked(1));
             } else {
@@ -147,9 +162,13 @@ impl Partition {
             self.fail(&cx);
             return Progress::Drained;
         }
-        self.steps = self.steps.wrapping_add(1);
-        if self.steps.is_multiple_of(REPORT_EVERY) {
-            self.report();
+        self.pulse = progress.pulse();
+        self.steps += 1;
+        if self.steps.is_multiple_of(TIME_EVERY) {
+            self.is_timed = self.pulse == Pulse::Working;
+            if self.steps.is_multiple_of(REPORT_EVERY) {
+                self.report();
+            }
         }
         progress
     }
@@ -178,14 +197,18 @@ impl Partition {
 
     /// Publishes all counters. Done every few steps while there is work; a driver calls it before it idles.
     pub fn report(&mut self) {
-        self.tasks.iter_mut().for_each(|(task, _)| task.report());
+        self.tasks.iter_mut().for_each(|(task, _)| task.report(self.now));
+        self.cells.publish(self.steps, self.pulse, self.now);
+        self.step_times.publish(&self.cells.step, self.now);
     }
 
     /// Releases user code, counts what is left for the account, and drops everything. To be called once no partition of
     /// the pipeline is stepped any more, or a peer could still push into a ring that has been counted. A stage that panics
     /// meanwhile fails the pipeline.
     pub fn close(self) {
-        let Self { mut tasks, control, .. } = self;
+        let Self { mut tasks, control, cells, steps, now, mut step_times, .. } = self;
+        cells.publish(steps, Pulse::Drained, now);
+        step_times.finish(&cells.step);
         let mut failures = Vec::new();
         for (task, drained) in &mut tasks {
             // What a stage throws is caught there; this is for the `Drop` of items. The other tasks are still to be counted.

@@ -11,6 +11,7 @@ mod inlet;
 mod machine;
 mod outlet;
 mod task;
+mod wait;
 
 pub use branch::{BranchEnd, Branching};
 pub use control::{Control, Failure, Phase};
@@ -20,6 +21,7 @@ pub use edge::{
 };
 pub use exchange::{Exchange, ShardTable};
 pub use inlet::{Inlet, InletRing, MergePolicy};
-pub use machine::{Partition, PartitionBlueprint, Progress, StageSlot};
+pub use machine::{Partition, PartitionBlueprint, Progress};
 pub use outlet::{Outlet, Sender, Senders, Spread};
 pub use task::{InletTask, SourceTask, Task, TaskBlueprint};
+use wait::WaitProbe;

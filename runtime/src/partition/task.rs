@@ -1,10 +1,11 @@
 //! A task: one fused chain and what feeds it.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
-use super::{Inlet, Progress};
+use super::{Inlet, Progress, WaitProbe};
 use crate::model::{Signal, StageId};
-use crate::observe::StageAccount;
+use crate::observe::{StageAccount, StageCells};
 use crate::stage::{Chain, Emitter, Gate, Produced, Source, StageError, StageSite, StepCx};
 
 /// A unit of scheduling within a partition: one virtual call per step.
@@ -20,8 +21,8 @@ pub trait Task {
     fn end_input(&mut self);
     /// The earliest monotonic time after `now` at which a step has something to do without new input.
     fn next_deadline(&self, now: i64) -> Option<i64>;
-    /// Publishes counters.
-    fn report(&mut self);
+    /// Publishes counters, and now and then latencies; `now` is the monotonic time of the last step.
+    fn report(&mut self, now: i64);
     /// Releases user code; counts what is still inside as discarded when `discard`. Called after every partition has
     /// stopped stepping.
     fn close(&mut self, discard: bool);
@@ -61,6 +62,9 @@ impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
         let source = &mut self.source;
         let said = crate::stage::catch(|| source.produce(&mut out));
         let emitted = out.emitted();
+        if let Some(time) = out.reached() {
+            self.site.heard(Signal::Watermark(time));
+        }
         let inner = out.take_error();
         self.produced += emitted;
         let said = match (said, inner) {
@@ -117,7 +121,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
         crate::stage::earliest(own, self.chain.next_deadline(now))
     }
 
-    fn report(&mut self) {
+    fn report(&mut self, _now: i64) {
         let n = self.produced;
         let mut account = StageAccount { received: n, passed: n, emitted: n, ..StageAccount::default() };
         self.gate.account(&mut account);
@@ -127,7 +131,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
 
     fn close(&mut self, discard: bool) {
         self.chain.close(discard);
-        self.report();
+        self.report(i64::MAX);
         self.site.closed(discard);
     }
 
@@ -142,14 +146,15 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
 pub struct InletTask<T, C> {
     inlet: Inlet<T>,
     chain: C,
+    wait: WaitProbe,
     end_sent: bool,
     items: PhantomData<fn(T)>,
 }
 
 impl<T: Send + 'static, C: Chain<T>> InletTask<T, C> {
-    /// Feeds `chain` from `inlet`.
-    pub fn new(inlet: Inlet<T>, chain: C) -> Self {
-        Self { inlet, chain, end_sent: false, items: PhantomData }
+    /// Feeds `chain` from `inlet`. How long items wait is published to `cells`, those of the first stage of the chain.
+    pub fn new(inlet: Inlet<T>, chain: C, cells: Arc<StageCells>) -> Self {
+        Self { inlet, chain, wait: WaitProbe::new(cells), end_sent: false, items: PhantomData }
     }
 }
 
@@ -170,6 +175,7 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
             }
             moved += n;
         }
+        self.wait.look(&self.inlet, moved > 0, cx.now().monotonic);
         if !self.end_sent && self.inlet.is_ended() && self.chain.takes_signal() {
             self.chain.signal(Signal::End, cx);
             self.end_sent = true;
@@ -196,12 +202,14 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
         crate::stage::earliest(self.inlet.next_deadline(now), self.chain.next_deadline(now))
     }
 
-    fn report(&mut self) {
+    fn report(&mut self, now: i64) {
+        self.wait.publish(now);
         self.inlet.report();
         self.chain.report(self.inlet.popped());
     }
 
     fn close(&mut self, discard: bool) {
+        self.wait.finish();
         let received = self.inlet.popped();
         self.inlet.close();
         self.chain.close(discard);

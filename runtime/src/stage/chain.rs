@@ -1,13 +1,16 @@
 //! The fused chain: operators linked by type, driven a batch at a time.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::sync::{Arc, Weak};
 
 use super::letters::{Letters, Posts};
 use super::{SourcePause, StageError};
 use crate::disk::Disks;
-use crate::model::{Now, Signal, StageId};
-use crate::observe::{CallClock, StageAccount, StageCells, StageContext, StageState, VirtualClock};
+use crate::model::{Attributes, Now, Signal, StageId, TraceContext};
+use crate::observe::{
+    CallClock, LogLevel, StageAccount, StageCells, StageContext, StageState, Tracer, VirtualClock,
+};
 use crate::policy::{CircuitBreakerPolicy, ErrorPolicy};
 
 /// What a step knows: the time it was given, and whether the pipeline must fail.
@@ -16,13 +19,20 @@ pub struct StepCx {
     now: Now,
     sources_paused: bool,
     failing: Cell<bool>,
+    span: RefCell<Option<OpenSpan>>,
     failure: RefCell<Option<(StageId, StageError)>>,
 }
 
 impl StepCx {
     /// A step at `now`.
     pub fn new(now: Now) -> Self {
-        Self { now, sources_paused: false, failing: Cell::new(false), failure: RefCell::new(None) }
+        Self {
+            now,
+            sources_paused: false,
+            failing: Cell::new(false),
+            span: RefCell::new(None),
+            failure: RefCell::new(None),
+        }
     }
 
     /// The same step, in which sources hold back if `paused`.
@@ -35,6 +45,31 @@ impl StepCx {
     #[inline]
     pub fn sources_paused(&self) -> bool {
         self.sources_paused
+    }
+
+    /// Starts a span called like `stage` under `parent`; the one that is open ends.
+    #[cold]
+    pub(crate) fn start_span(&self, tracer: &Arc<dyn Tracer>, stage: &StageId, parent: &TraceContext) {
+        self.end_span();
+        let span = tracer.start_span(stage.as_str(), Some(parent));
+        *self.span.borrow_mut() = Some(OpenSpan(Arc::clone(tracer), span));
+    }
+
+    /// Ends the span that is open, if there is one.
+    #[inline]
+    pub(crate) fn end_span(&self) {
+        if self.span.borrow().is_some() {
+            self.span.take();
+        }
+    }
+
+    /// Notes an error of a stage on the span that is open, if there is one.
+    #[cold]
+    pub(crate) fn span_error(&self, error: &StageError) {
+        if let Some(OpenSpan(tracer, span)) = &*self.span.borrow() {
+            let attributes = Attributes::new().with("exception.message", error.to_string());
+            tracer.add_event(span, "exception", &attributes);
+        }
     }
 
     /// The time of this step, as the driver read it. It does not move while the step runs.
@@ -60,6 +95,21 @@ impl StepCx {
     /// What failed, handed out once.
     pub fn take_failure(&self) -> Option<(StageId, StageError)> {
         self.failure.borrow_mut().take()
+    }
+}
+
+/// A span that ends when it is dropped.
+struct OpenSpan(Arc<dyn Tracer>, TraceContext);
+
+impl fmt::Debug for OpenSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OpenSpan").field(&self.1).finish()
+    }
+}
+
+impl Drop for OpenSpan {
+    fn drop(&mut self) {
+        self.0.end_span(&self.1);
     }
 }
 
@@ -137,19 +187,40 @@ impl StageSite {
     /// Shows the instance as failed; the error by the stage's name.
     #[cold]
     pub(crate) fn failed(&self, error: StageError) -> (StageId, StageError) {
+        self.log(LogLevel::Error, &error.to_string(), self.cells.read().errors);
         self.cells.set_last_error(error.to_string());
         self.cells.set_state(StageState::Failed);
         (self.context.stage_id.clone(), error)
+    }
+
+    #[cold]
+    fn log(&self, level: LogLevel, error: &str, errors: u64) {
+        let errors = i64::try_from(errors).unwrap_or(i64::MAX);
+        let fields = Attributes::new()
+            .with("pipeline", &*self.context.pipeline_id)
+            .with("stage", self.context.stage_id.as_str())
+            .with("instance", i64::try_from(self.context.instance).unwrap_or(i64::MAX))
+            .with("errors", errors);
+        self.context.logger.log_fields(level, error, &fields);
     }
 
     /// Publishes what the instance has counted, an error if there is a new one, and whether it has finished.
     pub(crate) fn publish(&self, account: &StageAccount, error: Option<String>, finished: bool) {
         self.cells.publish(account);
         if let Some(error) = error {
+            self.log(LogLevel::Warn, &error, account.errors);
             self.cells.set_last_error(error);
         }
         if finished {
             self.cells.set_state(StageState::Finished);
+        }
+    }
+
+    /// Notes a signal that has come to the instance.
+    #[inline]
+    pub(crate) fn heard(&self, signal: Signal) {
+        if let Signal::Watermark(time) = signal {
+            self.cells.set_watermark(time);
         }
     }
 
@@ -319,6 +390,7 @@ impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Chain<In> for Linked<O, D> 
 
     #[inline]
     fn signal(&mut self, signal: Signal, cx: &StepCx) {
+        self.site.heard(signal);
         self.op.signal(signal, &mut self.down, cx);
     }
 

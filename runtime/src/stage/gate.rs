@@ -186,6 +186,7 @@ impl Gate {
             Err(error) => {
                 self.note(&error);
                 self.failed += 1;
+                cx.span_error(&error);
                 cx.fail(&self.stage, error);
                 None
             }
@@ -227,6 +228,7 @@ impl Gate {
     #[inline(never)]
     pub(super) fn lose(&mut self, error: StageError, cx: &StepCx) {
         self.note(&error);
+        cx.span_error(&error);
         match self.last_resort() {
             AfterRetries::DeadLetter => self.dead_lettered += 1,
             AfterRetries::Ignore => self.ignored += 1,

@@ -107,6 +107,7 @@ impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
     }
 
     fn signal(&mut self, signal: Signal, _cx: &StepCx) {
+        self.site.heard(signal);
         if signal == Signal::End {
             self.ending = Ending::Asked;
         }
@@ -272,6 +273,7 @@ where
     }
 
     fn signal(&mut self, signal: Signal, _cx: &StepCx) {
+        self.site.heard(signal);
         if signal == Signal::End {
             self.ending = Ending::Done;
             self.hand_over();

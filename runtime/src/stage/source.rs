@@ -58,6 +58,7 @@ pub struct Emitter<'a, T, C> {
     cx: &'a StepCx,
     limit: usize,
     emitted: u64,
+    reached: Option<Timestamp>,
     error: Option<StageError>,
     items: PhantomData<fn(T)>,
 }
@@ -65,11 +66,16 @@ pub struct Emitter<'a, T, C> {
 impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
     pub(crate) fn new(chain: &'a mut C, cx: &'a StepCx, budget: usize) -> Self {
         let limit = chain.room().min(budget);
-        Self { chain, cx, limit, emitted: 0, error: None, items: PhantomData }
+        Self { chain, cx, limit, emitted: 0, reached: None, error: None, items: PhantomData }
     }
 
     pub(crate) fn emitted(&self) -> u64 {
         self.emitted
+    }
+
+    /// The last watermark that went out.
+    pub(crate) fn reached(&self) -> Option<Timestamp> {
+        self.reached
     }
 
     /// Items that may still be emitted in this call.
@@ -158,6 +164,9 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
             return false;
         }
         self.chain.signal(signal, self.cx);
+        if let Signal::Watermark(time) = signal {
+            self.reached = Some(time);
+        }
         // Handling it may have used the room up.
         self.limit = self.limit.min(self.chain.room());
         true
