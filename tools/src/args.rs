@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use corelane::driver::DriverChoice;
@@ -124,6 +125,14 @@ pub struct TraceAssembly {
     #[arg(long, value_enum, default_value_t = SummaryArg::Text)]
     pub summary: SummaryArg,
 
+    /// Write measurements in the Prometheus text format to FILE at the end, `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
+
+    /// Write them during the run too, this often, like 1s
+    #[arg(long, value_name = "TIME", requires = "metrics", value_parser = parse_time)]
+    pub metrics_interval: Option<Nanos>,
+
     /// Show progress on standard error; auto: if it is a terminal
     #[arg(long, value_enum, default_value_t = ProgressArg::Auto)]
     pub progress: ProgressArg,
@@ -231,6 +240,12 @@ pub enum UsageError {
     /// Standard input cannot be read again.
     #[error("--repeat needs files: `-` (standard input) can be read only once")]
     RepeatStdin,
+    /// Lines and measurements in one stream.
+    #[error("--metrics and --output name the same file")]
+    SameOutput,
+    /// Measurements on standard output, over and over.
+    #[error("--metrics-interval needs a file for --metrics: `-` (standard output) is written once")]
+    IntervalStdout,
     /// A share outside 0 to 1.
     #[error("--sample must be between 0 and 1")]
     Sample,
@@ -255,6 +270,22 @@ impl TraceAssembly {
     /// Where lines go.
     pub fn output(&self) -> OutputPath {
         OutputPath::new(&self.output)
+    }
+
+    /// Where measurements go, and how often before the end.
+    ///
+    /// # Errors
+    ///
+    /// [`UsageError::SameOutput`] and [`UsageError::IntervalStdout`].
+    pub fn metrics(&self) -> Result<Option<(OutputPath, Option<Duration>)>, UsageError> {
+        let Some(path) = &self.metrics else { return Ok(None) };
+        let output = OutputPath::new(path);
+        let every = self.metrics_interval.map(|Nanos(nanos)| Duration::from_nanos(nanos));
+        match output {
+            output if output == self.output() => Err(UsageError::SameOutput),
+            OutputPath::Stdout if every.is_some() => Err(UsageError::IntervalStdout),
+            output => Ok(Some((output, every))),
+        }
     }
 
     /// The options that decide what comes out.
@@ -428,6 +459,18 @@ mod tests {
         assert_eq!(parse(&["-", "a", "-"]).unwrap().inputs(), Err(UsageError::StdinTwice));
         assert_eq!(parse(&["-", "--repeat", "2"]).unwrap().inputs(), Err(UsageError::RepeatStdin));
         assert_eq!(parse(&["-", "./-"]).unwrap().inputs().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn measurements_go_somewhere_else_than_lines() {
+        let of = |options: &[&str]| parse(options).unwrap().metrics();
+        assert_eq!(of(&["f"]), Ok(None));
+        assert_eq!(of(&["f", "--metrics", "-"]), Err(UsageError::SameOutput));
+        assert_eq!(of(&["f", "-o", "x", "--metrics", "x"]), Err(UsageError::SameOutput));
+        assert_eq!(of(&["f", "-o", "x", "--metrics", "-"]), Ok(Some((OutputPath::Stdout, None))));
+        let every = &["f", "-o", "x", "--metrics", "-", "--metrics-interval", "1s"];
+        assert_eq!(of(every), Err(UsageError::IntervalStdout));
+        assert_eq!(refused(&["f", "--metrics-interval", "1s"]).0, ErrorKind::MissingRequiredArgument);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! * [`run`]: `corelane run`, from parsed options to written output. [`check`]: `corelane check`.
 //! * [`job`]: the trace-assembly pipeline, and the two threads that read and write for it.
-//! * [`args`], [`exit`], [`config`], [`output`], [`progress`], [`summary`], [`signals`]: the command line and what it
+//! * [`args`], [`exit`], [`config`], [`output`], [`measurements`], [`progress`], [`summary`], [`signals`]: the command line and what it
 //!   prints.
 //! * [`otlp`]: OTLP files and streams as raw requests, and requests as spans.
 //! * [`trace`]: spans as assembled traces, tail sampling, the NDJSON line, and a single-threaded reference run.
@@ -16,6 +16,7 @@ pub mod clock;
 pub mod config;
 pub mod exit;
 pub mod job;
+pub mod measurements;
 pub mod otlp;
 pub mod output;
 pub mod progress;

@@ -175,7 +175,7 @@ impl<W: Write> LineWriter<W> {
 }
 
 /// Gives the usual causes their own variant.
-fn write_error(output: &str, source: io::Error) -> OutputError {
+pub(crate) fn write_error(output: &str, source: io::Error) -> OutputError {
     let output = output.to_owned();
     match source.kind() {
         io::ErrorKind::BrokenPipe => OutputError::Closed { output },

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, read_config};
 use crate::exit::Exit;
 use crate::job::{self, Delivery, Fault, Feed, Feeding, Handover, InputFault, JobParts, Tallies};
+use crate::measurements::Measurements;
 use crate::otlp::{InputError, InputProgress, Repeat, RepeatError, RequestReader};
 use crate::output::{LineWriter, OutputError, OutputPath};
 use crate::progress::ProgressLine;
@@ -142,6 +143,7 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
     };
     check_start(&pipeline, &options)?;
     let warnings = pipeline.warnings().iter().map(ToString::to_string).collect();
+    let measurements = job.metrics()?.map(|(output, every)| Measurements::new(output, every)).transpose()?;
     let output = LineWriter::open(&job.output(), &inputs)?;
 
     let clock = Clock::start();
@@ -150,7 +152,8 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
     let delivery = writer.start(output, clock).map_err(JobError::System)?;
     let feeding = reader.start(requests, clock).map_err(JobError::System)?;
     let running = Engine::new(options).start(pipeline)?;
-    Run { job, running, interrupts, delivery, feeding, input, fault, tallies, warnings }.finish()
+    Run { job, running, interrupts, delivery, feeding, input, fault, tallies, warnings, measurements }
+        .finish()
 }
 
 /// Writes the graph to standard output.
@@ -199,6 +202,7 @@ struct Run<'a> {
     tallies: Tallies,
     /// About the graph.
     warnings: Vec<String>,
+    measurements: Option<Measurements>,
 }
 
 impl Run<'_> {
@@ -212,6 +216,7 @@ impl Run<'_> {
         let (monitor, placement) = (self.running.monitor(), self.running.placement().clone());
         let driver = self.running.driver().to_string();
         let result = self.running.join();
+        let measured = self.measurements.take().map_or(Ok(()), |measurements| measurements.finish(&monitor));
         let stopped = matches!(result.outcome, Outcome::Stopped | Outcome::DeadlineExceeded { .. });
         // The first error in the order of causes: a failed output fails the pipeline, not the other way round.
         let written = self.delivery.finish(stopped.then_some(LAST_LINES))?;
@@ -229,6 +234,7 @@ impl Run<'_> {
             Some(_) if !all_read && !self.interrupts.came() => return Err(JobError::Panicked("reading")),
             Some(_) => {}
         }
+        measured?;
         let kind = |node: &StageNode| (node.id.clone(), node.kind.to_string());
         let ended = Ended {
             result: &result,
@@ -245,11 +251,14 @@ impl Run<'_> {
     }
 
     fn wait(&mut self) -> Waited {
-        let Run { job, running, interrupts, tallies, input, .. } = self;
+        let Run { job, running, interrupts, tallies, input, measurements, .. } = self;
         let mut progress = ProgressLine::stderr(job.progress(), input.clone());
         let look = |running: &Running| {
             let counts = counts(&running.account(), tallies.counts());
             progress.update(running.elapsed(), counts.spans, counts.traces);
+            if let Some(measurements) = measurements {
+                measurements.update(running.elapsed(), &running.monitor());
+            }
         };
         let waited = interrupts.wait(running, look, |text| say(job, text));
         progress.clear();

@@ -1,10 +1,10 @@
-//! Waiting for the end of a run while watching for SIGINT and SIGTERM.
+//! Waiting for the end of a run while watching for SIGINT, SIGTERM and SIGQUIT.
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use corelane::engine::Running;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// The longest time until a signal is acted on, and between two looks at the progress.
@@ -13,7 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Time that a core is given to end its step after a stop. A stage that hangs would keep the process for ever.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
-/// Catches SIGINT and SIGTERM: the first drains, the second stops.
+/// Catches SIGINT and SIGTERM: the first drains, the second stops. SIGQUIT prints what every stage is doing.
 pub struct Interrupts {
     signals: Signals,
     drain_deadline: Duration,
@@ -44,7 +44,11 @@ impl Interrupts {
     ///
     /// The operating system's, when it refuses the handlers.
     pub fn catch(drain_deadline: Duration) -> io::Result<Self> {
-        Ok(Interrupts { signals: Signals::new([SIGINT, SIGTERM])?, drain_deadline, state: State::Running })
+        Ok(Interrupts {
+            signals: Signals::new([SIGINT, SIGTERM, SIGQUIT])?,
+            drain_deadline,
+            state: State::Running,
+        })
     }
 
     /// Whether a signal came.
@@ -61,8 +65,13 @@ impl Interrupts {
     ) -> Waited {
         while !running.wait_timeout(LOOK_EVERY) {
             let now = running.elapsed();
-            for _ in self.signals.pending() {
-                self.interrupt(running, now, &mut say);
+            let pending: Vec<i32> = self.signals.pending().collect();
+            for signal in pending {
+                match signal {
+                    // It was asked for: also with --quiet.
+                    SIGQUIT => _ = write!(io::stderr(), "{}", running.inspect_all()),
+                    _ => self.interrupt(running, now, &mut say),
+                }
             }
             match self.state {
                 State::Draining { until } if now >= until => {
