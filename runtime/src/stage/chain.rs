@@ -1,16 +1,14 @@
 //! The fused chain: operators linked by type, driven a batch at a time.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::sync::{Arc, Weak};
 
 use super::letters::{Letters, Posts};
+use super::span::OpenSpan;
 use super::{SourcePause, StageError};
 use crate::disk::Disks;
-use crate::model::{Attributes, Now, Signal, StageId, TraceContext};
-use crate::observe::{
-    CallClock, LogLevel, StageAccount, StageCells, StageContext, StageState, Tracer, VirtualClock,
-};
+use crate::model::{Attributes, Now, Signal, StageId};
+use crate::observe::{CallClock, LogLevel, StageAccount, StageCells, StageContext, StageState, VirtualClock};
 use crate::policy::{CircuitBreakerPolicy, ErrorPolicy};
 
 /// What a step knows: the time it was given, and whether the pipeline must fail.
@@ -19,7 +17,7 @@ pub struct StepCx {
     now: Now,
     sources_paused: bool,
     failing: Cell<bool>,
-    span: RefCell<Option<OpenSpan>>,
+    pub(super) span: RefCell<Option<OpenSpan>>,
     failure: RefCell<Option<(StageId, StageError)>>,
 }
 
@@ -47,31 +45,6 @@ impl StepCx {
         self.sources_paused
     }
 
-    /// Starts a span called like `stage` under `parent`; the one that is open ends.
-    #[cold]
-    pub(crate) fn start_span(&self, tracer: &Arc<dyn Tracer>, stage: &StageId, parent: &TraceContext) {
-        self.end_span();
-        let span = tracer.start_span(stage.as_str(), Some(parent));
-        *self.span.borrow_mut() = Some(OpenSpan(Arc::clone(tracer), span));
-    }
-
-    /// Ends the span that is open, if there is one.
-    #[inline]
-    pub(crate) fn end_span(&self) {
-        if self.span.borrow().is_some() {
-            self.span.take();
-        }
-    }
-
-    /// Notes an error of a stage on the span that is open, if there is one.
-    #[cold]
-    pub(crate) fn span_error(&self, error: &StageError) {
-        if let Some(OpenSpan(tracer, span)) = &*self.span.borrow() {
-            let attributes = Attributes::new().with("exception.message", error.to_string());
-            tracer.add_event(span, "exception", &attributes);
-        }
-    }
-
     /// The time of this step, as the driver read it. It does not move while the step runs.
     #[inline]
     pub fn now(&self) -> Now {
@@ -95,21 +68,6 @@ impl StepCx {
     /// What failed, handed out once.
     pub fn take_failure(&self) -> Option<(StageId, StageError)> {
         self.failure.borrow_mut().take()
-    }
-}
-
-/// A span that ends when it is dropped.
-struct OpenSpan(Arc<dyn Tracer>, TraceContext);
-
-impl fmt::Debug for OpenSpan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OpenSpan").field(&self.1).finish()
-    }
-}
-
-impl Drop for OpenSpan {
-    fn drop(&mut self) {
-        self.0.end_span(&self.1);
     }
 }
 

@@ -16,6 +16,7 @@ mod pending;
 mod probe;
 mod sink;
 mod source;
+mod span;
 mod stream_fn;
 mod transform;
 mod trial;
