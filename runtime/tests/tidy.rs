@@ -419,6 +419,93 @@ fn every_make_target_in_the_documents_exists() {
     none(problems);
 }
 
+/// The types of the contract: each has a row, or several, in the table.
+const CONTRACT: [&str; 38] = [
+    "Timestamp",
+    "TraceContext",
+    "Cost",
+    "Envelope",
+    "Batch",
+    "StageKind",
+    "StageContext",
+    "ILogger",
+    "ITracer",
+    "StreamIn",
+    "StreamOut",
+    "Stage",
+    "CompletenessResult",
+    "CompletenessChecker",
+    "AccumulatorPolicy",
+    "AccumulatorState",
+    "Accumulator",
+    "ParallelismHint",
+    "BufferPolicy",
+    "DropPolicy",
+    "BackpressureStrategy",
+    "ErrorPolicy",
+    "CircuitBreakerPolicy",
+    "IMetrics",
+    "StageRuntimeState",
+    "IMemoryPool",
+    "MemoryPoolStats",
+    "PolicyRegistry",
+    "ExecutionOptions",
+    "PipelineResult",
+    "ExecutionEngine",
+    "AccumulationDescriptor",
+    "StageNode",
+    "Edge",
+    "ChannelDescriptor",
+    "ChannelOrdering",
+    "PipelineGraph",
+    "Pipeline",
+];
+
+/// What is wrong with a cell of the table of the contract: names in backquotes, a file first and then what is in it.
+fn wrong_in(cell: &str, is_there: impl Fn(&str, &str) -> bool) -> Vec<String> {
+    let mut problems = Vec::new();
+    let (mut text, mut named) = (None, 0);
+    for name in cell.split('`').skip(1).step_by(2) {
+        if name.ends_with(".rs") {
+            let path = root().join("runtime").join(name);
+            text = fs::read_to_string(&path).ok();
+            problems.extend(text.is_none().then(|| format!("no file {name}")));
+        } else if let Some(text) = &text {
+            named += 1;
+            problems.extend((!is_there(text, name)).then(|| format!("no {name}")));
+        } else {
+            problems.push(format!("{name} stands before a file"));
+        }
+    }
+    problems.extend((named == 0).then(|| "nothing is named".to_owned()));
+    problems
+}
+
+#[test]
+fn every_member_of_the_contract_has_a_place_and_a_test_and_both_are_there() {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let section = text.split("\n## The contract\n").nth(1).expect("a section on the contract");
+    let section = section.split("\n## ").next().unwrap();
+    let mut problems = Vec::new();
+    let mut types = BTreeSet::new();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [_, what, place, test, _] = cells[..] else {
+            problems.push(format!("not three cells: {row}"));
+            continue;
+        };
+        types.extend(what.split('`').skip(1).step_by(2));
+        let has_word = |text: &str, name: &str| words(text).any(|(_, word)| word == name);
+        let has_test = |text: &str, name: &str| text.contains(&format!("fn {name}("));
+        let wrong = wrong_in(place, has_word).into_iter().chain(wrong_in(test, has_test));
+        problems.extend(wrong.map(|wrong| format!("{what}: {wrong}")));
+    }
+    problems.extend(
+        CONTRACT.iter().filter(|name| !types.contains(*name)).map(|name| format!("no row for {name}")),
+    );
+    none(problems);
+}
+
 /// The checks above are only as good as what they read with.
 mod the_reader {
     use super::{blank, uses, without_tests};
