@@ -15,6 +15,7 @@ use crate::observe::{
 };
 use crate::partition::{Control, Phase};
 use crate::policy::{BackpressureStrategy, IdlePolicy};
+use crate::pool::MemoryPool;
 use crate::topology::{
     CoreMap, CoreMapErrors, Machine, MachineError, PartitionPlace, Placement, effective_idle,
 };
@@ -71,6 +72,8 @@ pub struct ExecutionOptions {
     pub tracer: Arc<dyn Tracer>,
     /// Where messages go. Default: the `tracing` crate.
     pub logger: Arc<dyn Logger>,
+    /// What stages rent buffers from; it may serve several pipelines. Default: a pool of its own with the default options.
+    pub memory_pool: MemoryPool,
     /// Which driver. Default: automatic.
     pub driver: DriverChoice,
     /// Which stages run on which cores. Default: every stage may use every allowed core.
@@ -89,12 +92,13 @@ pub struct ExecutionOptions {
 
 impl Default for ExecutionOptions {
     fn default() -> Self {
-        let Environment { logger, tracer, metrics } = Environment::default();
+        let Environment { logger, tracer, metrics, memory_pool } = Environment::default();
         Self {
             cancellation: CancellationToken::new(),
             metrics,
             tracer,
             logger,
+            memory_pool,
             driver: DriverChoice::Auto,
             core_map: CoreMap::default(),
             virtual_cores: None,
@@ -177,6 +181,7 @@ impl Engine {
             logger: Arc::clone(&options.logger),
             tracer: Arc::clone(&options.tracer),
             metrics: Arc::clone(&options.metrics),
+            memory_pool: options.memory_pool.clone(),
         };
         let clock = Clock::new();
         let means = Means { memory: options.memory_budget, disks: driver.disks(&pipeline)? };

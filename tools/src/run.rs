@@ -10,6 +10,7 @@ use corelane::flow::Pipeline;
 use corelane::graph::{GraphErrors, PipelineGraph, PrintError, StageNode};
 use corelane::observe::{Imbalance, Outcome};
 use corelane::policy::IdlePolicy;
+use corelane::pool::MemoryPool;
 use corelane::topology::{CoreMap, CoreMapParseErrors};
 
 use crate::args::{GraphArg, SummaryArg, TraceAssembly, UsageError};
@@ -124,8 +125,9 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
     }
     let requests = RequestReader::open(inputs.clone(), job.repeat)?;
     let input = requests.progress();
+    let memory_pool = MemoryPool::default();
     let repeat = if job.repeat > 1 {
-        Repeat::measure(RequestReader::open(inputs.clone(), 1)?)?
+        Repeat::measure(RequestReader::open(inputs.clone(), 1)?.read_into(&memory_pool)?)?
     } else {
         Repeat::default()
     };
@@ -139,6 +141,7 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
         driver: job.driver.into(),
         core_map,
         idle: job.idle.map(IdlePolicy::from),
+        memory_pool: memory_pool.clone(),
         ..ExecutionOptions::default()
     };
     check_start(&pipeline, &options)?;
@@ -150,7 +153,7 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
     let interrupts =
         Interrupts::catch(Duration::from_nanos(job.drain_deadline.0)).map_err(JobError::System)?;
     let delivery = writer.start(output, clock).map_err(JobError::System)?;
-    let feeding = reader.start(requests, clock).map_err(JobError::System)?;
+    let feeding = reader.start(requests, memory_pool, clock).map_err(JobError::System)?;
     let running = Engine::new(options).start(pipeline)?;
     Run { job, running, interrupts, delivery, feeding, input, fault, tallies, warnings, measurements }
         .finish()

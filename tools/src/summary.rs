@@ -258,6 +258,7 @@ mod tests {
             account: Account {
                 stages: [("read".parse().unwrap(), source), ("write".parse().unwrap(), sink)].into(),
                 edges: Vec::new(),
+                ..Account::default()
             },
             account_closes: true,
             warnings: vec!["cores 0 and 1 share a core".to_owned()],

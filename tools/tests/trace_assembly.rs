@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use corelane::pool::MemoryPool;
 use corelane_tools::otlp::{InputPath, Repeat, RequestReader};
 use corelane_tools::trace::{AssemblyCounts, AssemblyRules, SampleThreshold, SamplingRules, run_reference};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -44,6 +45,7 @@ fn run(input: &Path, options: &[&str]) -> (Vec<String>, serde_json::Value) {
 /// What the single-threaded reference makes of it.
 fn reference(input: &Path, rules: AssemblyRules) -> (Vec<String>, AssemblyCounts) {
     let requests = RequestReader::open(vec![InputPath::File(input.to_path_buf())], 1).unwrap();
+    let requests = requests.read_into(&MemoryPool::default()).unwrap();
     let mut lines = Vec::new();
     let deliver = |line: &[u8]| -> Result<(), ()> {
         lines.push(String::from_utf8(line.to_vec()).unwrap());

@@ -8,12 +8,14 @@ use crate::flow::{Assembled, BuildError, EdgeWires, Pipeline};
 use crate::graph::{PipelineGraph, ValidatedGraph};
 use crate::model::{StageId, StageKind};
 use crate::observe::{
-    Account, CallClock, EdgeAccount, InstanceState, LimitedLogger, Logger, MemoryHolder, MemoryUse, Metrics,
-    NoMetrics, NoTracer, Outcome, PartitionCells, PipelinePhase, PipelineResult, PipelineState, RunTimes,
-    StageAccount, StageCells, StageContext, StageRuntimeState, StageState, Tracer, TracingLogger,
+    Account, CallClock, EdgeAccount, InstanceState, LimitedLogger, Logger, MemoryHolder, MemoryPoolStats,
+    MemoryUse, Metrics, NoMetrics, NoTracer, Outcome, PartitionCells, PipelinePhase, PipelineResult,
+    PipelineState, RunTimes, StageAccount, StageCells, StageContext, StageRuntimeState, StageState, Tracer,
+    TracingLogger,
 };
 use crate::partition::{Control, EdgeCells, PartitionBlueprint, Phase};
 use crate::plan::{Plan, PlanError, plan};
+use crate::pool::MemoryPool;
 use crate::stage::{Resources, SourcePause, StageSite};
 use crate::sync::Doorbell;
 use crate::topology::Placement;
@@ -27,12 +29,19 @@ pub struct Environment {
     pub tracer: Arc<dyn Tracer>,
     /// Where stages record measurements.
     pub metrics: Arc<dyn Metrics>,
+    /// What stages rent buffers from.
+    pub memory_pool: MemoryPool,
 }
 
 impl Default for Environment {
     /// Messages go to the `tracing` crate, the rest nowhere.
     fn default() -> Self {
-        Self { logger: Arc::new(TracingLogger), tracer: Arc::new(NoTracer), metrics: Arc::new(NoMetrics) }
+        Self {
+            logger: Arc::new(TracingLogger),
+            tracer: Arc::new(NoTracer),
+            metrics: Arc::new(NoMetrics),
+            memory_pool: MemoryPool::default(),
+        }
     }
 }
 
@@ -78,7 +87,7 @@ pub(crate) fn prepare(
         rings: shares.rings,
         item_bytes: pipeline.item_bytes().iter().map(|bytes| bytes.unwrap_or(0) as u64).collect(),
     };
-    let control = Control::new();
+    let control = Control::new(environment.memory_pool.clone());
     let seams = (&clock, control.source_pause());
     let sites = sites(&graph, &plan, (&doorbells, &pulses), environment, seams, &shares.state);
     let ends = graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
@@ -134,6 +143,7 @@ fn sites(
             cells: Arc::new(StageCells::default()),
             doorbell: Arc::clone(&doorbells[partition]),
             resources: if keyed { state.clone() } else { Resources::default() },
+            memory_pool: environment.memory_pool.clone(),
         };
         all.push(places.iter().enumerate().map(site).collect());
     }
@@ -220,8 +230,14 @@ impl Monitor {
             let bytes = sites.iter().map(|site| site.cells.read().state_bytes).sum();
             holders.push((MemoryHolder::State(id.clone()), bytes));
         }
+        holders.push((MemoryHolder::Pool, self.pool_statistics().total_allocated));
         holders.retain(|(_, bytes)| *bytes > 0);
         MemoryUse { budget: plan.budget, holders }
+    }
+
+    /// What the pipeline's cores have allocated and rented from its memory pool.
+    pub fn pool_statistics(&self) -> MemoryPoolStats {
+        self.control.pool_statistics()
     }
 
     /// What stage `id` is doing, or `None` if there is no such stage. Reads what has been published; no partition waits for
@@ -283,7 +299,11 @@ impl Monitor {
 
     /// The result of a pipeline all of whose partitions have been closed.
     pub(crate) fn result(&self, deadline_exceeded: bool, times: RunTimes) -> PipelineResult {
-        let account = self.account();
+        let mut account = self.account();
+        let memory_pool = self.pool_statistics();
+        if !self.control.memory_pool().options().buffers_may_outlive {
+            account.buffers_left = memory_pool.rented_buffers;
+        }
         let outcome = match (self.control.failure(), self.control.phase()) {
             (Some(failure), _) => Outcome::Failed { stage: failure.stage, error: failure.error },
             (None, Phase::Stopping) if deadline_exceeded => {
@@ -293,7 +313,7 @@ impl Monitor {
             (None, Phase::Draining) => Outcome::Drained,
             (None, Phase::Running) => Outcome::Completed,
         };
-        PipelineResult::new(outcome, times, self.states(), account)
+        PipelineResult { memory_pool, ..PipelineResult::new(outcome, times, self.states(), account) }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::partition::Branching;
 use crate::policy::{BackpressureStrategy, BufferPolicy, ErrorPolicy, Parallelism};
 use crate::stage::{
     Chain, Filter, FilterMap, FlatMap, FoldSink, ForEach, Inspect, Map, Operator, Posts, Reporting, Sink,
-    StageError, StageSite, StreamFn, StreamIn, Transform, TransformOp, TryMap,
+    StageError, StageSite, StepCx, StreamFn, StreamIn, Transform, TransformOp, TryMap,
 };
 
 /// A stream of items of one type, and everything upstream of it.
@@ -53,12 +53,28 @@ impl<S: Segment> Stream<S> {
     }
 
     /// Maps and filters in one: `None` counts as filtered.
-    pub fn filter_map<U, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = U> + use<S, U, F>>
+    pub fn filter_map<U, F>(self, name: &str, mut f: F) -> Stream<impl Segment<Item = U> + use<S, U, F>>
     where
         U: Send + 'static,
         F: FnMut(S::Item) -> Option<U> + Clone + Send + 'static,
     {
-        self.operator(name, move |site: &StageSite| Ok(FilterMap::new(f, site)))
+        self.filter_map_with(name, move |_: &StageSite| Ok(move |item, _: &StepCx| f(item)))
+    }
+
+    /// As [`filter_map`](Self::filter_map), with a closure that `factory` makes for each instance on its own core, and that is
+    /// given the step: so it may keep what cannot be sent, such as the core's [memory pool](StageSite::pool), and use the step's
+    /// [arena](StepCx::arena).
+    pub fn filter_map_with<U, F, M>(
+        self,
+        name: &str,
+        factory: M,
+    ) -> Stream<impl Segment<Item = U> + use<S, U, F, M>>
+    where
+        U: Send + 'static,
+        F: FnMut(S::Item, &StepCx) -> Option<U> + 'static,
+        M: FnOnce(&StageSite) -> Result<F, StageError> + Clone + Send + 'static,
+    {
+        self.operator(name, move |site: &StageSite| Ok(FilterMap::new(factory(site)?, site)))
     }
 
     /// One item in, any number out.

@@ -149,6 +149,9 @@ pub struct Account {
     pub stages: BTreeMap<StageId, StageAccount>,
     /// All rings of each edge together, fused edges included.
     pub edges: Vec<EdgeAccount>,
+    /// At the end, buffers of the memory pool that nobody has returned. They are no items.
+    #[serde(default)]
+    pub buffers_left: u64,
 }
 
 /// The account of a whole run, in items. The books close when
@@ -282,6 +285,7 @@ impl Account {
                 check(place, Law::Ends, 0, unknown.into(), &mut broken);
             }
         }
+        check(|| Place::MemoryPool, Law::Buffers, 0, self.buffers_left.into(), &mut broken);
         verdict(broken)
     }
 
@@ -506,6 +510,7 @@ mod tests {
                 EdgeAccount::fused(id("keyed"), id("pairs"), 2),
                 EdgeAccount::fused(id("pairs"), id("sink"), 1),
             ],
+            ..Account::default()
         };
         assert_eq!(account.verify(), Ok(()));
         let expected =
@@ -537,7 +542,11 @@ mod tests {
         let all = StageAccount { received: 1, passed: u64::MAX, delivered: u64::MAX, ..Default::default() };
         let broken = all.verify(&id("a")).unwrap_err();
         assert_eq!((broken.len(), broken[0].expected, broken[0].found), (1, 1, u64::MAX));
-        let account = Account { stages: [(id("a"), all), (id("b"), all)].into(), edges: Vec::new() };
+        let account = Account {
+            stages: [(id("a"), all), (id("b"), all)].into(),
+            edges: Vec::new(),
+            ..Account::default()
+        };
         assert_eq!(account.totals().delivered, u64::MAX);
         assert!(account.verify().is_err() && account.to_string().contains("DOES NOT CLOSE"));
     }

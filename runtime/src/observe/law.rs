@@ -23,6 +23,8 @@ pub enum Law {
     Received,
     /// Each end of an edge is a stage of the account (0 expected, 1 found for an end that is not).
     Ends,
+    /// At the end no buffer of the memory pool is rented (0 expected).
+    Buffers,
 }
 
 impl Law {
@@ -33,6 +35,7 @@ impl Law {
             Self::Fates => "C2",
             Self::Absorbed => "C3",
             Self::Emitted | Self::Received | Self::Ends => "C4",
+            Self::Buffers => "C9",
         }
     }
 
@@ -44,6 +47,7 @@ impl Law {
             Self::Emitted => ("emitted", "offered to its edges"),
             Self::Received => ("came in", "received"),
             Self::Ends => ("unknown ends expected", "found"),
+            Self::Buffers => ("rented buffers expected at the end", "found"),
         }
     }
 }
@@ -61,6 +65,8 @@ pub enum Place {
         /// The consuming stage.
         to: StageId,
     },
+    /// In the memory pool.
+    MemoryPool,
 }
 
 impl fmt::Display for Place {
@@ -68,6 +74,7 @@ impl fmt::Display for Place {
         match self {
             Self::Stage(stage) => write!(f, "stage {stage}"),
             Self::Edge { from, to } => write!(f, "edge {from} -> {to}"),
+            Self::MemoryPool => f.write_str("memory pool"),
         }
     }
 }

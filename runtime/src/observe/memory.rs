@@ -27,6 +27,8 @@ pub enum MemoryHolder {
     /// Keyed state of a stage, all instances together: what the accumulator says that its states take, the tables that
     /// they are in, and buffers and index of what is on disk.
     State(StageId),
+    /// The memory pool's slabs on the pipeline's cores, rented or not.
+    Pool,
 }
 
 impl fmt::Display for MemoryHolder {
@@ -35,6 +37,7 @@ impl fmt::Display for MemoryHolder {
             Self::Rings { from, to } => write!(f, "rings {from} -> {to}"),
             Self::Staging { from, to } => write!(f, "staging {from} -> {to}"),
             Self::State(stage) => write!(f, "state {stage}"),
+            Self::Pool => f.write_str("memory pool"),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Account, StageRuntimeState};
+use super::{Account, MemoryPoolStats, StageRuntimeState};
 use crate::model::StageId;
 
 /// Why a pipeline ended.
@@ -87,6 +87,9 @@ pub struct PipelineResult {
     pub final_states: BTreeMap<StageId, StageRuntimeState>,
     /// What became of every item.
     pub account: Account,
+    /// What the pipeline's cores had from the memory pool at the end, and at most.
+    #[serde(default)]
+    pub memory_pool: MemoryPoolStats,
     /// Why it ended.
     pub outcome: Outcome,
 }
@@ -108,6 +111,7 @@ impl PipelineResult {
             closing: times.closing,
             final_states,
             account,
+            memory_pool: MemoryPoolStats::default(),
             outcome,
         }
     }
@@ -157,6 +161,7 @@ mod tests {
         let account = Account {
             stages: [(id("in"), source), (id("out"), sink)].into(),
             edges: vec![EdgeAccount::fused(id("in"), id("out"), 5)],
+            ..Account::default()
         };
         let [setup, running, closing] = [1, 7, 2].map(Duration::from_millis);
         let times = RunTimes { setup, running, closing };

@@ -11,8 +11,8 @@ pub struct MemoryPoolStats {
     pub total_allocated: u64,
     /// Bytes of the blocks behind live buffers.
     pub currently_rented: u64,
-    /// The most that [`currently_rented`](Self::currently_rented) has been, as the home core saw it: a buffer returned on
-    /// another core counts until its home has taken it back. Summed over cores it is an upper bound.
+    /// The most bytes that were rented of each size class, added up: what would have to be made ready to serve all that was asked
+    /// for. A buffer returned on another core counts until its home has taken it back.
     pub peak_usage: u64,
     /// Share of the rented bytes that nobody asked for, because a size was rounded up to its class: 0 to 1, 0 when nothing
     /// is rented.

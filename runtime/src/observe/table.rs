@@ -77,7 +77,11 @@ mod tests {
         let sink = StageAccount { received: 990, delivered: 990, ..Default::default() };
         let mut edge = EdgeAccount::fused(id("source"), id("out"), 990);
         (edge.offered, edge.dropped_oldest) = (1000, 10);
-        Account { stages: [(id("source"), source), (id("out"), sink)].into(), edges: vec![edge] }
+        Account {
+            stages: [(id("source"), source), (id("out"), sink)].into(),
+            edges: vec![edge],
+            ..Account::default()
+        }
     }
 
     #[test]

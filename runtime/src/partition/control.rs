@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::observe::MemoryPoolStats;
+use crate::pool::{MemoryPool, PoolGauge};
 use crate::stage::SourcePause;
 use crate::sync::Doorbell;
 
@@ -42,12 +44,31 @@ pub struct Control {
     phase: AtomicU8,
     failure: Mutex<Option<Failure>>,
     source_pause: Arc<SourcePause>,
+    memory_pool: MemoryPool,
+    /// The partitions' homes in the pool.
+    homes: Mutex<Vec<PoolGauge>>,
 }
 
 impl Control {
-    /// A running pipeline.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self::default())
+    /// A running pipeline whose stages rent from `memory_pool`.
+    pub fn new(memory_pool: MemoryPool) -> Arc<Self> {
+        Arc::new(Self { memory_pool, ..Self::default() })
+    }
+
+    /// The pool that stages rent from.
+    pub fn memory_pool(&self) -> &MemoryPool {
+        &self.memory_pool
+    }
+
+    /// Adds the home of one more partition.
+    pub(super) fn add_home(&self, home: PoolGauge) {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner).push(home);
+    }
+
+    /// What the pipeline's own homes have allocated and rented; the pool may serve others too.
+    pub fn pool_statistics(&self) -> MemoryPoolStats {
+        let homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
+        homes.iter().fold(MemoryPoolStats::default(), |sum, home| sum.and(home.statistics()))
     }
 
     /// The phase now. One relaxed load: partitions look at it before every step.

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use bumpalo::Bump;
+
 use super::{Control, Failure, Phase, Task, TaskBlueprint};
 use crate::model::{Now, StageId};
 use crate::observe::{LatencyRecorder, PartitionCells, Pulse};
+use crate::pool::LocalPool;
 use crate::stage::{StageError, StepCx};
 use crate::sync::Doorbell;
 
@@ -71,16 +74,24 @@ impl PartitionBlueprint {
     /// Builds and opens the partition. To be called on the core that will step it: memory is first touched here.
     ///
     /// # Errors
-    /// The first stage that could not be built or opened.
+    /// The first stage that could not be built or opened, or that the memory pool has no room for what it should make ready.
     pub fn build(self) -> Result<Partition, Failure> {
-        let named =
-            |(stage, error): (StageId, StageError)| Failure { stage: Some(stage), error: error.to_string() };
-        let mut tasks = Vec::with_capacity(self.tasks.len());
-        for blueprint in self.tasks {
-            let mut task = blueprint().map_err(named)?;
-            task.open().map_err(named)?;
-            tasks.push((task, false));
-        }
+        let pool = self.control.memory_pool().open(Some(Arc::clone(&self.doorbell)));
+        let pool = pool.map_err(|error| Failure { stage: None, error: error.to_string() })?;
+        self.control.add_home(pool.gauge());
+        let blueprints = self.tasks;
+        let tasks = pool.enter(|| {
+            let named = |(stage, error): (StageId, StageError)| Failure {
+                stage: Some(stage),
+                error: error.to_string(),
+            };
+            let build = |blueprint: TaskBlueprint| {
+                let mut task = blueprint().map_err(named)?;
+                task.open().map_err(named)?;
+                Ok((task, false))
+            };
+            blueprints.into_iter().map(build).collect::<Result<_, _>>()
+        })?;
         let phase = Phase::Running;
         Ok(Partition {
             index: self.index,
@@ -94,6 +105,8 @@ impl PartitionBlueprint {
             pulse: Pulse::Created,
             is_timed: false,
             step_times: LatencyRecorder::default(),
+            arena: Bump::new(),
+            pool,
         })
     }
 }
@@ -114,6 +127,10 @@ pub struct Partition {
     /// Whether it ends with the start of this one, for `step_times`.
     is_timed: bool,
     step_times: LatencyRecorder,
+    /// Memory for what lives no longer than a step.
+    arena: Bump,
+    /// After the tasks, whose buffers go back to it.
+    pool: LocalPool,
 }
 
 impl Partition {
@@ -131,6 +148,11 @@ impl Partition {
     ///
     /// Costs one virtual call per task that has not ended.
     pub fn step(&mut self, now: Now, budget: usize) -> Progress {
+        let pool = self.pool.clone();
+        pool.enter(|| self.step_at_home(now, budget))
+    }
+
+    fn step_at_home(&mut self, now: Now, budget: usize) -> Progress {
         let phase = self.control.phase();
         if phase != self.phase {
             self.change_phase(phase);
@@ -142,7 +164,9 @@ impl Partition {
             self.step_times.record(now.monotonic - self.now);
         }
         self.now = now.monotonic;
-        let cx = StepCx::new(now).with_sources_paused(self.control.source_pause().is_paused());
+        let cx = StepCx::new(now)
+            .with_sources_paused(self.control.source_pause().is_paused())
+            .with_arena(std::mem::take(&mut self.arena));
         let mut progress = Progress::Drained;
         for (task, drained) in &mut self.tasks {
             if *drained {
@@ -162,6 +186,7 @@ impl Partition {
             self.fail(&cx);
             return Progress::Drained;
         }
+        self.arena = cx.into_arena();
         self.pulse = progress.pulse();
         self.steps += 1;
         if self.steps.is_multiple_of(TIME_EVERY) {
@@ -206,19 +231,21 @@ impl Partition {
     /// the pipeline is stepped any more, or a peer could still push into a ring that has been counted. A stage that panics
     /// meanwhile fails the pipeline.
     pub fn close(self) {
-        let Self { mut tasks, control, cells, steps, now, mut step_times, .. } = self;
+        let Self { mut tasks, control, cells, steps, now, mut step_times, pool, .. } = self;
         cells.publish(steps, Pulse::Drained, now);
         step_times.finish(&cells.step);
-        let mut failures = Vec::new();
-        for (task, drained) in &mut tasks {
-            // What a stage throws is caught there; this is for the `Drop` of items. The other tasks are still to be counted.
-            if let Err(error) = crate::stage::catch(|| task.close(!*drained)) {
-                control.fail(Failure { stage: None, error: format!("while it was closed: {error}") });
+        pool.enter(|| {
+            let mut failures = Vec::new();
+            for (task, drained) in &mut tasks {
+                // What a stage throws is caught there; this is for the `Drop` of items. The other tasks are still to be counted.
+                if let Err(error) = crate::stage::catch(|| task.close(!*drained)) {
+                    control.fail(Failure { stage: None, error: format!("while it was closed: {error}") });
+                }
             }
-        }
-        tasks.into_iter().for_each(|(task, _)| task.release(&mut failures));
-        for (stage, error) in failures {
-            control.fail(Failure { stage: Some(stage), error: format!("while it was closed: {error}") });
-        }
+            tasks.into_iter().for_each(|(task, _)| task.release(&mut failures));
+            for (stage, error) in failures {
+                control.fail(Failure { stage: Some(stage), error: format!("while it was closed: {error}") });
+            }
+        });
     }
 }

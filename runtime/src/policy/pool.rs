@@ -32,13 +32,22 @@ pub struct MemoryPoolOptions {
     /// Finds misuse of buffers: returned twice, written after their return, written over their ends. Costs time and memory;
     /// see `pool` for what is found when. Default: no.
     pub checked: bool,
+    /// Buffers may outlive the pipeline, because its output holds some: its account then does not ask for them. Default: no, and a
+    /// buffer that is still rented at the end breaks a law of the account.
+    pub buffers_may_outlive: bool,
     /// What each core makes ready, and touches, before its first step. Default: nothing.
     pub preallocate: Vec<Preallocation>,
 }
 
 impl Default for MemoryPoolOptions {
     fn default() -> Self {
-        Self { limit_bytes: 256 << 20, huge_pages: false, checked: false, preallocate: Vec::new() }
+        Self {
+            limit_bytes: 256 << 20,
+            huge_pages: false,
+            checked: false,
+            buffers_may_outlive: false,
+            preallocate: Vec::new(),
+        }
     }
 }
 
@@ -52,6 +61,7 @@ mod tests {
             limit_bytes: 5 << 20,
             huge_pages: true,
             checked: true,
+            buffers_may_outlive: true,
             preallocate: vec![Preallocation { size: 4096, count: 8 }],
         };
         let text = toml::to_string(&options).unwrap();

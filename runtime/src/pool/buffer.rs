@@ -123,10 +123,10 @@ impl Drop for PooledBuffer {
         let header = unsafe { block.header() };
         let here = current();
         if ptr::eq(header.fast, here) {
-            // SAFETY: what is current is alive.
-            let here = unsafe { &*here };
-            // SAFETY: this is the home's thread, and the buffer is given up.
-            unsafe { here.take_back(block, header.class as usize, header.block_bytes, u64::from(self.len)) };
+            // SAFETY: the stack lives as long as the home, which is alive while a block of its is rented.
+            let stack = unsafe { &*header.stack };
+            // SAFETY: this is the home's thread, the block is of the header's class, and is given up.
+            unsafe { stack.take_back(block, u64::from(self.len)) };
         } else {
             // SAFETY: the buffer is rented for so many bytes, and given up.
             unsafe { Home::return_elsewhere(self.start, self.len, self.generation) };

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::class::{CLASSES, bytes_of};
+use super::stack::Stack;
 use crate::observe::MemoryPoolStats;
 
 // Not the atomics of `sync`: nothing depends on these, and the model checker would try every order of them.
@@ -16,61 +18,62 @@ pub(super) struct Flow {
 }
 
 impl Flow {
+    fn counters(&self) -> [&AtomicU64; 3] {
+        [&self.buffers, &self.bytes, &self.requested]
+    }
+
     /// Adds one buffer. One thread only may write.
     #[inline(always)]
     pub(super) fn add(&self, bytes: u64, requested: u64) {
-        self.set(u64::wrapping_add, bytes, requested);
+        self.add_many([1, bytes, requested]);
     }
 
-    /// Takes one buffer away. One thread only may write.
+    /// Adds buffers, their bytes, and what was asked for. One thread only may write.
     #[inline(always)]
-    pub(super) fn sub(&self, bytes: u64, requested: u64) {
-        self.set(u64::wrapping_sub, bytes, requested);
-    }
-
-    #[inline(always)]
-    fn set(&self, change: fn(u64, u64) -> u64, bytes: u64, requested: u64) {
+    pub(super) fn add_many(&self, amounts: [u64; 3]) {
         // A load and a store and no locked instruction: there is one writer.
-        for (counter, n) in [(&self.buffers, 1), (&self.bytes, bytes), (&self.requested, requested)] {
-            counter.store(change(counter.load(Ordering::Relaxed), n), Ordering::Relaxed);
+        for (counter, n) in self.counters().into_iter().zip(amounts) {
+            counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
         }
     }
 
     /// Adds one buffer. Any thread may.
     pub(super) fn add_shared(&self, bytes: u64, requested: u64) {
-        for (counter, n) in [(&self.buffers, 1), (&self.bytes, bytes), (&self.requested, requested)] {
+        for (counter, n) in self.counters().into_iter().zip([1, bytes, requested]) {
             counter.fetch_add(n, Ordering::Relaxed);
         }
     }
 
-    #[inline(always)]
-    pub(super) fn buffers(&self) -> u64 {
-        self.buffers.load(Ordering::Relaxed)
-    }
-
-    #[inline(always)]
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
     fn read(&self) -> [u64; 3] {
-        [&self.buffers, &self.bytes, &self.requested].map(|counter| counter.load(Ordering::Relaxed))
+        self.counters().map(|counter| counter.load(Ordering::Relaxed))
     }
 }
 
 /// The counters of one home. They outlive it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counters {
-    /// Rented, without what came back on the home core itself.
-    pub(super) rented: Flow,
+    /// What is ready, by class; and by that, what is not at home.
+    pub(super) stacks: [Stack; CLASSES],
     /// Returned by threads without a ring. Any thread writes.
     pub(super) outside: Flow,
     /// Returned on other cores; each writes its own.
-    pub(super) returned: Mutex<Vec<Arc<Flow>>>,
+    returned: Mutex<Vec<Arc<Flow>>>,
+    /// What of all that has reached the home. The bytes asked for are not known there.
+    pub(super) came_home: Flow,
     /// Bytes mapped.
     pub(super) allocated: AtomicU64,
-    /// The most bytes rented, as the home saw it.
-    pub(super) peak: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            stacks: std::array::from_fn(|_| Stack::default()),
+            outside: Flow::default(),
+            returned: Mutex::default(),
+            came_home: Flow::default(),
+            allocated: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Counters {
@@ -81,24 +84,33 @@ impl Counters {
         flow
     }
 
+    /// Blocks that are not at home.
+    pub(super) fn out(&self) -> u64 {
+        self.stacks.iter().map(Stack::out).sum()
+    }
+
     /// The statistics now. Exact while nobody rents or returns.
     pub(super) fn statistics(&self) -> MemoryPoolStats {
-        // Returns first: a buffer rented meanwhile must not be seen as returned only.
+        // What has come home first: what is still on its way must not seem negative.
+        let home = self.came_home.read();
         let mut back = self.outside.read();
         for flow in self.returned.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             back.iter_mut().zip(flow.read()).for_each(|(sum, n)| *sum += n);
         }
-        let out = self.rented.read();
-        let [buffers, bytes, requested] = [0, 1, 2].map(|i| out[i].saturating_sub(back[i]));
+        let (mut out, mut peak) = ([0; 3], 0);
+        for (stack, bytes) in self.stacks.iter().zip((0..CLASSES).map(|class| bytes_of(class) as u64)) {
+            let (blocks, requested) = (stack.out(), stack.requested());
+            out.iter_mut().zip([blocks, blocks * bytes, requested]).for_each(|(sum, n)| *sum += n);
+            peak += stack.most_out() * bytes;
+        }
+        let live = |i: usize| out[i].saturating_sub(back[i].saturating_sub(home[i]));
+        let (buffers, bytes, requested) = (live(0), live(1), live(2));
+        let waste = bytes.saturating_sub(requested) as f64;
         MemoryPoolStats {
             total_allocated: self.allocated.load(Ordering::Relaxed),
             currently_rented: bytes,
-            peak_usage: self.peak.load(Ordering::Relaxed),
-            fragmentation_ratio: if bytes == 0 {
-                0.0
-            } else {
-                bytes.saturating_sub(requested) as f64 / bytes as f64
-            },
+            peak_usage: peak,
+            fragmentation_ratio: if bytes == 0 { 0.0 } else { waste / bytes as f64 },
             rented_buffers: buffers,
         }
     }

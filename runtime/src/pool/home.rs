@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::buffer::PooledBuffer;
 use super::check::{BACK_BYTES, Checked, FRONT_BYTES};
-use super::class::{MAX_BLOCK_BYTES, bytes_of, class_of};
+use super::class::{MAX_BLOCK_BYTES, class_of};
 use super::counters::Counters;
 use super::local::{Owner, current};
 use super::returns::{Outside, Parked, Peer, RETURN_SLOTS, Sent, Wake};
@@ -25,6 +25,7 @@ use crate::sync::{AtomicBool, Mutex, Ordering, UnsafeCell};
 pub(super) struct Home {
     pub(super) lane: u64,
     pub(super) slot: u32,
+    pub(super) pool_id: u64,
     pub(super) pool: Arc<Shared>,
     pub(super) counters: Arc<Counters>,
     pub(super) wake: Arc<Wake>,
@@ -42,18 +43,19 @@ pub(super) struct Home {
 impl Home {
     /// A home without memory. `owner` is what closes it.
     pub(super) fn open(pool: Arc<Shared>, seat: Seat, owner: Weak<Owner>) -> NonNull<Self> {
-        let checked = pool.options.checked;
+        let (checked, counters) = (pool.options.checked, seat.counters);
         let home = Self {
             lane: seat.lane,
             slot: seat.slot,
+            pool_id: pool.id,
             pool,
-            counters: seat.counters,
+            counters: Arc::clone(&counters),
             wake: seat.wake,
             outside: Outside::new(),
             inbox: Mutex::new(Some(Vec::new())),
             has_mail: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            store: UnsafeCell::new(Store::new(checked, owner)),
+            store: UnsafeCell::new(Store::new(Arc::clone(&counters), checked, owner)),
         };
         let me = NonNull::from(Box::leak(Box::new(home)));
         // SAFETY: just made, and alive until it is freed.
@@ -89,32 +91,14 @@ impl Home {
     #[inline(always)]
     pub(super) unsafe fn rent(&self, size: usize) -> Result<PooledBuffer, RentError> {
         if size <= MAX_BLOCK_BYTES {
-            let class = class_of(size);
+            let stack = &self.counters.stacks[class_of(size)];
             // SAFETY: promised by the caller.
-            let block = unsafe {
-                self.store(|store| {
-                    let block = store.ready[class].pop()?;
-                    store.rented(&self.counters, bytes_of(class), size);
-                    Some(block)
-                })
-            };
-            if let Some(block) = block {
+            if let Some(block) = unsafe { stack.pop(size as u64) } {
                 return Ok(PooledBuffer::new(block.0, size as u32, 0));
             }
         }
         // SAFETY: promised by the caller.
         unsafe { self.rent_slowly(size) }
-    }
-
-    /// Takes a block back on the home's own thread.
-    ///
-    /// # Safety
-    /// The caller is on the home's thread; the block is one of this home's, of this class, and not in use.
-    #[inline(always)]
-    pub(super) unsafe fn take_back(&self, block: Block, class: usize, bytes: u64, requested: u64) {
-        // SAFETY: promised by the caller.
-        unsafe { self.store(|store| store.ready[class].push(block)) };
-        self.counters.rented.sub(bytes, requested);
     }
 
     /// Rents where no block is ready: takes in what has come back, asks the system, gives idle memory of other classes up.
@@ -135,8 +119,6 @@ impl Home {
             }
         }
         let block = found?;
-        // SAFETY: promised by the caller.
-        unsafe { self.store(|store| store.rented(&self.counters, bytes_of(class), size)) };
         // SAFETY: the block is of one of this home's regions.
         let header = unsafe { block.header() };
         // SAFETY: the region, and with it the marks, stay while the block is rented.
@@ -165,8 +147,7 @@ impl Home {
     /// The caller is on the home's thread.
     pub(super) unsafe fn preallocate(&self, size: usize, count: usize) -> Result<(), RentError> {
         let class = self.class_for(size)?;
-        // SAFETY: promised by the caller.
-        while unsafe { self.store(|store| store.ready(class)) } < count {
+        while self.counters.stacks[class].ready() < count {
             self.grow(class, size)?;
         }
         Ok(())
@@ -174,11 +155,11 @@ impl Home {
 
     /// A block of `class`, on the home's thread.
     fn find(&self, class: usize, size: usize) -> Result<Block, RentError> {
-        if let Some(block) = self.pop(class) {
+        if let Some(block) = self.pop(class, size) {
             return Ok(block);
         }
         self.collect();
-        if let Some(block) = self.pop(class) {
+        if let Some(block) = self.pop(class, size) {
             return Ok(block);
         }
         let mut grown = self.grow(class, size);
@@ -186,12 +167,12 @@ impl Home {
             grown = self.grow(class, size);
         }
         grown?;
-        self.pop(class).ok_or_else(|| self.exhausted(size))
+        self.pop(class, size).ok_or_else(|| self.exhausted(size))
     }
 
-    fn pop(&self, class: usize) -> Option<Block> {
+    fn pop(&self, class: usize, size: usize) -> Option<Block> {
         // SAFETY: called by `find`, on the home's thread.
-        unsafe { self.store(|store| store.pop(class)) }
+        unsafe { self.store(|store| store.pop(class, size as u64)) }
     }
 
     fn exhausted(&self, size: usize) -> RentError {
@@ -210,7 +191,7 @@ impl Home {
             self.store(|store| {
                 store.incoming.extend(mail.into_iter().flatten());
                 store.drain();
-                self.outside.take_all(|block| store.put(block));
+                store.take_in(|put| self.outside.take_all(put));
             });
         }
     }
@@ -353,12 +334,12 @@ impl Home {
             if std::ptr::eq(here, header.home.as_ptr()) {
                 // SAFETY: on the home's thread.
                 unsafe { here.store(|store| store.push(block, header.class as usize)) };
-                here.counters.rented.sub(bytes, requested);
+                here.counters.stacks[header.class as usize].forget(requested);
                 return;
             }
             // SAFETY: on the thread of `here`; the caller has given the block up.
             let send = || unsafe { here.send(block, header, bytes, requested) };
-            if here.pool.id == header.pool && send() {
+            if here.pool_id == header.pool && send() {
                 return;
             }
         }
@@ -449,8 +430,8 @@ impl Home {
         here.release_idle();
         here.pool.leave(here.lane);
         // SAFETY: promised by the caller.
-        let came_by_ring = unsafe { here.store(|store| store.came_by_ring) };
-        if here.outside.close(here.counters.rented.buffers().wrapping_sub(came_by_ring)) {
+        let came_by_stack = unsafe { here.store(|store| store.came_by_stack) };
+        if here.outside.close(here.counters.out() + came_by_stack) {
             // SAFETY: all blocks are back: nobody else knows the home.
             unsafe { Self::free(home) };
         }

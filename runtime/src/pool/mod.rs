@@ -51,6 +51,7 @@ mod local;
 mod returns;
 mod shared;
 mod slab;
+mod stack;
 mod store;
 
 use std::fmt;

@@ -163,11 +163,8 @@ impl Peer {
 
 /// Takes everything out of a return ring.
 #[inline]
-pub(super) fn drain(ring: &mut Consumer<Parked>, mut take: impl FnMut(Block)) -> u64 {
-    let chunk = ring.read(usize::MAX);
-    let n = chunk.len() as u64;
-    chunk.for_each(|parked| take(parked.take()));
-    n
+pub(super) fn drain(ring: &mut Consumer<Parked>, take: &mut dyn FnMut(Block)) {
+    ring.read(usize::MAX).for_each(|parked| take(parked.take()));
 }
 
 /// The stack for returns from threads without a ring to this home.
@@ -218,7 +215,7 @@ impl Outside {
     }
 
     /// Takes all blocks there are; only the home does.
-    pub(super) fn take_all(&self, mut take: impl FnMut(Block)) {
+    pub(super) fn take_all(&self, take: &mut dyn FnMut(Block)) {
         if self.is_empty() {
             return;
         }

@@ -9,6 +9,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use super::check::Marks;
 use super::class::{LINE_BYTES, bytes_of};
 use super::home::Home;
+use super::stack::Stack;
 
 /// Size and alignment of a slab. A block starts in the first slab of its region, so its header is found by rounding down.
 pub(super) const SLAB_BYTES: usize = if cfg!(corelane_loom) { 4096 } else { 256 * 1024 };
@@ -35,6 +36,8 @@ pub(super) struct Header {
     /// The home's index among the open ones of its pool.
     pub(super) slot: u32,
     pub(super) class: u32,
+    /// Where ready blocks of this class are.
+    pub(super) stack: *const Stack,
     /// Bytes of a block, guards included.
     pub(super) block_bytes: u64,
     /// In checked mode, what is known of each block.
@@ -156,6 +159,9 @@ pub(super) struct Block(pub(super) NonNull<u8>);
 unsafe impl Send for Block {}
 
 impl Block {
+    /// No block: what a slot holds that is not in use.
+    pub(super) const NOWHERE: Self = Self(NonNull::dangling());
+
     /// The address of its region's header.
     #[inline(always)]
     pub(super) fn region(self) -> usize {

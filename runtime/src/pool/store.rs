@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ptr::NonNull;
 use std::rc::Weak;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
 
 use super::check::{Checked, Marks};
 use super::class::{CLASSES, bytes_of};
@@ -12,6 +12,7 @@ use super::home::Home;
 use super::local::Owner;
 use super::returns::{Parked, Peer, Sent, drain};
 use super::slab::{Block, HEADER_BYTES, Header, Region};
+use super::stack::Stack;
 use crate::ring::Consumer;
 
 /// Steps between two looks for idle memory when nothing seems to have changed.
@@ -19,15 +20,13 @@ const STEPS_BETWEEN_LOOKS: u32 = 64;
 
 /// What only the home core uses.
 pub(super) struct Store {
-    /// Blocks to be rented, by class; last in, first out, because what was used last is in the cache.
-    pub(super) ready: [Vec<Block>; CLASSES],
-    /// The same in checked mode, where `ready` stays empty: first in, first out, so that a late write is seen.
-    pub(super) checked: Option<Box<[VecDeque<Block>; CLASSES]>>,
-    /// Where `rented.bytes` must go for a new peak: the peak, plus the bytes that came home from elsewhere.
-    pub(super) peak_at: u64,
-    pub(super) came_home_bytes: u64,
-    /// Buffers that came home through rings.
-    pub(super) came_by_ring: u64,
+    counters: Arc<Counters>,
+    /// The memory of the stacks, by class.
+    slots: [Vec<Block>; CLASSES],
+    /// Blocks that are ready in checked mode, where stacks stay empty: first in, first out, so that a late write is seen.
+    checked: Option<Box<[VecDeque<Block>; CLASSES]>>,
+    /// Buffers that came home over the stack for outsiders.
+    pub(super) came_by_stack: u64,
     pub(super) incoming: Vec<Consumer<Parked>>,
     /// Ways to other homes, by slot.
     pub(super) peers: Vec<Option<Box<Peer>>>,
@@ -46,13 +45,12 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(checked: bool, owner: Weak<Owner>) -> Self {
+    pub(super) fn new(counters: Arc<Counters>, checked: bool, owner: Weak<Owner>) -> Self {
         Self {
-            ready: std::array::from_fn(|_| Vec::new()),
+            counters,
+            slots: std::array::from_fn(|_| Vec::new()),
             checked: checked.then(|| Box::new(std::array::from_fn(|_| VecDeque::new()))),
-            peak_at: 0,
-            came_home_bytes: 0,
-            came_by_ring: 0,
+            came_by_stack: 0,
             incoming: Vec::new(),
             peers: Vec::new(),
             is_dirty: false,
@@ -81,45 +79,49 @@ impl Store {
         self.peers[slot].replace(Box::new(peer))
     }
 
-    /// Counts a rent.
-    #[inline(always)]
-    pub(super) fn rented(&mut self, counters: &Counters, bytes: usize, requested: usize) {
-        counters.rented.add(bytes as u64, requested as u64);
-        let rented = counters.rented.bytes();
-        if rented > self.peak_at {
-            self.peak_at = rented;
-            counters.peak.store(rented - self.came_home_bytes, Relaxed);
-        }
-    }
-
-    /// How many blocks of `class` are ready.
-    pub(super) fn ready(&self, class: usize) -> usize {
-        self.checked.as_ref().map_or(self.ready[class].len(), |checked| checked[class].len())
-    }
-
-    pub(super) fn pop(&mut self, class: usize) -> Option<Block> {
-        match &mut self.checked {
-            None => self.ready[class].pop(),
-            Some(checked) => checked[class].pop_front(),
-        }
+    /// Takes a block for a buffer of `requested` bytes.
+    pub(super) fn pop(&mut self, class: usize, requested: u64) -> Option<Block> {
+        let stack = &self.counters.stacks[class];
+        let Some(checked) = &mut self.checked else {
+            // SAFETY: a store is used on its home's thread only.
+            return unsafe { stack.pop(requested) };
+        };
+        let block = checked[class].pop_front()?;
+        stack.rented_elsewhere(checked[class].len(), requested);
+        Some(block)
     }
 
     #[inline]
     pub(super) fn push(&mut self, block: Block, class: usize) {
+        let stack = &self.counters.stacks[class];
         match &mut self.checked {
-            None => self.ready[class].push(block),
-            Some(checked) => checked[class].push_back(block),
+            // SAFETY: a store is used on its home's thread only; callers give blocks of this class.
+            None => unsafe { stack.push(block) },
+            Some(checked) => {
+                checked[class].push_back(block);
+                stack.hold(checked[class].len());
+            }
         }
     }
 
-    /// Takes in a block that came from elsewhere.
+    /// Takes in the blocks that `from` hands over, which came from elsewhere. How many.
     #[inline]
-    pub(super) fn put(&mut self, block: Block) {
-        // SAFETY: the block is of one of this home's regions.
-        let header = unsafe { block.header() };
-        self.came_home_bytes += header.block_bytes;
-        self.peak_at += header.block_bytes;
-        self.push(block, header.class as usize);
+    fn put_all(&mut self, from: impl FnOnce(&mut dyn FnMut(Block))) -> u64 {
+        let (mut blocks, mut bytes) = (0, 0);
+        from(&mut |block| {
+            // SAFETY: the block is of one of this home's regions.
+            let header = unsafe { block.header() };
+            blocks += 1;
+            bytes += header.block_bytes;
+            self.push(block, header.class as usize);
+        });
+        self.counters.came_home.add_many([blocks, bytes, 0]);
+        blocks
+    }
+
+    /// Takes in what outsiders have returned.
+    pub(super) fn take_in(&mut self, from: impl FnOnce(&mut dyn FnMut(Block))) {
+        self.came_by_stack += self.put_all(from);
     }
 
     /// Whether a ring from another core has something.
@@ -132,7 +134,7 @@ impl Store {
         let mut incoming = std::mem::take(&mut self.incoming);
         incoming.retain_mut(|ring| {
             let gone = ring.is_abandoned();
-            self.came_by_ring += drain(ring, |block| self.put(block));
+            self.put_all(|put| drain(ring, put));
             !gone
         });
         self.incoming = incoming;
@@ -150,17 +152,20 @@ impl Store {
             pool: home.pool.id,
             slot: home.slot,
             class: class as u32,
+            stack: &raw const self.counters.stacks[class],
             block_bytes: block_bytes as u64,
             marks: region.marks.as_deref().map_or(std::ptr::null(), std::ptr::from_ref),
         });
+        let stack = &self.counters.stacks[class];
+        stack.grow(region.blocks);
         if checked {
             home.pool.add_region(region.address(), region.bytes());
         } else {
             // So that returning never allocates.
-            let same = self.regions.iter().filter(|region| region.class == class);
-            let blocks = same.map(|region| region.blocks).sum::<usize>() + region.blocks;
-            let ready = &mut self.ready[class];
-            ready.reserve(blocks - ready.len());
+            let slots = &mut self.slots[class];
+            slots.resize(stack.blocks(), Block::NOWHERE);
+            // SAFETY: on the home's thread; the memory is kept here and holds what it held.
+            unsafe { stack.set_slots(slots.as_mut_ptr(), stack.ready()) };
         }
         // The lowest address is rented first.
         for index in (0..region.blocks).rev() {
@@ -175,7 +180,7 @@ impl Store {
     }
 
     fn all_ready(&self) -> usize {
-        (0..CLASSES).map(|class| self.ready(class)).sum()
+        self.counters.stacks.iter().map(Stack::ready).sum()
     }
 
     /// Whether idle memory should be looked for, which costs a look at every block that is ready: only if their number has
@@ -189,19 +194,50 @@ impl Store {
     pub(super) fn take_idle(&mut self) -> Vec<Region> {
         self.steps_since = 0;
         let mut ready = HashMap::<usize, usize>::new();
-        let checked = self.checked.iter().flat_map(|checked| checked.iter().flatten());
-        for block in self.ready.iter().flatten().chain(checked) {
+        for block in self.ready_blocks() {
             *ready.entry(block.region()).or_default() += 1;
         }
         let is_idle = |region: &Region| ready.get(&region.address()) == Some(&region.blocks);
         let addresses: HashSet<usize> =
             self.regions.iter().filter(|region| is_idle(region)).map(Region::address).collect();
-        let stays = |block: &Block| !addresses.contains(&block.region());
-        self.ready.iter_mut().for_each(|ready| ready.retain(stays));
-        self.checked.iter_mut().flat_map(|checked| checked.iter_mut()).for_each(|ready| ready.retain(stays));
+        if !addresses.is_empty() {
+            (0..CLASSES).for_each(|class| self.retain(class, |block| !addresses.contains(&block.region())));
+        }
         let mut idle = std::mem::take(&mut self.spare);
         self.looked_at = self.all_ready();
         idle.extend(self.regions.extract_if(.., |region| addresses.contains(&region.address())));
         idle
+    }
+
+    fn ready_blocks(&self) -> impl Iterator<Item = Block> {
+        let checked = self.checked.iter().flat_map(|checked| checked.iter().flatten());
+        let stacks = self.slots.iter().zip(&self.counters.stacks);
+        // In checked mode there are no slots.
+        stacks.flat_map(|(slots, stack)| slots.iter().take(stack.ready())).chain(checked).copied()
+    }
+
+    /// Gives up the ready blocks of `class` that do not stay.
+    fn retain(&mut self, class: usize, stays: impl Fn(&Block) -> bool) {
+        let stack = &self.counters.stacks[class];
+        let before = stack.ready();
+        let after = match &mut self.checked {
+            Some(checked) => {
+                checked[class].retain(stays);
+                stack.hold(checked[class].len());
+                checked[class].len()
+            }
+            None => {
+                let slots = &mut self.slots[class];
+                slots.truncate(before);
+                slots.retain(stays);
+                let after = slots.len();
+                let unused = stack.blocks() - before;
+                slots.resize(after + unused, Block::NOWHERE);
+                // SAFETY: on the home's thread; there is room for the blocks that stay, and for those that are rented.
+                unsafe { stack.set_slots(slots.as_mut_ptr(), after) };
+                after
+            }
+        };
+        stack.shrink(before - after);
     }
 }

@@ -1,75 +1,14 @@
 //! The fused chain: operators linked by type, driven a batch at a time.
 
-use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 
 use super::letters::{Letters, Posts};
-use super::span::OpenSpan;
-use super::{SourcePause, StageError};
+use super::{SourcePause, StageError, StepCx};
 use crate::disk::Disks;
-use crate::model::{Attributes, Now, Signal, StageId};
+use crate::model::{Attributes, Signal, StageId};
 use crate::observe::{CallClock, LogLevel, StageAccount, StageCells, StageContext, StageState, VirtualClock};
 use crate::policy::{CircuitBreakerPolicy, ErrorPolicy};
-
-/// What a step knows: the time it was given, and whether the pipeline must fail.
-#[derive(Debug)]
-pub struct StepCx {
-    now: Now,
-    sources_paused: bool,
-    failing: Cell<bool>,
-    pub(super) span: RefCell<Option<OpenSpan>>,
-    failure: RefCell<Option<(StageId, StageError)>>,
-}
-
-impl StepCx {
-    /// A step at `now`.
-    pub fn new(now: Now) -> Self {
-        Self {
-            now,
-            sources_paused: false,
-            failing: Cell::new(false),
-            span: RefCell::new(None),
-            failure: RefCell::new(None),
-        }
-    }
-
-    /// The same step, in which sources hold back if `paused`.
-    #[must_use]
-    pub fn with_sources_paused(self, paused: bool) -> Self {
-        Self { sources_paused: paused, ..self }
-    }
-
-    /// Whether sources hold back in this step, because a circuit breaker is open.
-    #[inline]
-    pub fn sources_paused(&self) -> bool {
-        self.sources_paused
-    }
-
-    /// The time of this step, as the driver read it. It does not move while the step runs.
-    #[inline]
-    pub fn now(&self) -> Now {
-        self.now
-    }
-
-    /// Asks the partition to fail the pipeline once this step has ended. The first failure is kept.
-    #[cold]
-    pub fn fail(&self, stage: &StageId, error: StageError) {
-        if !self.failing.replace(true) {
-            *self.failure.borrow_mut() = Some((stage.clone(), error));
-        }
-    }
-
-    /// Whether something asked to fail.
-    #[inline]
-    pub fn is_failing(&self) -> bool {
-        self.failing.get()
-    }
-
-    /// What failed, handed out once.
-    pub fn take_failure(&self) -> Option<(StageId, StageError)> {
-        self.failure.borrow_mut().take()
-    }
-}
+use crate::pool::{LocalPool, MemoryPool};
 
 /// What a stage instance may take of the machine beside its core.
 #[derive(Clone, Debug, Default)]
@@ -103,9 +42,26 @@ pub struct StageSite {
     pub doorbell: Arc<crate::sync::Doorbell>,
     /// What it may take of memory and disk.
     pub resources: Resources,
+    /// The pipeline's memory pool. See [`pool`](Self::pool).
+    pub memory_pool: MemoryPool,
 }
 
 impl StageSite {
+    /// What this instance's core rents buffers from: to be asked for when the stage is built or opened, and kept.
+    ///
+    /// When a rent is refused, this instance's doorbell rings once it may be tried again: a source answers
+    /// [`Produced::Idle`](super::Produced::Idle) meanwhile.
+    ///
+    /// # Errors
+    /// Outside of a partition, as in a test of its own, a home is opened for the running thread, which fails if the pool has no room for
+    /// what it should make ready.
+    pub fn pool(&self) -> Result<LocalPool, StageError> {
+        let pool = &self.memory_pool;
+        pool.current()
+            .map_or_else(|| pool.open(Some(Arc::clone(&self.doorbell))), Ok)
+            .map_err(StageError::msg)
+    }
+
     /// A site outside of any pipeline, under the default policies and with a clock that stands still: for tests of operators.
     pub fn detached(context: StageContext) -> Self {
         Self {
@@ -118,6 +74,7 @@ impl StageSite {
             cells: Arc::default(),
             doorbell: Arc::default(),
             resources: Resources::default(),
+            memory_pool: MemoryPool::default(),
         }
     }
 

@@ -101,13 +101,13 @@ pub struct FilterMap<F> {
 }
 
 impl<F> FilterMap<F> {
-    /// Maps with `f`, keeps what is `Some`.
+    /// Maps with `f`, which is given the step too; keeps what is `Some`.
     pub fn new(f: F, site: &StageSite) -> Self {
         Self { f, gate: Gate::new(site), filtered: 0 }
     }
 }
 
-impl<T: 'static, U: 'static, F: FnMut(T) -> Option<U> + 'static> Operator<T> for FilterMap<F> {
+impl<T: 'static, U: 'static, F: FnMut(T, &StepCx) -> Option<U> + 'static> Operator<T> for FilterMap<F> {
     type Out = U;
 
     #[inline(always)]
@@ -115,7 +115,7 @@ impl<T: 'static, U: 'static, F: FnMut(T) -> Option<U> + 'static> Operator<T> for
         let Self { f, gate, filtered } = self;
         let mut dropped = 0u64;
         let kept = items.filter_map(|item| {
-            let out = gate.call(cx, || f(item))?;
+            let out = gate.call(cx, || f(item, cx))?;
             dropped += u64::from(out.is_none());
             out
         });

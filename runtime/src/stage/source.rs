@@ -89,6 +89,11 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
         self.cx.now()
     }
 
+    /// Memory for what is needed no longer than this step; see [`StepCx::arena`].
+    pub fn arena(&self) -> &bumpalo::Bump {
+        self.cx.arena()
+    }
+
     /// Emits one item. Emitting more than [`room`](Self::room) is allowed for a source whose unit of work makes
     /// several items; what does not fit waits in memory and no more is asked for until it has gone.
     #[inline]

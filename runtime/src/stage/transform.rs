@@ -1,5 +1,7 @@
 //! Transforms with state and timers.
 
+use bumpalo::Bump;
+
 use super::gate::catch;
 use super::letters::{Letters, Posts};
 use super::lot::Lot;
@@ -63,6 +65,7 @@ pub struct Output<'a, T> {
     pending: &'a mut Pending<T>,
     timer: &'a mut Option<i64>,
     now: Now,
+    arena: &'a Bump,
 }
 
 impl<T> Output<'_, T> {
@@ -80,6 +83,11 @@ impl<T> Output<'_, T> {
     /// The time of this step.
     pub fn now(&self) -> Now {
         self.now
+    }
+
+    /// Memory for what is needed no longer than this step; see [`StepCx::arena`].
+    pub fn arena(&self) -> &Bump {
+        self.arena
     }
 
     /// Asks for [`Transform::on_timer`] at monotonic time `at` (nanoseconds). One timer per stage: a later call replaces
@@ -115,7 +123,7 @@ impl<X: Transform> TransformOp<X> {
         f: impl FnOnce(&mut X, &mut Output<'_, X::Out>) -> Result<(), StageError>,
     ) {
         let Self { user, trial, pending, timer, .. } = self;
-        let mut out = Output { pending, timer, now: cx.now() };
+        let mut out = Output { pending, timer, now: cx.now(), arena: cx.arena() };
         if let Ok(Err(error)) | Err(error) = catch(|| f(user, &mut out)) {
             trial.gate().fail(error, cx);
         }
@@ -141,7 +149,7 @@ impl<X: Transform> Operator<X::In> for TransformOp<X> {
     fn run<I: Iterator<Item = X::In>, D: Chain<X::Out>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         let Self { user, trial, lot, pending, timer } = self;
         items.for_each(|item| {
-            let out = Output { pending: &mut *pending, timer: &mut *timer, now: cx.now() };
+            let out = Output { pending: &mut *pending, timer: &mut *timer, now: cx.now(), arena: cx.arena() };
             lot.offer(item, trial, cx, |item| attempt(user, item, out));
         });
         self.pending.settle(down, cx);
@@ -171,7 +179,7 @@ impl<X: Transform> Operator<X::In> for TransformOp<X> {
         let Self { user, trial, lot, pending, timer } = self;
         trial.tick(cx);
         while pending.is_empty() && down.room() > 0 {
-            let out = Output { pending: &mut *pending, timer: &mut *timer, now: cx.now() };
+            let out = Output { pending: &mut *pending, timer: &mut *timer, now: cx.now(), arena: cx.arena() };
             if lot.retry(trial, cx, |item| attempt(user, item, out)).is_none() {
                 break;
             }

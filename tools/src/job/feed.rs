@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use corelane::pool::MemoryPool;
 use corelane::stage::{Chain, Emitter, Produced, Source, StageError, StageSite};
 use corelane::sync::Doorbell;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
@@ -71,7 +72,7 @@ impl Feed {
 }
 
 impl FeedThread {
-    /// Starts reading `requests`.
+    /// Starts reading `requests` into buffers of `pool`, whose limit holds reading back.
     ///
     /// The thread ends with the input, with an error, or once nobody takes its frames any more. It cannot be called
     /// back from a read that blocks; it then ends with the process.
@@ -79,12 +80,12 @@ impl FeedThread {
     /// # Errors
     ///
     /// The operating system's, when no thread can be started.
-    pub fn start(self, requests: RequestReader, clock: Clock) -> io::Result<Feeding> {
+    pub fn start(self, requests: RequestReader, pool: MemoryPool, clock: Clock) -> io::Result<Feeding> {
         let FeedThread { frames, shared, fault } = self;
         let feeding = Feeding(Arc::clone(&shared));
         // Not a partition: it blocks in the operating system, which a core must never do.
         thread::Builder::new().name("corelane-read".to_owned()).spawn(move || {
-            read(requests, &frames, &shared, &fault, clock);
+            read(requests, &pool, &frames, &shared, &fault, clock);
             drop(frames); // the end is there before the bell rings
             shared.ring();
         })?;
@@ -104,7 +105,18 @@ impl Feeding {
     }
 }
 
-fn read(requests: RequestReader, frames: &Sender<Arrived>, shared: &Shared, fault: &Fault, clock: Clock) {
+fn read(
+    requests: RequestReader,
+    pool: &MemoryPool,
+    frames: &Sender<Arrived>,
+    shared: &Shared,
+    fault: &Fault,
+    clock: Clock,
+) {
+    let requests = match requests.read_into(pool) {
+        Ok(requests) => requests,
+        Err(error) => return fault.raise_read(error),
+    };
     for frame in requests {
         let frame = match frame {
             Ok(frame) => frame,

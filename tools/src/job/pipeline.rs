@@ -7,7 +7,7 @@ use corelane::flow::{Pipeline, PipelineBuilder};
 use corelane::graph::GraphErrors;
 use corelane::partition::MergePolicy;
 use corelane::policy::{AccumulatorPolicy, BufferPolicy, DropPolicy, Parallelism};
-use corelane::stage::StageSite;
+use corelane::stage::{StageSite, StepCx};
 
 use super::delivery::{DeliverySink, Handover};
 use super::fault::Fault;
@@ -83,9 +83,9 @@ pub fn build(parts: JobParts) -> Result<Pipeline, GraphErrors> {
             output_for(sampling.judge(&assembled.trace))
         });
     let inputs = [
-        errors.map("errors", |assembled| render(&assembled, Verdict::Error)).into_input(),
-        slow.map("slow", |assembled| render(&assembled, Verdict::Slow)).into_input(),
-        rest.filter_map("rest", move |assembled| sampled(&assembled, sampling.sample)).into_input(),
+        errors.filter_map_with("errors", |_: &StageSite| Ok(rendering(Verdict::Error))).into_input(),
+        slow.filter_map_with("slow", |_: &StageSite| Ok(rendering(Verdict::Slow))).into_input(),
+        rest.filter_map_with("rest", move |_: &StageSite| Ok(sampling_of(sampling.sample))).into_input(),
     ];
     builder
         .merge("join", MergePolicy::Fair, inputs)
@@ -111,12 +111,19 @@ fn output_for(verdict: Verdict) -> usize {
     }
 }
 
-fn sampled(assembled: &Assembled, sample: SampleThreshold) -> Option<Line> {
-    sample.includes(assembled.trace.trace_id()).then(|| render(assembled, Verdict::Sampled))
+fn rendering(verdict: Verdict) -> impl FnMut(Assembled, &StepCx) -> Option<Line> {
+    move |assembled, cx| render(&assembled, verdict, cx)
 }
 
-fn render(assembled: &Assembled, verdict: Verdict) -> Line {
-    let mut bytes = Vec::new();
-    render_line(&assembled.trace, verdict, &mut bytes);
-    Line { bytes, complete: assembled.trace.is_complete(), at_ns: assembled.at_ns }
+fn sampling_of(sample: SampleThreshold) -> impl FnMut(Assembled, &StepCx) -> Option<Line> {
+    move |assembled, cx| {
+        let included = sample.includes(assembled.trace.trace_id());
+        included.then(|| render(&assembled, Verdict::Sampled, cx)).flatten()
+    }
+}
+
+/// Renders in the step's arena; what goes on is one allocation of the line's length.
+fn render(assembled: &Assembled, verdict: Verdict, cx: &StepCx) -> Option<Line> {
+    let bytes = render_line(&assembled.trace, verdict, cx.arena())?.to_vec();
+    Some(Line { bytes, complete: assembled.trace.is_complete(), at_ns: assembled.at_ns })
 }

@@ -102,9 +102,7 @@ pub struct Decoded {
 /// left out and listed in [`Decoded::bad`].
 pub fn decode(frame: &Frame) -> Result<Decoded, DecodeError> {
     let request = match frame.encoding {
-        Encoding::Protobuf => {
-            ExportTraceServiceRequest::decode(frame.bytes.as_slice()).map_err(DecodeCause::from)
-        }
+        Encoding::Protobuf => ExportTraceServiceRequest::decode(&frame.bytes[..]).map_err(DecodeCause::from),
         Encoding::Json => decode_json(&frame.bytes).map_err(DecodeCause::from),
     };
     match request {
@@ -260,7 +258,7 @@ mod tests {
     fn what_is_no_request_is_an_error_with_its_place_and_never_a_panic() {
         let whole = frame(&request("cart", vec![proto_span(1, 2, 0, 10, 20)]));
         for length in 1..whole.bytes.len() {
-            let cut = Frame { bytes: whole.bytes[..length].to_vec(), offset: 99, index: 4, ..whole.clone() };
+            let cut = Frame { bytes: whole.bytes.slice(..length), offset: 99, index: 4, ..whole.clone() };
             let error = decode(&cut).unwrap_err();
             assert!(error.to_string().contains("request 4 at byte 99"), "{error}");
         }

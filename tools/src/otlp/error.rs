@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use corelane::pool::RentError;
+
 /// How the bytes of an input are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
@@ -124,6 +126,16 @@ pub enum InputError {
         input: Arc<str>,
         /// Where the request starts.
         offset: u64,
+    },
+    /// The memory pool cannot hold a request.
+    #[error("{input}: no memory for the request at byte {offset}: {cause}")]
+    NoBuffer {
+        /// The input as the user wrote it.
+        input: Arc<str>,
+        /// Where the request starts.
+        offset: u64,
+        /// What the pool said.
+        cause: RentError,
     },
     /// JSON whose documents cannot be told apart.
     #[error("{input}: not a JSON document at byte {offset}: {reason}")]

@@ -3,6 +3,10 @@
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use corelane::pool::RentError;
+
+use super::buffers::{Buffers, CollectError};
 use super::detect::{BYTE_ORDER_MARK, Format, Peek};
 use super::error::{Codec, InputError};
 use super::source::Source;
@@ -12,6 +16,9 @@ pub const MAX_FRAME_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Memory set aside for a request before its bytes have been seen: an announced length is only a claim.
 const MAX_RESERVED_BYTES: u64 = 1024 * 1024;
+
+/// Memory set aside for a JSON document, of which no length is announced.
+const FIRST_JSON_BYTES: usize = 64 * 1024;
 
 /// How a request is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +33,7 @@ pub enum Encoding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// The encoded request.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// Its encoding.
     pub encoding: Encoding,
     /// Its position among all requests of all inputs and repetitions, from 0.
@@ -49,7 +56,7 @@ pub(super) struct Framing {
 }
 
 /// One request as found: its bytes and where they start.
-pub(super) type Found = (u64, Vec<u8>);
+pub(super) type Found = (u64, Bytes);
 
 impl Framing {
     pub(super) fn new(source: Source) -> Result<Self, InputError> {
@@ -79,32 +86,26 @@ impl Framing {
     }
 
     /// The next request, `None` at the end. After an error the position is undefined.
-    pub(super) fn next(&mut self) -> Result<Option<Found>, InputError> {
+    pub(super) fn next(&mut self, buffers: &Buffers) -> Result<Option<Found>, InputError> {
         match self.format {
-            Format::Framed => self.next_framed(),
-            Format::BareProtobuf => self.whole(),
-            Format::Json => self.next_json(),
+            Format::Framed => self.next_framed(buffers),
+            Format::BareProtobuf => self.whole(buffers),
+            Format::Json => self.next_json(buffers),
             Format::Empty | Format::Unknown => Ok(None),
         }
     }
 
-    fn next_framed(&mut self) -> Result<Option<Found>, InputError> {
+    fn next_framed(&mut self, buffers: &Buffers) -> Result<Option<Found>, InputError> {
         let start = self.offset;
-        let prefix = self.read_at_most(4)?;
-        if prefix.is_empty() {
-            return Ok(None);
-        }
-        let Ok(prefix) = <[u8; 4]>::try_from(prefix.as_slice()) else {
-            return Err(self.truncated(start, 4 - prefix.len() as u64));
-        };
-        let length = u64::from(u32::from_be_bytes(prefix));
+        let Some(length) = self.read_prefix()? else { return Ok(None) };
+        let length = u64::from(length);
         if length == 0 {
             return Err(InputError::EmptyFrame { input: Arc::clone(&self.label), offset: start });
         }
         if length > MAX_FRAME_BYTES {
             return Err(self.too_long(start, length));
         }
-        let request = self.read_at_most(length)?;
+        let request = self.read_at_most(length, buffers)?;
         match length - request.len() as u64 {
             0 => Ok(Some((start, request))),
             missing => Err(self.truncated(start, missing)),
@@ -112,9 +113,9 @@ impl Framing {
     }
 
     /// Everything there is, once.
-    fn whole(&mut self) -> Result<Option<Found>, InputError> {
+    fn whole(&mut self, buffers: &Buffers) -> Result<Option<Found>, InputError> {
         let start = self.offset;
-        let request = self.read_at_most(MAX_FRAME_BYTES + 1)?;
+        let request = self.read_at_most(MAX_FRAME_BYTES + 1, buffers)?;
         match request.len() as u64 {
             0 => Ok(None),
             length if length > MAX_FRAME_BYTES => Err(self.too_long(start, length)),
@@ -124,12 +125,13 @@ impl Framing {
 
     /// One JSON object: from `{` to the bracket that closes it. Only brackets and strings are looked at; whether
     /// it is a request is for the decoder to say.
-    fn next_json(&mut self) -> Result<Option<Found>, InputError> {
+    fn next_json(&mut self, buffers: &Buffers) -> Result<Option<Found>, InputError> {
         if !self.skip_to_object()? {
             return Ok(None);
         }
         let start = self.offset;
-        let mut document = Vec::new();
+        let refused = |framing: &Self, error| framing.no_buffer(start, error);
+        let mut document = buffers.collect(FIRST_JSON_BYTES).map_err(|error| refused(self, error))?;
         let mut scan = ObjectScan::default();
         loop {
             let chunk = match self.bytes.fill_buf() {
@@ -142,15 +144,16 @@ impl Framing {
             }
             let step = scan.advance(chunk);
             let used = step.used();
-            document.extend_from_slice(&chunk[..used]);
+            let appended = document.append(&chunk[..used], MAX_FRAME_BYTES as usize + 1);
             self.bytes.consume(used);
             self.offset += used as u64;
+            appended.map_err(|error| refused(self, error))?;
             if document.len() as u64 > MAX_FRAME_BYTES {
                 return Err(self.too_long(start, document.len() as u64));
             }
             match step {
                 Step::More(_) => {}
-                Step::Closed(_) => return Ok(Some((start, document))),
+                Step::Closed(_) => return Ok(Some((start, document.finish()))),
                 Step::NewlineInString(_) => {
                     return Err(self.malformed(self.offset - 1, "a string runs over the end of its line"));
                 }
@@ -183,15 +186,42 @@ impl Framing {
     }
 
     /// Reads `wanted` bytes, or fewer at the end of the input.
-    fn read_at_most(&mut self, wanted: u64) -> Result<Vec<u8>, InputError> {
-        let reserve = usize::try_from(wanted.min(MAX_RESERVED_BYTES)).unwrap_or(0);
-        let mut bytes = Vec::with_capacity(reserve);
-        let result = self.bytes.by_ref().take(wanted).read_to_end(&mut bytes);
-        self.offset += bytes.len() as u64;
+    fn read_at_most(&mut self, wanted: u64, buffers: &Buffers) -> Result<Bytes, InputError> {
+        let start = self.offset;
+        let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let first = bytes(wanted.min(MAX_RESERVED_BYTES));
+        let mut request = buffers.collect(first).map_err(|error| self.no_buffer(start, error))?;
+        let result = request.fill(&mut self.bytes, bytes(wanted));
+        self.offset += request.len() as u64;
         match result {
-            Ok(_) => Ok(bytes),
-            Err(error) => Err(read_error(&self.label, self.codec, self.offset, error)),
+            Ok(()) => Ok(request.finish()),
+            Err(CollectError::Read(error)) => Err(read_error(&self.label, self.codec, self.offset, error)),
+            Err(CollectError::Rent(error)) => Err(self.no_buffer(start, error)),
         }
+    }
+
+    /// The length in front of a request; `None` at the end of the input.
+    fn read_prefix(&mut self) -> Result<Option<u32>, InputError> {
+        let start = self.offset;
+        let mut prefix = [0; 4];
+        let mut seen = 0;
+        while seen < prefix.len() {
+            match self.bytes.read(&mut prefix[seen..]) {
+                Ok(0) if seen == 0 => return Ok(None),
+                Ok(0) => return Err(self.truncated(start, (prefix.len() - seen) as u64)),
+                Ok(count) => {
+                    seen += count;
+                    self.offset += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(read_error(&self.label, self.codec, self.offset, error)),
+            }
+        }
+        Ok(Some(u32::from_be_bytes(prefix)))
+    }
+
+    fn no_buffer(&self, offset: u64, cause: RentError) -> InputError {
+        InputError::NoBuffer { input: Arc::clone(&self.label), offset, cause }
     }
 
     fn truncated(&self, offset: u64, missing: u64) -> InputError {

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use corelane::pool::MemoryPool;
+
+use super::buffers::Buffers;
 use super::error::InputError;
 use super::framing::{Frame, Framing};
 use super::source::{InputPath, InputProgress, Source};
 
-/// Yields the raw requests of all inputs in the order given, and all of that again for each repetition.
+/// Finds the raw requests of all inputs in the order given, and all of that again for each repetition.
 ///
 /// Inputs are opened one at a time, when their turn comes. After the first error nothing more is yielded: the
 /// bytes behind a damaged place cannot be told apart. Reading blocks; memory is one request (at most
-/// [`MAX_FRAME_BYTES`](super::MAX_FRAME_BYTES)) and the read buffers.
+/// [`MAX_FRAME_BYTES`](super::MAX_FRAME_BYTES), in the memory pool) and the read buffers.
 pub struct RequestReader {
     inputs: Vec<InputPath>,
     repeat: u32,
@@ -59,13 +62,21 @@ impl RequestReader {
         self.progress.clone()
     }
 
-    /// The next request, `None` after the last.
+    /// Reads into buffers of `pool`, from here on on the running thread. At the limit of the pool reading waits until frames are
+    /// dropped on other threads.
     ///
     /// # Errors
     ///
-    /// What makes the current input unusable from here on.
-    pub fn next_frame(&mut self) -> Result<Option<Frame>, InputError> {
-        let result = self.advance();
+    /// [`InputError::NoBuffer`] when the pool has no room for what it should make ready.
+    pub fn read_into(self, pool: &MemoryPool) -> Result<Requests, InputError> {
+        let input = self.inputs.first().map_or_else(|| Arc::from(""), InputPath::label);
+        let opened = Buffers::open(pool);
+        let buffers = opened.map_err(|cause| InputError::NoBuffer { input, offset: 0, cause })?;
+        Ok(Requests { reader: self, buffers })
+    }
+
+    fn next_frame(&mut self, buffers: &Buffers) -> Result<Option<Frame>, InputError> {
+        let result = self.advance(buffers);
         if result.is_err() {
             self.open = None;
             self.next_input = self.inputs.len();
@@ -74,10 +85,10 @@ impl RequestReader {
         result
     }
 
-    fn advance(&mut self) -> Result<Option<Frame>, InputError> {
+    fn advance(&mut self, buffers: &Buffers) -> Result<Option<Frame>, InputError> {
         loop {
             if let Some(framing) = &mut self.open {
-                if let Some((offset, bytes)) = framing.next()? {
+                if let Some((offset, bytes)) = framing.next(buffers)? {
                     let index = self.next_index;
                     self.next_index += 1;
                     return Ok(Some(Frame {
@@ -105,10 +116,17 @@ impl RequestReader {
     }
 }
 
-impl Iterator for RequestReader {
+/// The raw requests, read as they are asked for.
+pub struct Requests {
+    reader: RequestReader,
+    buffers: Buffers,
+}
+
+impl Iterator for Requests {
     type Item = Result<Frame, InputError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_frame().transpose()
+        let Requests { reader, buffers } = self;
+        buffers.enter(|| reader.next_frame(buffers)).transpose()
     }
 }

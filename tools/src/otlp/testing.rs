@@ -40,7 +40,7 @@ pub(crate) fn request(service: &str, spans: Vec<Span>) -> ExportTraceServiceRequ
 }
 
 fn raw(bytes: Vec<u8>, encoding: Encoding) -> Frame {
-    Frame { bytes, encoding, index: 0, repetition: 0, input: Arc::from("test"), offset: 0 }
+    Frame { bytes: bytes.into(), encoding, index: 0, repetition: 0, input: Arc::from("test"), offset: 0 }
 }
 
 pub(crate) fn frame(request: &ExportTraceServiceRequest) -> Frame {

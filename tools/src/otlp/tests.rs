@@ -6,10 +6,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
+use corelane::pool::MemoryPool;
 use flate2::write::GzEncoder;
 use prost::Message;
 
-use super::framing::{Found, Framing};
+use super::buffers::Buffers;
+use super::framing::Framing;
 use super::source::Source;
 use super::testing::{framed, requests};
 use super::*;
@@ -28,17 +30,20 @@ fn framing_of(raw: Box<dyn Read + Send>) -> Result<Framing, InputError> {
     Framing::new(Source::new(Arc::from("in"), raw, InputProgress::default())?)
 }
 
-fn found_in(raw: Box<dyn Read + Send>) -> Result<Vec<Found>, InputError> {
+fn found_in(raw: Box<dyn Read + Send>) -> Result<Vec<(u64, Vec<u8>)>, InputError> {
     let mut framing = framing_of(raw)?;
     let mut all = Vec::new();
-    while let Some(found) = framing.next()? {
-        all.push(found);
+    let pool = MemoryPool::default();
+    let buffers = Buffers::open(&pool).unwrap();
+    while let Some((offset, request)) = framing.next(&buffers)? {
+        all.push((offset, request.to_vec()));
     }
+    assert_eq!(pool.statistics().rented_buffers, 0);
     Ok(all)
 }
 
 /// The requests in `bytes`; the same whether they come at once or byte by byte.
-fn found(bytes: &[u8]) -> Result<Vec<Found>, InputError> {
+fn found(bytes: &[u8]) -> Result<Vec<(u64, Vec<u8>)>, InputError> {
     let at_once = found_in(Box::new(Cursor::new(bytes.to_vec())));
     let trickled = found_in(Box::new(Trickle(Cursor::new(bytes.to_vec()))));
     assert_eq!(format!("{at_once:?}"), format!("{trickled:?}"));
@@ -302,8 +307,9 @@ fn many_inputs_and_repetitions_come_in_order_with_running_numbers_and_full_progr
     let (first, second) = (dir.path().join("first"), dir.path().join("second"));
     fs::write(&first, zstd(&framed(&requests(2)))).unwrap();
     fs::write(&second, json_lines(1).concat()).unwrap();
-    let mut reader = open(&[&first, &second], 3).unwrap();
+    let reader = open(&[&first, &second], 3).unwrap();
     let progress = reader.progress();
+    let mut reader = reader.read_into(&MemoryPool::default()).unwrap();
     let stored = 3 * (fs::metadata(&first).unwrap().len() + fs::metadata(&second).unwrap().len());
     assert_eq!((progress.bytes_read(), progress.total_bytes()), (0, Some(stored)));
     let frames: Vec<Frame> = reader.by_ref().map(Result::unwrap).collect();
@@ -327,7 +333,8 @@ fn many_inputs_and_repetitions_come_in_order_with_running_numbers_and_full_progr
 fn nothing_comes_after_an_error() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), [framed(&requests(1)), vec![0, 0]].concat()).unwrap();
-    let mut reader = open(&[file.path(), file.path()], 5).unwrap();
+    let reader = open(&[file.path(), file.path()], 5).unwrap();
+    let mut reader = reader.read_into(&MemoryPool::default()).unwrap();
     assert!(reader.next().unwrap().is_ok());
     assert!(matches!(reader.next(), Some(Err(InputError::Truncated { .. }))));
     assert!(reader.next().is_none() && reader.next().is_none());

@@ -1,8 +1,6 @@
 //! The state of one open trace.
 
-use std::collections::BTreeSet;
 use std::hash::BuildHasherDefault;
-use std::sync::Arc;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -153,10 +151,5 @@ impl Trace {
     /// How many spans failed.
     pub fn error_spans(&self) -> usize {
         self.spans.iter().filter(|span| span.status == STATUS_ERROR).count()
-    }
-
-    /// The names of the services in it, sorted, each once.
-    pub fn services(&self) -> BTreeSet<&Arc<str>> {
-        self.spans.iter().map(|span| &span.service).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bumpalo::Bump;
 use serde::Serialize;
 
 use super::assemble::{Added, Trace, TraceState};
@@ -66,7 +67,7 @@ pub struct ReferenceAssembly {
     emitted: HashSet<TraceId>,
     watermark: Watermark,
     counts: AssemblyCounts,
-    line: Vec<u8>,
+    scratch: Bump,
 }
 
 impl ReferenceAssembly {
@@ -78,7 +79,7 @@ impl ReferenceAssembly {
             emitted: HashSet::new(),
             watermark: Watermark::new(rules.lag_ns),
             counts: AssemblyCounts::default(),
-            line: Vec::new(),
+            scratch: Bump::new(),
         }
     }
 
@@ -169,9 +170,8 @@ impl ReferenceAssembly {
             }
         }
         self.counts.output_lines += 1;
-        self.line.clear();
-        render_line(&trace, verdict, &mut self.line);
-        deliver(&self.line)
+        self.scratch.reset();
+        render_line(&trace, verdict, &self.scratch).map_or(Ok(()), deliver)
     }
 }
 

@@ -1,9 +1,9 @@
 //! An assembled trace as a line of JSON.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
 
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ScratchVec;
 use serde::Serialize;
 use serde::ser::Serializer;
 
@@ -21,7 +21,7 @@ struct Line<'a> {
     start_unix_nano: Decimal,
     duration_ns: i128,
     error_spans: usize,
-    services: BTreeSet<&'a Arc<str>>,
+    services: &'a [&'a str],
     #[serde(serialize_with = "spans")]
     spans: &'a [Span],
 }
@@ -75,11 +75,14 @@ impl Serialize for Decimal {
     }
 }
 
-/// Appends the trace to `line` as compact JSON with a newline at the end; keys in a fixed order, 64-bit times as
-/// strings. Appends nothing for [`Verdict::Dropped`]. Does not allocate once `line` is large enough, apart from
-/// the sorted set of services.
-pub fn render_line(trace: &Trace, verdict: Verdict, line: &mut Vec<u8>) {
-    let Some(kept) = verdict.as_kept() else { return };
+/// The trace as compact JSON with a newline at the end, in memory of `scratch`; keys in a fixed order, 64-bit times as strings.
+/// `None` for [`Verdict::Dropped`].
+pub fn render_line<'s>(trace: &Trace, verdict: Verdict, scratch: &'s Bump) -> Option<&'s [u8]> {
+    let kept = verdict.as_kept()?;
+    let names = trace.spans().iter().map(|span| &*span.service);
+    let mut services = ScratchVec::from_iter_in(names, scratch);
+    services.sort_unstable();
+    services.dedup();
     let content = Line {
         trace_id: Hex(trace.trace_id()),
         complete: trace.is_complete(),
@@ -88,15 +91,13 @@ pub fn render_line(trace: &Trace, verdict: Verdict, line: &mut Vec<u8>) {
         start_unix_nano: Decimal(trace.start_ns()),
         duration_ns: trace.duration_ns(),
         error_spans: trace.error_spans(),
-        services: trace.services(),
+        services: &services,
         spans: trace.spans(),
     };
-    let start = line.len();
-    let written = serde_json::to_writer(&mut *line, &content);
+    let mut line = ScratchVec::new_in(scratch);
+    let written = serde_json::to_writer(&mut line, &content);
     debug_assert!(written.is_ok(), "strings and numbers into memory cannot fail: {written:?}");
-    if written.is_err() {
-        line.truncate(start); // never half a line
-        return;
-    }
+    written.ok()?; // never half a line
     line.push(b'\n');
+    Some(line.into_bump_slice())
 }

@@ -1,0 +1,111 @@
+//! What a step knows.
+
+use std::cell::{Cell, RefCell};
+
+use bumpalo::Bump;
+
+use super::StageError;
+use super::span::OpenSpan;
+use crate::model::{Now, StageId};
+
+/// What a step knows: the time it was given, and whether the pipeline must fail.
+#[derive(Debug)]
+pub struct StepCx {
+    now: Now,
+    sources_paused: bool,
+    failing: Cell<bool>,
+    pub(super) span: RefCell<Option<OpenSpan>>,
+    failure: RefCell<Option<(StageId, StageError)>>,
+    arena: Bump,
+}
+
+impl StepCx {
+    /// A step at `now`.
+    pub fn new(now: Now) -> Self {
+        Self {
+            now,
+            sources_paused: false,
+            failing: Cell::new(false),
+            span: RefCell::new(None),
+            failure: RefCell::new(None),
+            arena: Bump::new(),
+        }
+    }
+
+    /// The same step, with an arena that earlier steps have warmed up.
+    #[must_use]
+    pub fn with_arena(self, arena: Bump) -> Self {
+        Self { arena, ..self }
+    }
+
+    /// The arena, for the next step. What was in it is gone; its largest chunk of memory is kept.
+    #[inline]
+    pub fn into_arena(self) -> Bump {
+        let mut arena = self.arena;
+        arena.reset();
+        arena
+    }
+
+    /// Memory for what this step needs no longer than it lasts: a pointer is moved for each allocation, and all of it is
+    /// given up at once when the step ends. Nothing in it is dropped. One chunk is kept from step to step, so that after
+    /// warm-up nothing is allocated.
+    ///
+    /// ```
+    /// use corelane::model::{Now, Timestamp};
+    /// use corelane::stage::StepCx;
+    ///
+    /// let cx = StepCx::new(Now { monotonic: 0, wall: Timestamp(0) });
+    /// let words = cx.arena().alloc_slice_copy(&["for", "this", "step"]);
+    /// words.sort();
+    /// assert_eq!(words, ["for", "step", "this"]);
+    /// ```
+    /// ```compile_fail,E0505
+    /// # use corelane::model::{Now, Timestamp};
+    /// # use corelane::stage::StepCx;
+    /// let cx = StepCx::new(Now { monotonic: 0, wall: Timestamp(0) });
+    /// let kept = cx.arena().alloc(1);
+    /// let next = cx.into_arena(); // the step has ended
+    /// *kept += 1;
+    /// ```
+    #[inline]
+    pub fn arena(&self) -> &Bump {
+        &self.arena
+    }
+
+    /// The same step, in which sources hold back if `paused`.
+    #[must_use]
+    pub fn with_sources_paused(self, paused: bool) -> Self {
+        Self { sources_paused: paused, ..self }
+    }
+
+    /// Whether sources hold back in this step, because a circuit breaker is open.
+    #[inline]
+    pub fn sources_paused(&self) -> bool {
+        self.sources_paused
+    }
+
+    /// The time of this step, as the driver read it. It does not move while the step runs.
+    #[inline]
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Asks the partition to fail the pipeline once this step has ended. The first failure is kept.
+    #[cold]
+    pub fn fail(&self, stage: &StageId, error: StageError) {
+        if !self.failing.replace(true) {
+            *self.failure.borrow_mut() = Some((stage.clone(), error));
+        }
+    }
+
+    /// Whether something asked to fail.
+    #[inline]
+    pub fn is_failing(&self) -> bool {
+        self.failing.get()
+    }
+
+    /// What failed, handed out once.
+    pub fn take_failure(&self) -> Option<(StageId, StageError)> {
+        self.failure.borrow_mut().take()
+    }
+}
