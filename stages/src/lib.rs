@@ -1,4 +1,11 @@
 #![forbid(unsafe_code)]
 //! Ready-made stages for corelane, on its public API only.
+//!
+//! - [`window`]: windows in event time, with aggregates and triggers.
+//! - [`join`]: two streams by key: within a span of time, in windows, as long as items are kept, or with a table.
+//! - [`process`]: state and timers of your own for each key.
 
+pub mod join;
+mod keys;
+pub mod process;
 pub mod window;

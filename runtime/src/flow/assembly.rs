@@ -4,15 +4,15 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::blueprint::{ChainBlueprint, Ends, ErasedBlueprint, ExchangeBlueprint, OutletBlueprint};
+use super::blueprint::{ChainBlueprint, Ends, ErasedBlueprint, OutletBlueprint};
 use super::draft::{Erased, Taps};
+use super::merge::AssembleInto;
 use super::segment::Segment;
 use crate::model::StageId;
 use crate::observe::PartitionCells;
 use crate::partition::{
     Control, CostOf, Demand, DropHook, EdgeCells, EdgeControl, EdgePolicy, Inlet, InletCells, InletRing,
-    InletTask, MergePolicy, OutletCells, PartitionBlueprint, Sender, Senders, ShardTable, Spread,
-    TaskBlueprint,
+    InletTask, MergePolicy, OutletCells, PartitionBlueprint, Sender, Senders, Spread, TaskBlueprint,
 };
 use crate::plan::{Carriage, EdgePlan, Plan};
 use crate::ring::ring;
@@ -21,9 +21,6 @@ use crate::sync::Doorbell;
 
 /// The stage that could not be built, and why.
 pub type BuildError = (StageId, StageError);
-
-/// Shards per instance of a keyed stage: enough to move load in small parts.
-const SHARDS_PER_INSTANCE: usize = 64;
 
 /// Where a branch or a merge goes on: found again when the parts of a pipeline are put together.
 pub(super) type Port = usize;
@@ -183,10 +180,8 @@ impl Assembly {
         match self.plan.edges[edge].carriage {
             Carriage::Fused => up.assemble(self, head),
             Carriage::Exchange => {
-                if let Some(OutletBlueprint { ends, sites, .. }) = self.cut(edge, head) {
-                    let instances = sites.len();
-                    let shards = ShardTable::even(instances * SHARDS_PER_INSTANCE, instances);
-                    up.assemble(self, ExchangeBlueprint { ends, shards, hash, sites });
+                if let Some(outlet) = self.cut(edge, head) {
+                    up.assemble(self, outlet.by_key(hash));
                 }
             }
             _ => {
@@ -217,6 +212,28 @@ impl Assembly {
             })
         });
         Some(outlet)
+    }
+
+    /// Makes the tasks of `node`, which reads the rings of several edges, and then what is upstream of each: `task` is
+    /// given the rings of an instance.
+    pub(super) fn gather<T: Send + 'static>(
+        &mut self,
+        node: usize,
+        parts: Vec<(usize, AssembleInto<T>)>,
+        mut task: impl FnMut(usize, Vec<InletRing<T>>) -> TaskBlueprint,
+    ) {
+        let mut rings: Vec<Vec<_>> = self.plan.instances[node].iter().map(|_| Vec::new()).collect();
+        let mut outlets = Vec::new();
+        for (edge, assemble) in parts {
+            let Some((outlet, inputs)) = self.rings::<T>(edge) else { return };
+            rings.iter_mut().zip(inputs).for_each(|(all, some)| all.extend(some));
+            outlets.push((assemble, outlet));
+        }
+        let mut rings = rings.into_iter();
+        self.add_tasks(node, |instance| task(instance, rings.next().unwrap_or_default()));
+        for (assemble, outlet) in outlets {
+            assemble(self, outlet);
+        }
     }
 
     /// Makes the rings of `edge`: the producing end, and each consuming instance's inputs.

@@ -164,6 +164,19 @@ impl<T> Clone for OutletBlueprint<T> {
     }
 }
 
+/// Shards per instance of a keyed stage: enough to move load in small parts.
+const SHARDS_PER_INSTANCE: usize = 64;
+
+impl<T> OutletBlueprint<T> {
+    /// The same edge, keyed by `hash`.
+    pub(super) fn by_key<H>(self, hash: H) -> ExchangeBlueprint<T, H> {
+        let Self { ends, sites, .. } = self;
+        let instances = sites.len();
+        let shards = ShardTable::even(instances * SHARDS_PER_INSTANCE, instances);
+        ExchangeBlueprint { ends, shards, hash, sites }
+    }
+}
+
 impl<T: Send + 'static> ChainBlueprint<T> for OutletBlueprint<T> {
     type Chain = Outlet<T>;
 

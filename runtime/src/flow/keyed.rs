@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::marker::PhantomData;
 
+use super::meet::KeyedInput;
 use super::segment::{Segment, ThenKeyed};
 use super::stream::Stream;
 use crate::graph::ChannelOrdering;
@@ -55,6 +56,18 @@ where
         let mut route = key.clone();
         let hash = move |item: &S::Item| hash_key(&route(item));
         stream.keyed_operator(name, hash, policy, move |site: &StageSite| factory(key, site))
+    }
+
+    /// The stream and the key function it was given.
+    pub fn into_parts(self) -> (Stream<S>, F) {
+        (self.stream, self.key)
+    }
+
+    /// As one of several inputs of a keyed stage: see [`KeyedInput::operator`].
+    pub fn into_input(self) -> KeyedInput<S::Item> {
+        let Self { stream, key } = self;
+        let mut route = key;
+        KeyedInput::new(stream, move |item: &S::Item| hash_key(&route(item)))
     }
 
     /// Folds the items of each key into one value, emitted with its key when the input has ended. The state grows with

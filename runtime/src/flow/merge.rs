@@ -42,7 +42,7 @@ where
 }
 
 /// Puts everything upstream of a point together, in front of an edge's rings.
-type AssembleInto<T> = Box<dyn FnOnce(&mut Assembly, OutletBlueprint<T>) + Send>;
+pub(super) type AssembleInto<T> = Box<dyn FnOnce(&mut Assembly, OutletBlueprint<T>) + Send>;
 
 /// A stream as an input of a merge; see [`Stream::into_input`](super::Stream::into_input).
 #[must_use = "a stream that ends in no sink is an error at build"]

@@ -30,6 +30,7 @@ mod edges;
 mod erase;
 mod failures;
 mod keyed;
+mod meet;
 mod merge;
 mod observed;
 mod segment;
@@ -48,6 +49,7 @@ pub use draft::StageOptions;
 pub use erase::BoxedStream;
 pub use failures::{FallibleSegment, LettersBlueprint, SinkOptions};
 pub use keyed::Keyed;
+pub use meet::KeyedInput;
 pub use merge::MergeInput;
 pub use observed::{ProbedBlueprint, ProbedSegment};
 pub use segment::{PortSegment, Segment, SourceSegment, Then, ThenKeyed};
@@ -186,22 +188,10 @@ impl PipelineBuilder {
         let terminal: Terminal = Box::new(move |assembly| {
             let Some(down) = assembly.fetch::<T>(port) else { return };
             let sites = assembly.sites(node);
-            let mut rings: Vec<Vec<_>> = sites.iter().map(|_| Vec::new()).collect();
-            let mut outlets = Vec::new();
-            for (edge, assemble) in parts {
-                let Some((outlet, inputs)) = assembly.rings::<T>(edge) else { return };
-                rings.iter_mut().zip(inputs).for_each(|(all, some)| all.extend(some));
-                outlets.push((assemble, outlet));
-            }
-            let mut rings = rings.into_iter();
-            assembly.add_tasks(node, |instance| {
+            assembly.gather(node, parts, |instance, inputs| {
                 let (down, site, policy) = (down.duplicate(), sites[instance].clone(), policy.clone());
-                let inputs = rings.next().unwrap_or_default();
                 Box::new(move || down.build_merge(&site, Inlet::new(inputs, policy)))
             });
-            for (assemble, outlet) in outlets {
-                assemble(assembly, outlet);
-            }
         });
         draft.terminals.push(terminal);
         drop(draft);

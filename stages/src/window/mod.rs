@@ -56,7 +56,7 @@ mod logic;
 mod panes;
 mod session;
 mod slider;
-mod span;
+pub(crate) mod span;
 mod tally;
 mod trigger;
 mod triggered;

@@ -1,23 +1,17 @@
 //! Session windows: items of a key that follow each other within a gap.
 
-use corelane::keyed::{Allowance, CheckTime, Release, Stateful, TimerId, TimerWheel, hash_key};
+use corelane::keyed::{Allowance, CheckTime, Release, Stateful, TimerId, TimerWheel};
 use corelane::observe::StageAccount;
 use corelane::stage::Pending;
-use hashbrown::HashTable;
-use slab::Slab;
 
 use super::logic::Logic;
 use super::tally::Tally;
 use super::trigger::{Progress, Timing, Trigger};
 use super::{Window, Windowed};
-
-/// Sessions beyond this many give their memory back when the last one has gone.
-const SMALL: usize = 256;
+use crate::keys::Keys;
 
 /// A session. It ends a gap after its last item.
-struct Session<K, A> {
-    key: K,
-    hash: u64,
+struct Session<A> {
     start: i64,
     end: i64,
     acc: A,
@@ -35,8 +29,7 @@ pub struct SessionWindows<In, U: Logic<In>> {
     user: U,
     gap: i64,
     trigger: Trigger,
-    sessions: Slab<Session<U::Key, U::Acc>>,
-    by_key: HashTable<usize>,
+    sessions: Keys<U::Key, Session<U::Acc>>,
     wheel: TimerWheel,
     early_at: Option<i64>,
     /// Where early results go on.
@@ -50,8 +43,7 @@ impl<In: 'static, U: Logic<In>> SessionWindows<In, U> {
             user,
             gap,
             trigger,
-            sessions: Slab::new(),
-            by_key: HashTable::new(),
+            sessions: Keys::new(),
             wheel: TimerWheel::new(),
             early_at: None,
             early_from: None,
@@ -67,8 +59,7 @@ impl<In: 'static, U: Logic<In>> SessionWindows<In, U> {
         }
         let (end, watermark) = (at + self.gap, time.event.as_nanos());
         let key = self.user.key(&item);
-        let hash = hash_key(&key);
-        let of = match self.meets(hash, &key, at, end) {
+        let of = match self.meets(&key, at, end) {
             [Some(one), other] => {
                 if let Some(other) = other {
                     self.merge(one, other);
@@ -81,7 +72,7 @@ impl<In: 'static, U: Logic<In>> SessionWindows<In, U> {
                 out.extend(late);
                 return;
             }
-            _ => self.open(key, hash, at, end),
+            _ => self.open(key, at, end),
         };
         self.put(of, item, (at, end), watermark, out);
         if let (None, Some(period)) = (self.early_at, self.trigger.period()) {
@@ -90,31 +81,17 @@ impl<In: 'static, U: Logic<In>> SessionWindows<In, U> {
     }
 
     /// The sessions of `key` that the span from `start` to `end` meets: at most two, as each is at least as long.
-    fn meets(&self, hash: u64, key: &U::Key, start: i64, end: i64) -> [Option<usize>; 2] {
-        let mut found = self.by_key.iter_hash(hash).copied().filter(|&at| {
+    fn meets(&self, key: &U::Key, start: i64, end: i64) -> [Option<usize>; 2] {
+        let mut found = self.sessions.of(key).filter(|&at| {
             let session = &self.sessions[at];
-            session.key == *key && session.start < end && start < session.end
+            session.start < end && start < session.end
         });
         [found.next(), found.next()]
     }
 
-    fn open(&mut self, key: U::Key, hash: u64, start: i64, end: i64) -> usize {
-        let acc = self.user.init();
-        let session = Session {
-            key,
-            hash,
-            start,
-            end,
-            acc,
-            items: 0,
-            progress: Progress::default(),
-            fired: false,
-            timer: None,
-        };
-        let at = self.sessions.insert(session);
-        let sessions = &self.sessions;
-        self.by_key.insert_unique(hash, at, |&at| sessions[at].hash);
-        at
+    fn open(&mut self, key: U::Key, start: i64, end: i64) -> usize {
+        let (acc, progress) = (self.user.init(), Progress::default());
+        self.sessions.insert(key, Session { start, end, acc, items: 0, progress, fired: false, timer: None })
     }
 
     fn merge(&mut self, into: usize, from: usize) {
@@ -131,7 +108,7 @@ impl<In: 'static, U: Logic<In>> SessionWindows<In, U> {
 
     fn put(&mut self, of: usize, item: In, (at, end): (i64, i64), watermark: i64, out: &mut Pending<U::Out>) {
         let Self { user, trigger, sessions, tally, .. } = self;
-        let session = &mut sessions[of];
+        let Some((key, session)) = sessions.get_mut(of) else { return };
         user.add_owned(&mut session.acc, item);
         session.start = session.start.min(at);
         session.end = session.end.max(end);
@@ -144,7 +121,7 @@ impl<In: 'static, U: Logic<In>> SessionWindows<In, U> {
         let timing = if session.fired { Timing::Late } else { Timing::Early };
         if trigger.wants(timing, &session.progress) {
             tally.early += 1;
-            out.push(fire(user, trigger, session, timing, false));
+            out.push(fire(user, trigger, key, session, timing, false));
         }
         self.arm(of);
     }
@@ -167,16 +144,13 @@ impl<In: 'static, U: Logic<In>> SessionWindows<In, U> {
         self.sessions[of].timer = Some(self.wheel.schedule(due, of as u64));
     }
 
-    fn remove(&mut self, of: usize) -> Session<U::Key, U::Acc> {
-        let session = self.sessions.remove(of);
-        if let Ok(entry) = self.by_key.find_entry(session.hash, |&at| at == of) {
-            entry.remove();
-        }
+    fn remove(&mut self, of: usize) -> Session<U::Acc> {
+        let (_, session) = self.sessions.remove(of);
         if let Some(timer) = session.timer {
             self.wheel.cancel(timer);
         }
-        if self.sessions.is_empty() && self.sessions.capacity() > SMALL {
-            (self.sessions, self.by_key, self.wheel) = (Slab::new(), HashTable::new(), TimerWheel::new());
+        if self.sessions.len() == 0 {
+            self.wheel = TimerWheel::new();
         }
         session
     }
@@ -188,7 +162,7 @@ impl<In: 'static, U: Logic<In>> SessionWindows<In, U> {
             return self.arm(of);
         }
         let Self { user, trigger, sessions, tally, .. } = self;
-        let session = &mut sessions[of];
+        let Some((key, session)) = sessions.get_mut(of) else { return };
         let stays = !session.fired && trigger.lateness() > 0;
         let timing = if session.fired { Timing::Late } else { Timing::OnTime };
         let wanted = match timing {
@@ -197,7 +171,7 @@ impl<In: 'static, U: Logic<In>> SessionWindows<In, U> {
         };
         if wanted {
             tally.results += 1;
-            out.push(fire(user, trigger, session, timing, !stays));
+            out.push(fire(user, trigger, key, session, timing, !stays));
         }
         if stays {
             session.fired = true;
@@ -210,19 +184,18 @@ impl<In: 'static, U: Logic<In>> SessionWindows<In, U> {
     /// Gives out early results. True if that is done.
     fn early(&mut self, from: usize, allowance: &mut Allowance, out: &mut Pending<U::Out>) -> bool {
         let Self { user, trigger, sessions, tally, early_from, .. } = self;
-        let last = sessions.iter().next_back().map_or(0, |(at, _)| at + 1);
-        for at in from..last {
+        for at in from..sessions.end() {
             if allowance.is_spent(out.len()) {
                 *early_from = Some(at);
                 return false;
             }
             allowance.work();
-            if let Some(session) = sessions.get_mut(at)
+            if let Some((key, session)) = sessions.get_mut(at)
                 && session.progress.fresh > 0
                 && !session.fired
             {
                 tally.early += 1;
-                out.push(fire(user, trigger, session, Timing::Early, false));
+                out.push(fire(user, trigger, key, session, Timing::Early, false));
             }
         }
         *early_from = None;
@@ -232,14 +205,15 @@ impl<In: 'static, U: Logic<In>> SessionWindows<In, U> {
     /// Sessions, and how many there is memory for.
     #[cfg(test)]
     pub(super) fn footprint(&self) -> (usize, usize) {
-        (self.sessions.len(), self.sessions.capacity().max(self.by_key.capacity()))
+        (self.sessions.len(), self.sessions.capacity())
     }
 }
 
 fn fire<In, U: Logic<In>>(
     user: &U,
     trigger: &Trigger,
-    session: &mut Session<U::Key, U::Acc>,
+    key: &U::Key,
+    session: &mut Session<U::Acc>,
     timing: Timing,
     last: bool,
 ) -> U::Out {
@@ -250,7 +224,7 @@ fn fire<In, U: Logic<In>>(
     };
     let pane = session.progress.pane(timing, last);
     let window = Window::from_nanos(session.start, session.end);
-    user.emit(Windowed { key: session.key.clone(), window, value, pane })
+    user.emit(Windowed { key: key.clone(), window, value, pane })
 }
 
 impl<In: 'static, U: Logic<In>> Stateful<In> for SessionWindows<In, U> {
@@ -301,6 +275,6 @@ impl<In: 'static, U: Logic<In>> Stateful<In> for SessionWindows<In, U> {
 
     fn clear(&mut self) {
         self.tally.clear();
-        (self.sessions, self.by_key, self.wheel) = (Slab::new(), HashTable::new(), TimerWheel::new());
+        (self.sessions, self.wheel) = (Keys::new(), TimerWheel::new());
     }
 }

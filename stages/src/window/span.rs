@@ -57,7 +57,7 @@ pub enum WindowError {
 /// Lengths stay an eighth of all time, so that no sum of a few of them overflows.
 const LONGEST: i64 = i64::MAX / 8;
 
-pub(super) fn length(field: &'static str, duration: Duration) -> Result<i64, WindowError> {
+pub(crate) fn length(field: &'static str, duration: Duration) -> Result<i64, WindowError> {
     match i64::try_from(duration.as_nanos()) {
         Ok(0) => Err(WindowError::Zero { field }),
         Ok(nanos) if nanos <= LONGEST => Ok(nanos),
@@ -106,11 +106,11 @@ impl Tumbling {
         Ok(Window::from_nanos(start, end))
     }
 
-    pub(super) const fn size(&self) -> Duration {
+    pub(crate) const fn size(&self) -> Duration {
         self.size
     }
 
-    pub(super) fn frame(&self) -> Result<Frame, WindowError> {
+    pub(crate) fn frame(&self) -> Result<Frame, WindowError> {
         let size = length("size", self.size)?;
         Ok(Frame::new(size, size, self.origin))
     }
@@ -164,11 +164,11 @@ impl Sliding {
         Ok(frame.starts(time.as_nanos()).map(move |start| frame.window(start)))
     }
 
-    pub(super) const fn size(&self) -> Duration {
+    pub(crate) const fn size(&self) -> Duration {
         self.size
     }
 
-    pub(super) fn frame(&self) -> Result<Frame, WindowError> {
+    pub(crate) fn frame(&self) -> Result<Frame, WindowError> {
         let (size, every) = (length("size", self.size)?, length("step", self.every)?);
         Ok(Frame::new(size, every, self.origin))
     }
@@ -176,7 +176,7 @@ impl Sliding {
 
 /// Spans of equal width, one after the other.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Grid {
+pub(crate) struct Grid {
     width: i64,
     /// Where one of them starts, from 0 to before `width`.
     offset: i64,
@@ -193,13 +193,13 @@ impl Grid {
     }
 
     /// Start and end of the span that `time` lies in, cut at the ends of time.
-    pub(super) fn tile(&self, time: i64) -> (i64, i64) {
+    pub(crate) fn tile(&self, time: i64) -> (i64, i64) {
         let behind = self.behind(time);
         (time.saturating_sub(behind), time.saturating_add(self.width - behind))
     }
 
     /// The first start at or after `time`.
-    pub(super) fn at_or_after(&self, time: i64) -> i64 {
+    pub(crate) fn at_or_after(&self, time: i64) -> i64 {
         match self.behind(time) {
             0 => time,
             behind => time.saturating_add(self.width - behind),
@@ -209,11 +209,11 @@ impl Grid {
 
 /// Windows that start in equal steps, and the panes they are made of: a pane lies in each window wholly or not at all.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame {
-    pub(super) size: i64,
-    pub(super) every: i64,
-    pub(super) windows: Grid,
-    pub(super) panes: Grid,
+pub(crate) struct Frame {
+    pub(crate) size: i64,
+    pub(crate) every: i64,
+    pub(crate) windows: Grid,
+    pub(crate) panes: Grid,
     /// There is one window only, all of time.
     all: bool,
 }
@@ -229,30 +229,30 @@ impl Frame {
     }
 
     /// One window, all of time.
-    pub(super) fn all() -> Self {
+    pub(crate) fn all() -> Self {
         Self { all: true, ..Self::new(LONGEST, LONGEST, Timestamp(0)) }
     }
 
-    pub(super) const fn is_tumbling(&self) -> bool {
+    pub(crate) const fn is_tumbling(&self) -> bool {
         self.size == self.every
     }
 
     /// Whether the windows around `time` lie within the range of time.
-    pub(super) fn fits(&self, time: i64) -> bool {
+    pub(crate) fn fits(&self, time: i64) -> bool {
         let margin = 2 * (self.size + self.every);
         self.all || (i64::MIN + margin..=i64::MAX - margin).contains(&time)
     }
 
-    pub(super) fn window(&self, start: i64) -> Window {
+    pub(crate) fn window(&self, start: i64) -> Window {
         Window::from_nanos(start, self.end(start))
     }
 
-    pub(super) const fn end(&self, start: i64) -> i64 {
+    pub(crate) const fn end(&self, start: i64) -> i64 {
         if self.all { i64::MAX } else { start.saturating_add(self.size) }
     }
 
     /// Windows that end after `end` start at or after this.
-    pub(super) const fn starts_after(&self, end: i64) -> i64 {
+    pub(crate) const fn starts_after(&self, end: i64) -> i64 {
         match (self.all, end) {
             (true, i64::MAX) => i64::MAX,
             (true, _) => i64::MIN,
@@ -261,7 +261,7 @@ impl Frame {
     }
 
     /// The start of the last window that `time` lies in; `None` in a gap.
-    pub(super) fn last_start(&self, time: i64) -> Option<i64> {
+    pub(crate) fn last_start(&self, time: i64) -> Option<i64> {
         if self.all {
             return Some(i64::MIN);
         }
@@ -270,7 +270,7 @@ impl Frame {
     }
 
     /// The starts of all windows that `time` lies in, earliest first.
-    pub(super) fn starts(&self, time: i64) -> impl Iterator<Item = i64> + use<> {
+    pub(crate) fn starts(&self, time: i64) -> impl Iterator<Item = i64> + use<> {
         let (size, every) = (self.size, self.every);
         let last = if self.all { i64::MIN } else { self.windows.tile(time).0 };
         let first = if self.all { last } else { self.windows.at_or_after(time.saturating_sub(size - 1)) };

@@ -1,0 +1,332 @@
+//! Joins: items of two streams that have a key in common.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use corelane::engine::Engine;
+//! use corelane::flow::PipelineBuilder;
+//! use corelane::model::Timestamp;
+//! use corelane::policy::Watermarks;
+//! use corelane_stages::join::{KeyedJoin, Within};
+//!
+//! let p = PipelineBuilder::new("orders");
+//! let orders = p.items("orders", [(1, 10), (2, 20), (3, 30)]);
+//! let payments = p.items("payments", [(1, 12), (3, 95)]);
+//! let time = |(_, at): &(u32, i64)| Timestamp(*at);
+//! let orders = orders.watermarks("order-time", Watermarks::ascending(), time).key_by(|order| order.0);
+//! let payments = payments.watermarks("payment-time", Watermarks::ascending(), time).key_by(|payment| payment.0);
+//!
+//! let paid = orders
+//!     .join_at(time, payments, time)
+//!     .on(Within::before(Duration::ZERO).after(Duration::from_nanos(50)))
+//!     .left("paid", |order, payment| (order.0, payment.map(|payment| payment.1)))
+//!     .collect("out");
+//! assert!(Engine::default().run(p.build()?)?.success);
+//!
+//! let mut paid = paid.take();
+//! paid.sort();
+//! assert_eq!(paid, [(1, Some(12)), (2, None), (3, None)]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | [`on`](Join::on) | what pairs | how long an item waits |
+//! |---|---|---|
+//! | [`Within`] | times that are near each other | until the watermark is past its last partner |
+//! | [`Tumbling`](crate::window::Tumbling), [`Sliding`](crate::window::Sliding) | times in one window; once for each window | until its last window ends |
+//! | [`Kept`] | whatever is kept on the other side | for a processing time |
+//!
+//! and then [`inner`](JoinOn::inner), [`left`](JoinOn::left) or [`full`](JoinOn::full). Pairs come as soon as both items are
+//! there; items that found nobody come when nobody can come any more. An item that is behind the watermark and whose
+//! partners are all past is late: counted, and dropped. One that leaves an inner join alone counts as expired.
+//!
+//! [`Join::as_of`] gives each item of the left stream the row that was valid at its time in a table which the right stream
+//! changes.
+
+mod pairs;
+mod rule;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::hash::Hash;
+use std::marker::PhantomData;
+
+use corelane::flow::{Keyed, PortSegment, Segment, Stream};
+use corelane::keyed::StatefulOp;
+use corelane::model::{Timed, Timestamp};
+use corelane::stage::{StageError, StageSite};
+
+use crate::window::{OwnTime, TimeOf};
+use pairs::Pairs;
+pub use rule::{AnyRule, JoinRule, Kept, Within};
+use table::AsOf;
+
+/// An item of one of two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side<L, R> {
+    /// Of the first.
+    Left(L),
+    /// Of the second.
+    Right(R),
+}
+
+/// What a join asks of the user's code.
+pub(crate) trait JoinLogic: 'static {
+    type Key: Hash + Eq + 'static;
+    type Left: 'static;
+    type Right: 'static;
+    type Out: 'static;
+
+    fn key(&mut self, item: &Side<Self::Left, Self::Right>) -> Self::Key;
+    fn time(&self, item: &Side<Self::Left, Self::Right>) -> i64;
+    /// What becomes of a pair, or of one without a partner.
+    fn result(&mut self, left: Option<&Self::Left>, right: Option<&Self::Right>) -> Option<Self::Out>;
+}
+
+struct Parts<L, R, K, KL, KR, TL, TR, F> {
+    keys: (KL, KR),
+    times: (TL, TR),
+    result: F,
+    of: PhantomData<fn() -> (L, R, K)>,
+}
+
+impl<L, R, K, KL, KR, TL, TR, F, O> JoinLogic for Parts<L, R, K, KL, KR, TL, TR, F>
+where
+    L: 'static,
+    R: 'static,
+    O: 'static,
+    K: Hash + Eq + 'static,
+    KL: FnMut(&L) -> K + 'static,
+    KR: FnMut(&R) -> K + 'static,
+    TL: TimeOf<L>,
+    TR: TimeOf<R>,
+    F: FnMut(Option<&L>, Option<&R>) -> Option<O> + 'static,
+{
+    type Key = K;
+    type Left = L;
+    type Right = R;
+    type Out = O;
+
+    fn key(&mut self, item: &Side<L, R>) -> K {
+        match item {
+            Side::Left(item) => (self.keys.0)(item),
+            Side::Right(item) => (self.keys.1)(item),
+        }
+    }
+    fn time(&self, item: &Side<L, R>) -> i64 {
+        match item {
+            Side::Left(item) => self.times.0.time_of(item).as_nanos(),
+            Side::Right(item) => self.times.1.time_of(item).as_nanos(),
+        }
+    }
+    fn result(&mut self, left: Option<&L>, right: Option<&R>) -> Option<O> {
+        (self.result)(left, right)
+    }
+}
+
+/// Joins of streams with keys.
+pub trait KeyedJoin: Sized {
+    /// What is upstream.
+    type Segment: Segment<Item = Self::Item>;
+    /// What flows.
+    type Item;
+    /// The key.
+    type Key;
+    /// What tells the key of an item.
+    type KeyFn;
+
+    /// Joins with `right`, by the times that items bring with them.
+    fn join<S, F>(
+        self,
+        right: Keyed<S, F>,
+    ) -> Join<Self::Segment, S, Self::Key, Self::KeyFn, F, OwnTime, OwnTime>
+    where
+        S: Segment,
+        F: FnMut(&S::Item) -> Self::Key + Clone + Send + 'static,
+        Self::Item: Timed,
+        S::Item: Timed;
+
+    /// Joins with `right`, by the times that `left_time` and `right_time` tell.
+    fn join_at<S, F, TL, TR>(
+        self,
+        left_time: TL,
+        right: Keyed<S, F>,
+        right_time: TR,
+    ) -> Join<Self::Segment, S, Self::Key, Self::KeyFn, F, TL, TR>
+    where
+        S: Segment,
+        F: FnMut(&S::Item) -> Self::Key + Clone + Send + 'static,
+        TL: Fn(&Self::Item) -> Timestamp + Clone + Send + 'static,
+        TR: Fn(&S::Item) -> Timestamp + Clone + Send + 'static;
+}
+
+impl<L, K, F> KeyedJoin for Keyed<L, F>
+where
+    L: Segment,
+    K: Hash + Eq + Send + 'static,
+    F: FnMut(&L::Item) -> K + Clone + Send + 'static,
+{
+    type Segment = L;
+    type Item = L::Item;
+    type Key = K;
+    type KeyFn = F;
+
+    fn join<S, G>(self, right: Keyed<S, G>) -> Join<L, S, K, F, G, OwnTime, OwnTime>
+    where
+        S: Segment,
+        G: FnMut(&S::Item) -> K + Clone + Send + 'static,
+        L::Item: Timed,
+        S::Item: Timed,
+    {
+        Join { left: self, right, times: (OwnTime, OwnTime), key: PhantomData }
+    }
+
+    fn join_at<S, G, TL, TR>(
+        self,
+        left_time: TL,
+        right: Keyed<S, G>,
+        right_time: TR,
+    ) -> Join<L, S, K, F, G, TL, TR>
+    where
+        S: Segment,
+        G: FnMut(&S::Item) -> K + Clone + Send + 'static,
+        TL: Fn(&L::Item) -> Timestamp + Clone + Send + 'static,
+        TR: Fn(&S::Item) -> Timestamp + Clone + Send + 'static,
+    {
+        Join { left: self, right, times: (left_time, right_time), key: PhantomData }
+    }
+}
+
+/// Two streams with a key; see [`KeyedJoin::join`].
+#[must_use = "say what pairs, and what becomes of it"]
+pub struct Join<L, R, K, KL, KR, TL, TR> {
+    left: Keyed<L, KL>,
+    right: Keyed<R, KR>,
+    times: (TL, TR),
+    key: PhantomData<fn() -> K>,
+}
+
+/// Two streams with a key and a rule for what pairs; see [`Join::on`].
+#[must_use = "say what becomes of a pair"]
+pub struct JoinOn<L, R, K, KL, KR, TL, TR, W> {
+    join: Join<L, R, K, KL, KR, TL, TR>,
+    rule: W,
+}
+
+impl<L, R, K, KL, KR, TL, TR> Join<L, R, K, KL, KR, TL, TR>
+where
+    L: Segment,
+    R: Segment,
+    K: Hash + Eq + Send + 'static,
+    KL: FnMut(&L::Item) -> K + Clone + Send + 'static,
+    KR: FnMut(&R::Item) -> K + Clone + Send + 'static,
+    TL: TimeOf<L::Item>,
+    TR: TimeOf<R::Item>,
+{
+    /// Says which items pair.
+    pub fn on<W: JoinRule>(self, rule: W) -> JoinOn<L, R, K, KL, KR, TL, TR, W> {
+        JoinOn { join: self, rule }
+    }
+
+    /// Gives each item of the left stream the row of its key that was valid at its time: the latest of the right stream
+    /// that is not later, or `None`. An item waits until the watermark is past its time, so that the answer does not
+    /// depend on which of the two was faster. Items of a key come in the order of their times.
+    ///
+    /// Keeps the last row of every key to the end of the input, and those before it that may still be asked for. Items and
+    /// rows that are late are counted, and take part as far as they still can.
+    pub fn as_of<O, F>(self, name: &str, mut f: F) -> Stream<PortSegment<O>>
+    where
+        O: Send + 'static,
+        F: FnMut(&L::Item, Option<&R::Item>) -> O + Clone + Send + 'static,
+    {
+        let result = move |item: Option<&L::Item>, row: Option<&R::Item>| item.map(|item| f(item, row));
+        self.operator(name, result, |parts, site| Ok(StatefulOp::new(AsOf::new(parts), site)))
+    }
+
+    #[expect(clippy::type_complexity, reason = "all that the user's code is made of")]
+    fn operator<O, F, S, M>(self, name: &str, result: F, make: M) -> Stream<PortSegment<O>>
+    where
+        O: Send + 'static,
+        F: FnMut(Option<&L::Item>, Option<&R::Item>) -> Option<O> + Clone + Send + 'static,
+        S: corelane::keyed::Stateful<Side<L::Item, R::Item>, Out = O>,
+        M: FnOnce(
+                Parts<L::Item, R::Item, K, KL, KR, TL, TR, F>,
+                &StageSite,
+            ) -> Result<StatefulOp<Side<L::Item, R::Item>, S>, StageError>
+            + Clone
+            + Send
+            + 'static,
+    {
+        let Self { left, right, times, .. } = self;
+        let ((left, left_key), (right, right_key)) = (left.into_parts(), right.into_parts());
+        let keys = (left_key, right_key);
+        let key = {
+            let (mut left_key, mut right_key) = keys.clone();
+            move |item: &Side<L::Item, R::Item>| match item {
+                Side::Left(item) => left_key(item),
+                Side::Right(item) => right_key(item),
+            }
+        };
+        let left = left.map(&format!("{name}.left"), Side::Left).key_by(key.clone()).into_input();
+        let right = right.map(&format!("{name}.right"), Side::Right).key_by(key).into_input();
+        left.operator(name, [right], move |site: &StageSite| {
+            make(Parts { keys, times, result, of: PhantomData }, site)
+        })
+    }
+}
+
+impl<L, R, K, KL, KR, TL, TR, W> JoinOn<L, R, K, KL, KR, TL, TR, W>
+where
+    L: Segment,
+    R: Segment,
+    K: Hash + Eq + Send + 'static,
+    KL: FnMut(&L::Item) -> K + Clone + Send + 'static,
+    KR: FnMut(&R::Item) -> K + Clone + Send + 'static,
+    TL: TimeOf<L::Item>,
+    TR: TimeOf<R::Item>,
+    W: JoinRule,
+{
+    /// A result for each pair.
+    ///
+    /// Adds three stages: `name`, and one in front of each of its inputs that says which it is. One instance for each core
+    /// of the stage, unless asked otherwise. An impossible length is an error at the start of the pipeline; a panic in user
+    /// code ends it.
+    pub fn inner<O, F>(self, name: &str, mut f: F) -> Stream<PortSegment<O>>
+    where
+        O: Send + 'static,
+        F: FnMut(&L::Item, &R::Item) -> O + Clone + Send + 'static,
+    {
+        self.pairs(name, move |left, right| Some(f(left?, right?)))
+    }
+
+    /// A result for each pair, and for each item of the left stream without a partner.
+    pub fn left<O, F>(self, name: &str, mut f: F) -> Stream<PortSegment<O>>
+    where
+        O: Send + 'static,
+        F: FnMut(&L::Item, Option<&R::Item>) -> O + Clone + Send + 'static,
+    {
+        self.pairs(name, move |left, right| Some(f(left?, right)))
+    }
+
+    /// A result for each pair, and for each item without a partner. At least one of the two is there.
+    pub fn full<O, F>(self, name: &str, mut f: F) -> Stream<PortSegment<O>>
+    where
+        O: Send + 'static,
+        F: FnMut(Option<&L::Item>, Option<&R::Item>) -> O + Clone + Send + 'static,
+    {
+        self.pairs(name, move |left, right| Some(f(left, right)))
+    }
+
+    fn pairs<O, F>(self, name: &str, result: F) -> Stream<PortSegment<O>>
+    where
+        O: Send + 'static,
+        F: FnMut(Option<&L::Item>, Option<&R::Item>) -> Option<O> + Clone + Send + 'static,
+    {
+        let Self { join, rule } = self;
+        join.operator(name, result, move |parts, site| {
+            let AnyRule(rule) = rule.rule().map_err(|error| StageError::User(Box::new(error)))?;
+            Ok(StatefulOp::new(Pairs::new(parts, rule), site))
+        })
+    }
+}

@@ -1,0 +1,174 @@
+//! Which items pair, and how long each waits for partners.
+
+use std::time::Duration;
+
+use crate::window::span::{Frame, length};
+use crate::window::{Sliding, Tumbling, WindowError};
+
+/// Which input an item came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    Left,
+    Right,
+}
+
+/// An item's place among those of the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Partners lie from here ..
+    pub(super) from: i64,
+    /// .. to here.
+    pub(super) to: i64,
+    /// No new partner comes from here on, on the clock of the rule.
+    pub(super) expires: i64,
+}
+
+/// A rule, ready to use.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rule {
+    /// The right item's time is this much after the left one's, from and to.
+    Within(i64, i64),
+    /// Both lie in one window; once for each.
+    Windows(Frame),
+    /// All that is there, for so long in processing time.
+    Kept(i64, i64),
+}
+
+impl Rule {
+    pub(super) const fn in_event_time(&self) -> bool {
+        !matches!(self, Self::Kept(..))
+    }
+
+    /// Whether the places of items at `time` lie within the range of time.
+    pub(super) fn fits(&self, time: i64) -> bool {
+        match self {
+            Self::Within(lower, upper) => {
+                let margin = lower.unsigned_abs().max(upper.unsigned_abs()).saturating_add(1);
+                margin < 1 << 62
+                    && (i64::MIN + margin.cast_signed()..=i64::MAX - margin.cast_signed()).contains(&time)
+            }
+            Self::Windows(frame) => frame.fits(time) && frame.last_start(time).is_some(),
+            Self::Kept(..) => true,
+        }
+    }
+
+    pub(super) fn place(&self, side: From, time: i64, now: i64) -> Place {
+        match (*self, side) {
+            (Self::Within(lower, upper), From::Left) => {
+                Place { from: time + lower, to: time + upper, expires: time + upper + 1 }
+            }
+            (Self::Within(lower, upper), From::Right) => {
+                Place { from: time - upper, to: time - lower, expires: time - lower + 1 }
+            }
+            (Self::Windows(frame), _) => {
+                let first = frame.starts(time).next().unwrap_or(time);
+                let end = frame.end(frame.last_start(time).unwrap_or(time));
+                Place { from: first, to: end - 1, expires: end }
+            }
+            (Self::Kept(left, right), side) => {
+                let kept = if side == From::Left { left } else { right };
+                Place { from: i64::MIN, to: i64::MAX, expires: now.saturating_add(kept) }
+            }
+        }
+    }
+
+    /// How often two items pair that lie in each other's place.
+    pub(super) fn pairs(&self, a: i64, b: i64) -> usize {
+        match self {
+            Self::Windows(frame) if !frame.is_tumbling() => {
+                frame.starts(a.max(b)).take_while(|start| *start <= a.min(b)).count()
+            }
+            _ => 1,
+        }
+    }
+}
+
+/// What pairs: implemented by [`Within`], [`Kept`], [`Tumbling`] and [`Sliding`].
+pub trait JoinRule: Clone + Send + 'static {
+    #[doc(hidden)]
+    fn rule(&self) -> Result<AnyRule, WindowError>;
+}
+
+/// A rule of any kind.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct AnyRule(pub(super) Rule);
+
+/// Items pair whose times are near each other.
+///
+/// ```
+/// use std::time::Duration;
+/// use corelane_stages::join::Within;
+///
+/// // The right item from a second before the left one to ten seconds after it, both ends included.
+/// let near = Within::before(Duration::from_secs(1)).after(Duration::from_secs(10));
+/// # let _ = near;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Within {
+    before: Duration,
+    after: Duration,
+}
+
+impl Within {
+    /// The right item comes at most this long before the left one, in event time, and not after it.
+    pub const fn before(before: Duration) -> Self {
+        Self { before, after: Duration::ZERO }
+    }
+
+    /// .. or at most this long after it.
+    #[must_use]
+    pub const fn after(mut self, after: Duration) -> Self {
+        self.after = after;
+        self
+    }
+}
+
+/// Items pair while both are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    left: Duration,
+    right: Duration,
+}
+
+impl Kept {
+    /// Every item is kept this long, in processing time, after it came.
+    pub const fn for_time(time: Duration) -> Self {
+        Self { left: time, right: time }
+    }
+
+    /// Items of the right stream are kept this long.
+    #[must_use]
+    pub const fn right_for(mut self, time: Duration) -> Self {
+        self.right = time;
+        self
+    }
+}
+
+fn or_zero(field: &'static str, duration: Duration) -> Result<i64, WindowError> {
+    if duration.is_zero() { Ok(0) } else { length(field, duration) }
+}
+
+impl JoinRule for Within {
+    fn rule(&self) -> Result<AnyRule, WindowError> {
+        Ok(AnyRule(Rule::Within(-or_zero("before", self.before)?, or_zero("after", self.after)?)))
+    }
+}
+
+impl JoinRule for Kept {
+    fn rule(&self) -> Result<AnyRule, WindowError> {
+        Ok(AnyRule(Rule::Kept(length("left", self.left)?, length("right", self.right)?)))
+    }
+}
+
+impl JoinRule for Tumbling {
+    fn rule(&self) -> Result<AnyRule, WindowError> {
+        Ok(AnyRule(Rule::Windows(self.frame()?)))
+    }
+}
+
+impl JoinRule for Sliding {
+    fn rule(&self) -> Result<AnyRule, WindowError> {
+        Ok(AnyRule(Rule::Windows(self.frame()?)))
+    }
+}

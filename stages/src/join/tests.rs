@@ -1,0 +1,191 @@
+//! Joins by hand, in an order the test chooses, against all pairs of all items.
+
+use std::marker::PhantomData;
+
+use corelane::keyed::{Allowance, CheckTime, Release, Stateful};
+use corelane::model::{Now, StageId, Timestamp};
+use corelane::observe::StageAccount;
+use corelane::stage::Pending;
+use proptest::prelude::*;
+
+use super::pairs::Pairs;
+use super::rule::Rule;
+use super::{Parts, Side};
+
+/// Key, time, number.
+type Item = (u32, i64, u64);
+type Pair = (Option<u64>, Option<u64>);
+
+fn parts() -> impl super::JoinLogic<Key = u32, Left = Item, Right = Item, Out = Pair> {
+    let key = |item: &Item| item.0;
+    let time = |item: &Item| Timestamp(item.1);
+    let result = |l: Option<&Item>, r: Option<&Item>| Some((l.map(|l| l.2), r.map(|r| r.2)));
+    Parts { keys: (key, key), times: (time, time), result, of: PhantomData }
+}
+
+fn time(now: i64, watermark: i64) -> CheckTime {
+    CheckTime { processing: Now { monotonic: now, wall: Timestamp(now) }, event: Timestamp(watermark) }
+}
+
+fn release<S: Stateful<Side<Item, Item>>>(
+    state: &mut S,
+    which: Release,
+    at: CheckTime,
+    out: &mut Pending<S::Out>,
+) {
+    for _ in 0..10_000 {
+        let mut allowance = Allowance { room: out.len() + 2, work: 3 };
+        if state.release(which, at, &mut allowance, out) {
+            assert!(which == Release::All || !state.is_due(at));
+            return;
+        }
+    }
+    panic!("a release does not come to its end");
+}
+
+fn account<S: Stateful<Side<Item, Item>>>(state: &S, received: u64) -> StageAccount {
+    let mut account = StageAccount { received, ..StageAccount::default() };
+    state.account(&mut account);
+    account.verify(&StageId::new("join").unwrap()).unwrap();
+    account
+}
+
+fn drain<T: 'static>(out: &mut Pending<T>) -> Vec<T> {
+    struct Sink<T>(Vec<T>);
+    impl<T: 'static> corelane::stage::Chain<T> for Sink<T> {
+        fn run<I: Iterator<Item = T>>(&mut self, items: I, _cx: &corelane::stage::StepCx) {
+            self.0.extend(items);
+        }
+        fn room(&mut self) -> usize {
+            usize::MAX
+        }
+        fn signal(&mut self, _: corelane::model::Signal, _: &corelane::stage::StepCx) {}
+        fn tick(&mut self, _: &corelane::stage::StepCx) -> bool {
+            false
+        }
+        fn flush(&mut self, _: &corelane::stage::StepCx) {}
+        fn next_deadline(&self, _: i64) -> Option<i64> {
+            None
+        }
+        fn is_finished(&self) -> bool {
+            false
+        }
+        fn open(&mut self) -> Result<(), (StageId, corelane::stage::StageError)> {
+            Ok(())
+        }
+        fn report(&mut self, _: u64) {}
+        fn close(&mut self, _: bool) {}
+    }
+    let mut sink = Sink(Vec::new());
+    out.settle(&mut sink, &corelane::stage::StepCx::new(Now::default()));
+    sink.0
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Left(u32, i64),
+    Right(u32, i64),
+    /// Both clocks go on by this much.
+    Pass(i64),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let key = 0u32..3;
+    let op = prop_oneof![
+        3 => (key.clone(), 0i64..50).prop_map(|(key, time)| Op::Left(key, time)),
+        3 => (key, 0i64..50).prop_map(|(key, time)| Op::Right(key, time)),
+        1 => (1i64..10).prop_map(Op::Pass),
+    ];
+    prop::collection::vec(op, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn items_pair_if_their_times_say_so_and_the_rest_stays_alone(
+        ops in ops(), lower in -15i64..15, width in 0i64..20,
+    ) {
+        let upper = lower + width;
+        let mut state = Pairs::new(parts(), Rule::Within(lower, upper));
+        let (mut out, mut watermark) = (Pending::new(), i64::MIN);
+        let (mut left, mut right, mut late) = (Vec::new(), Vec::new(), 0);
+        for (n, op) in ops.iter().enumerate() {
+            let n = n as u64;
+            // Items may be up to 50 ahead of the watermark and are never behind it, except for a few.
+            let at = |time: i64| watermark.max(-7) + time - 3;
+            match *op {
+                Op::Left(key, time) => {
+                    let item = (key, at(time), n);
+                    let is_late = item.1 < watermark && item.1 + upper < watermark;
+                    if is_late { late += 1 } else { left.push(item) }
+                    state.add(&mut [Side::Left(item)].into_iter(), self::time(0, watermark), &mut out);
+                }
+                Op::Right(key, time) => {
+                    let item = (key, at(time), n);
+                    let is_late = item.1 < watermark && item.1 - lower < watermark;
+                    if is_late { late += 1 } else { right.push(item) }
+                    state.add(&mut [Side::Right(item)].into_iter(), self::time(0, watermark), &mut out);
+                }
+                Op::Pass(by) => {
+                    watermark = watermark.max(0) + by;
+                    release(&mut state, Release::Due, self::time(0, watermark), &mut out);
+                }
+            }
+            account(&state, n + 1 - ops[..=n as usize].iter().filter(|op| matches!(op, Op::Pass(_))).count() as u64);
+        }
+        release(&mut state, Release::All, self::time(0, watermark), &mut out);
+        let mut got = drain(&mut out);
+        got.sort_unstable();
+
+        let near = |l: &Item, r: &Item| l.0 == r.0 && (lower..=upper).contains(&(r.1 - l.1));
+        let mut expected: Vec<Pair> = Vec::new();
+        for l in &left {
+            expected.extend(right.iter().filter(|r| near(l, r)).map(|r| (Some(l.2), Some(r.2))));
+        }
+        // Nobody who is not late misses a partner, or has one too many.
+        let pairs: Vec<Pair> = got.iter().filter(|pair| pair.0.is_some() && pair.1.is_some()).copied().collect();
+        expected.sort_unstable();
+        let behind = left.iter().chain(&right).any(|item| ops_behind(&ops, item.2));
+        if !behind {
+            prop_assert_eq!(&pairs, &expected);
+        } else {
+            prop_assert!(pairs.iter().all(|pair| expected.contains(pair)));
+        }
+        // Everybody comes out, in pairs or alone.
+        for l in &left {
+            let alone = got.contains(&(Some(l.2), None));
+            prop_assert_eq!(alone, !pairs.iter().any(|pair| pair.0 == Some(l.2)));
+        }
+        for r in &right {
+            let alone = got.contains(&(None, Some(r.2)));
+            prop_assert_eq!(alone, !pairs.iter().any(|pair| pair.1 == Some(r.2)));
+        }
+        let received = ops.iter().filter(|op| !matches!(op, Op::Pass(_))).count() as u64;
+        let account = account(&state, received);
+        prop_assert_eq!((account.late, account.keys, account.items_open), (late, 0, 0));
+        prop_assert_eq!(state.footprint().0, 0);
+    }
+}
+
+/// Whether the item with this number came behind the watermark.
+fn ops_behind(ops: &[Op], number: u64) -> bool {
+    match ops[number as usize] {
+        Op::Left(_, time) | Op::Right(_, time) => time < 3,
+        Op::Pass(_) => false,
+    }
+}
+
+#[test]
+fn kept_items_pair_until_their_time_is_up_also_if_their_timer_is_late() {
+    let mut state = Pairs::new(parts(), Rule::Kept(10, 100));
+    let mut out = Pending::new();
+    state.add(&mut [Side::Left((1, 0, 0))].into_iter(), time(0, i64::MIN), &mut out);
+    assert_eq!(state.next_deadline(), Some(10));
+    state.add(&mut [Side::Right((1, 0, 1))].into_iter(), time(9, i64::MIN), &mut out);
+    state.add(&mut [Side::Right((1, 0, 2))].into_iter(), time(10, i64::MIN), &mut out);
+    assert_eq!(drain(&mut out), [(Some(0), Some(1))]);
+    release(&mut state, Release::Due, time(10, i64::MIN), &mut out);
+    assert_eq!(state.next_deadline(), Some(109));
+    release(&mut state, Release::Due, time(110, i64::MIN), &mut out);
+    assert_eq!(drain(&mut out), [(None, Some(2))]);
+    assert_eq!((account(&state, 3).keys, account(&state, 3).items_complete), (0, 3));
+}
