@@ -45,6 +45,15 @@ impl<K: Hash + Eq, V> Keys<K, V> {
         at
     }
 
+    /// The place of the value of `key`, made by `value` if it has none.
+    pub(crate) fn place(&mut self, key: K, value: impl FnOnce(&K) -> V) -> usize {
+        let found = self.of(&key).next();
+        found.unwrap_or_else(|| {
+            let value = value(&key);
+            self.insert(key, value)
+        })
+    }
+
     pub(crate) fn remove(&mut self, at: usize) -> (K, V) {
         let Place { key, hash, value } = self.places.remove(at);
         if let Ok(entry) = self.by_key.find_entry(hash, |&other| other == at) {

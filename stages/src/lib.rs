@@ -8,4 +8,6 @@
 pub mod join;
 mod keys;
 pub mod process;
+#[cfg(test)]
+mod testkit;
 pub mod window;

@@ -25,7 +25,7 @@ impl<S, F> Keyed<S, F> {
     }
 
     /// The stream and what its key is.
-    pub(super) fn into_parts(self) -> (Stream<S>, F) {
+    pub fn into_parts(self) -> (Stream<S>, F) {
         (self.stream, self.key)
     }
 }
@@ -56,11 +56,6 @@ where
         let mut route = key.clone();
         let hash = move |item: &S::Item| hash_key(&route(item));
         stream.keyed_operator(name, hash, policy, move |site: &StageSite| factory(key, site))
-    }
-
-    /// The stream and the key function it was given.
-    pub fn into_parts(self) -> (Stream<S>, F) {
-        (self.stream, self.key)
     }
 
     /// As one of several inputs of a keyed stage: see [`KeyedInput::operator`].

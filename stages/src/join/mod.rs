@@ -84,11 +84,14 @@ pub(crate) trait JoinLogic: 'static {
     fn result(&mut self, left: Option<&Self::Left>, right: Option<&Self::Right>) -> Option<Self::Out>;
 }
 
+/// What a join is of.
+type Of<L, R, K> = fn() -> (L, R, K);
+
 struct Parts<L, R, K, KL, KR, TL, TR, F> {
     keys: (KL, KR),
     times: (TL, TR),
     result: F,
-    of: PhantomData<fn() -> (L, R, K)>,
+    of: PhantomData<Of<L, R, K>>,
 }
 
 impl<L, R, K, KL, KR, TL, TR, F, O> JoinLogic for Parts<L, R, K, KL, KR, TL, TR, F>
@@ -244,7 +247,6 @@ where
         self.operator(name, result, |parts, site| Ok(StatefulOp::new(AsOf::new(parts), site)))
     }
 
-    #[expect(clippy::type_complexity, reason = "all that the user's code is made of")]
     fn operator<O, F, S, M>(self, name: &str, result: F, make: M) -> Stream<PortSegment<O>>
     where
         O: Send + 'static,

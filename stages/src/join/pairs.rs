@@ -117,14 +117,8 @@ impl<J: JoinLogic> Pairs<J> {
             return;
         }
         let key = self.user.key(&item);
-        let found = self.keys.of(&key).next();
-        let of = match found {
-            Some(of) => of,
-            None => {
-                let (left, right) = (VecDeque::new(), VecDeque::new());
-                self.keys.insert(key, Waitings { left, right, timer: None })
-            }
-        };
+        let of =
+            self.keys.place(key, |_| Waitings { left: VecDeque::new(), right: VecDeque::new(), timer: None });
         let Self { user, rule, keys, tally, .. } = self;
         let Waitings { left, right, .. } = &mut keys[of];
         let (reach, expires) = ((place.from, place.to), place.expires);

@@ -42,14 +42,8 @@ impl<J: JoinLogic> AsOf<J> {
     fn take(&mut self, item: Side<J::Left, J::Right>, watermark: i64) {
         let at = self.user.time(&item);
         let key = self.user.key(&item);
-        let found = self.keys.of(&key).next();
-        let of = match found {
-            Some(of) => of,
-            None => {
-                let (rows, items) = (VecDeque::new(), VecDeque::new());
-                self.keys.insert(key, Entry { rows, items, timer: None })
-            }
-        };
+        let of =
+            self.keys.place(key, |_| Entry { rows: VecDeque::new(), items: VecDeque::new(), timer: None });
         self.absorbed += 1;
         self.late += u64::from(at < watermark);
         let Entry { rows, items, .. } = &mut self.keys[of];

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::pairs::Pairs;
 use super::rule::Rule;
 use super::{Parts, Side};
+use crate::testkit::drain;
 
 /// Key, time, number.
 type Item = (u32, i64, u64);
@@ -48,37 +49,6 @@ fn account<S: Stateful<Side<Item, Item>>>(state: &S, received: u64) -> StageAcco
     state.account(&mut account);
     account.verify(&StageId::new("join").unwrap()).unwrap();
     account
-}
-
-fn drain<T: 'static>(out: &mut Pending<T>) -> Vec<T> {
-    struct Sink<T>(Vec<T>);
-    impl<T: 'static> corelane::stage::Chain<T> for Sink<T> {
-        fn run<I: Iterator<Item = T>>(&mut self, items: I, _cx: &corelane::stage::StepCx) {
-            self.0.extend(items);
-        }
-        fn room(&mut self) -> usize {
-            usize::MAX
-        }
-        fn signal(&mut self, _: corelane::model::Signal, _: &corelane::stage::StepCx) {}
-        fn tick(&mut self, _: &corelane::stage::StepCx) -> bool {
-            false
-        }
-        fn flush(&mut self, _: &corelane::stage::StepCx) {}
-        fn next_deadline(&self, _: i64) -> Option<i64> {
-            None
-        }
-        fn is_finished(&self) -> bool {
-            false
-        }
-        fn open(&mut self) -> Result<(), (StageId, corelane::stage::StageError)> {
-            Ok(())
-        }
-        fn report(&mut self, _: u64) {}
-        fn close(&mut self, _: bool) {}
-    }
-    let mut sink = Sink(Vec::new());
-    out.settle(&mut sink, &corelane::stage::StepCx::new(Now::default()));
-    sink.0
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -136,27 +136,27 @@ where
         let key = (self.key)(&item);
         let clocks = Self::clocks(time);
         let found = self.keys.of(&key).next();
-        let of = match found {
-            // Its time may be up although its timer has not had its turn yet.
-            Some(of) if self.ttl.is_some_and(|(clock, _)| self.keys[of].expires <= clocks[clock]) => {
-                self.expired += 1;
-                self.forget(of);
-                self.open(key)
-            }
-            Some(of) => of,
-            None => self.open(key),
+        // Its time may be up although its timer has not had its turn yet.
+        if let (Some(of), Some((clock, _))) = (found, self.ttl)
+            && self.keys[of].expires <= clocks[clock]
+        {
+            self.expired += 1;
+            self.forget(of);
+        }
+        let user = &mut self.user;
+        let new = |key: &P::Key| Held {
+            state: user.init(key),
+            timers: [None; 2],
+            expires: i64::MAX,
+            set: [None; 2],
         };
+        let of = self.keys.place(key, new);
         if let Some((clock, ttl)) = self.ttl {
             let counts = clocks[clock] > i64::MIN;
             self.keys[of].expires = if counts { clocks[clock].saturating_add(ttl) } else { FIRST };
         }
         self.call(of, time, out, |user, state, on| user.process(item, state, on));
         self.passed += 1;
-    }
-
-    fn open(&mut self, key: P::Key) -> usize {
-        let state = self.user.init(&key);
-        self.keys.insert(key, Held { state, timers: [None; 2], expires: i64::MAX, set: [None; 2] })
     }
 
     /// A timer of the wheel has fired.

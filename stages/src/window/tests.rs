@@ -18,6 +18,7 @@ use super::logic::{Logic, Parts};
 use super::session::SessionWindows;
 use super::triggered::TriggeredWindows;
 use super::{Aggregate, Fired, KeepLate, Sliding, ToVec, Trigger, Tumbling, Windowed};
+use crate::testkit::drain;
 
 /// Key, time, number.
 pub(super) type Item = (u32, i64, u64);
@@ -62,7 +63,6 @@ pub(super) fn sessions(gap: i64, trigger: Trigger) -> SessionWindows<Item, impl 
 pub(super) struct Hand<S: Stateful<Item>> {
     pub(super) state: S,
     out: Pending<S::Out>,
-    sink: Sink<S::Out>,
     pub(super) watermark: i64,
     pub(super) now: i64,
     received: u64,
@@ -71,9 +71,8 @@ pub(super) struct Hand<S: Stateful<Item>> {
 
 impl<S: Stateful<Item>> Hand<S> {
     pub(super) fn new(state: S) -> Self {
-        let sink = Sink(Vec::new());
         let rng = fastrand::Rng::with_seed(1);
-        Self { state, out: Pending::new(), sink, watermark: i64::MIN, now: 0, received: 0, rng }
+        Self { state, out: Pending::new(), watermark: i64::MIN, now: 0, received: 0, rng }
     }
 
     fn time(&self) -> CheckTime {
@@ -136,38 +135,8 @@ impl<S: Stateful<Item>> Hand<S> {
 
     /// What came out since the last call.
     pub(super) fn take(&mut self) -> Vec<S::Out> {
-        let cx = corelane::stage::StepCx::new(Now::default());
-        self.out.settle(&mut self.sink, &cx);
-        std::mem::take(&mut self.sink.0)
+        drain(&mut self.out)
     }
-}
-
-/// The end of a chain that keeps everything.
-struct Sink<T>(Vec<T>);
-
-impl<T: 'static> corelane::stage::Chain<T> for Sink<T> {
-    fn run<I: Iterator<Item = T>>(&mut self, items: I, _cx: &corelane::stage::StepCx) {
-        self.0.extend(items);
-    }
-    fn room(&mut self) -> usize {
-        usize::MAX
-    }
-    fn signal(&mut self, _signal: corelane::model::Signal, _cx: &corelane::stage::StepCx) {}
-    fn tick(&mut self, _cx: &corelane::stage::StepCx) -> bool {
-        false
-    }
-    fn flush(&mut self, _cx: &corelane::stage::StepCx) {}
-    fn next_deadline(&self, _now: i64) -> Option<i64> {
-        None
-    }
-    fn is_finished(&self) -> bool {
-        false
-    }
-    fn open(&mut self) -> Result<(), (StageId, corelane::stage::StageError)> {
-        Ok(())
-    }
-    fn report(&mut self, _received: u64) {}
-    fn close(&mut self, _discard: bool) {}
 }
 
 /// Results and late items apart; the items of each result in order, and the results too.
