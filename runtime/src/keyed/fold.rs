@@ -2,9 +2,7 @@
 
 use std::hash::Hash;
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::IntoIter;
-
+use super::fold_table::{Entries, FoldTable, Found};
 use super::hash_key;
 use crate::model::Signal;
 use crate::observe::StageAccount;
@@ -12,6 +10,8 @@ use crate::stage::{Chain, Gate, Operator, StageError, StageSite, StepCx, catch};
 
 /// Results given out in one step.
 const BATCH: usize = 1024;
+/// Items whose keys are looked up together in a large table: about as many misses as a core has under way at a time.
+const AHEAD: usize = 32;
 
 /// What has become of the items folded.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,13 +26,16 @@ enum Phase {
 
 /// Folds the items of each key into one value; the end of the input gives out every key with its value.
 ///
-/// Has no limits: its memory is that of all keys. Costs one look-up per item. Results come in the order of the table,
+/// Has no limits: its memory is that of all keys. Costs one look-up per item; while its table is larger than the cache,
+/// the memory of many items' keys is fetched at the same time before they are folded, in their order. Results come in the order of the table,
 /// which is the same whenever the items come in the same order; at most 1 024 of them per step, and before the end is
 /// passed on.
 ///
 /// A panic in user code ends the pipeline, whatever the error policy: the values may be damaged and are not used again.
-pub struct FoldByKeyOp<K, A, F, I, G> {
-    table: HashTable<(K, A)>,
+pub struct FoldByKeyOp<In, K, A, F, I, G> {
+    table: FoldTable<K, A>,
+    /// The items that are looked up together, with their hashes and keys. Empty between batches.
+    ahead: Vec<(u64, K, In)>,
     key: F,
     init: I,
     fold: G,
@@ -44,17 +47,18 @@ pub struct FoldByKeyOp<K, A, F, I, G> {
     suspect: bool,
     phase: Phase,
     /// Present from the end of the input until the last result has gone.
-    ending: Option<IntoIter<(K, A)>>,
+    ending: Option<Entries<K, A>>,
     results: u64,
     given: u64,
     close_error: Option<StageError>,
 }
 
-impl<K, A, F, I, G> FoldByKeyOp<K, A, F, I, G> {
+impl<In, K: Eq, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G> {
     /// Folds with `fold` into what `init` makes for the first item of a key.
     pub fn new(key: F, init: I, fold: G, site: &StageSite) -> Self {
         Self {
-            table: HashTable::new(),
+            table: FoldTable::with_room_for(0),
+            ahead: Vec::with_capacity(AHEAD),
             key,
             init,
             fold,
@@ -72,23 +76,42 @@ impl<K, A, F, I, G> FoldByKeyOp<K, A, F, I, G> {
     }
 }
 
-/// Counts in a register and, also when user code panics, into memory at the end.
+/// Counts in registers and, also when user code panics, into memory at the end.
 struct Tally<'a> {
+    taken: u64,
     folded: u64,
-    into: &'a mut u64,
+    into: &'a mut (u64, u64),
 }
 
 impl Drop for Tally<'_> {
     fn drop(&mut self) {
-        *self.into += self.folded;
+        self.into.0 += self.taken;
+        self.into.1 += self.folded;
     }
+}
+
+/// Folds an item into the value of its key.
+#[inline(always)]
+fn fold_one<K: Hash + Eq, A>(
+    table: &mut FoldTable<K, A>,
+    hash: u64,
+    key: K,
+    init: &mut impl FnMut() -> A,
+    fold: impl FnOnce(&mut A),
+) {
+    if let Some(Found::At(at)) = table.find(hash, &key)
+        && let Some(value) = table.value(at)
+    {
+        return fold(value);
+    }
+    insert(table, hash, key, init, fold);
 }
 
 /// Out of the way of the keys that are there.
 #[cold]
 #[inline(never)]
-fn insert<K: Hash, A>(
-    table: &mut HashTable<(K, A)>,
+fn insert<K: Hash + Eq, A>(
+    table: &mut FoldTable<K, A>,
     hash: u64,
     key: K,
     init: &mut impl FnMut() -> A,
@@ -96,10 +119,13 @@ fn insert<K: Hash, A>(
 ) {
     let mut value = init();
     fold(&mut value);
-    table.insert_unique(hash, (key, value), |(key, _)| hash_key(key));
+    table.reserve(|key| hash_key(key));
+    if let Some(Found::Free(at)) = table.find(hash, &key) {
+        table.fill(at, hash, key, value);
+    }
 }
 
-impl<K, A, F, I, G> FoldByKeyOp<K, A, F, I, G>
+impl<In, K, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G>
 where
     K: Hash + Eq,
 {
@@ -125,7 +151,7 @@ where
     }
 }
 
-impl<In, K, A, F, I, G> Operator<In> for FoldByKeyOp<K, A, F, I, G>
+impl<In, K, A, F, I, G> Operator<In> for FoldByKeyOp<In, K, A, F, I, G>
 where
     In: 'static,
     K: Hash + Eq + 'static,
@@ -142,25 +168,47 @@ where
         J: Iterator<Item = In>,
         D: Chain<(K, A)>,
     {
-        let Self { table, key, init, fold, folded, .. } = self;
+        let Self { table, ahead, key, init, fold, .. } = self;
+        let mut counts = (0, 0);
         let each = || {
-            let mut tally = Tally { folded: 0, into: folded };
-            items.by_ref().for_each(|item| {
-                let k = key(&item);
-                let hash = hash_key(&k);
-                match table.find_mut(hash, |(other, _)| *other == k) {
-                    Some((_, value)) => fold(value, item),
-                    None => insert(table, hash, k, init, |value| fold(value, item)),
+            let mut tally = Tally { taken: 0, folded: 0, into: &mut counts };
+            if !table.is_large() {
+                // It may grow large on the way: the next batch is soon enough to see that.
+                return items.by_ref().for_each(|item| {
+                    tally.taken += 1;
+                    let k = key(&item);
+                    fold_one(table, hash_key(&k), k, init, |value| fold(value, item));
+                    tally.folded += 1;
+                });
+            }
+            loop {
+                items.by_ref().take(AHEAD).for_each(|item| {
+                    tally.taken += 1;
+                    let k = key(&item);
+                    let hash = hash_key(&k);
+                    table.prefetch(hash);
+                    ahead.push((hash, k, item));
+                });
+                if ahead.is_empty() {
+                    return;
                 }
-                tally.folded += 1;
-            });
+                ahead.drain(..).for_each(|(hash, k, item)| {
+                    fold_one(table, hash, k, init, |value| fold(value, item));
+                    tally.folded += 1;
+                });
+            }
         };
-        if !self.suspect
-            && let Err(error) = catch(each)
-        {
-            self.suspect = true;
-            self.failed = 1;
-            self.gate.fail(error, cx);
+        if !self.suspect {
+            let panicked = catch(each).err();
+            let (taken, folded) = counts;
+            self.folded += folded;
+            if let Some(error) = panicked {
+                self.suspect = true;
+                self.failed = 1;
+                // Taken together with the one that failed, and not folded before it.
+                self.discarded += (taken - folded).saturating_sub(1);
+                self.gate.fail(error, cx);
+            }
         }
         if self.suspect {
             self.discarded += items.count() as u64;
@@ -179,7 +227,7 @@ where
         if signal == Signal::End {
             self.phase = Phase::Ended;
             self.results = self.table.len() as u64;
-            self.ending = Some(std::mem::take(&mut self.table).into_iter());
+            self.ending = Some(self.table.take());
             self.give_out(down, cx);
         } else {
             down.signal(signal, cx);
@@ -216,9 +264,9 @@ where
         if self.phase == Phase::Folding {
             self.phase = Phase::Stopped;
         }
-        let Self { table, ending, .. } = self;
+        let Self { table, ahead, ending, .. } = self;
         // Values are dropped here: user code.
-        if let Err(error) = catch(|| (table.clear(), ending.take())) {
+        if let Err(error) = catch(|| (table.take(), ending.take(), ahead.clear())) {
             self.close_error = Some(error);
         }
     }
@@ -288,6 +336,46 @@ mod tests {
         }
         b.settle();
         assert_eq!(b.down.events.last(), Some(&Event::Signal(Signal::End)));
+    }
+
+    /// Enough keys for a table that is larger than the cache.
+    const MANY: u16 = 20_000;
+
+    #[test]
+    fn a_table_larger_than_the_cache_folds_the_same() {
+        let mut b = sums();
+        b.room = usize::MAX;
+        let items = (0..3 * u64::from(MANY)).map(|i| ((i * 7919 % u64::from(MANY)) as u16, i));
+        b.give(items.clone());
+        // In batches that are and are not multiples of what is looked up together.
+        for size in [1, AHEAD, AHEAD + 1, 3 * AHEAD - 1] {
+            b.give(items.clone().take(size));
+        }
+        let given = 3 * usize::from(MANY) + 1 + AHEAD + AHEAD + 1 + 3 * AHEAD - 1;
+        let open = b.account();
+        assert_eq!((open.items_open, open.keys), (given as u64, u64::from(MANY)));
+        b.end();
+        let mut expected = BTreeMap::<u16, (u64, u64)>::new();
+        let again = [1, AHEAD, AHEAD + 1, 3 * AHEAD - 1].map(|size| items.clone().take(size));
+        for (key, value) in items.chain(again.into_iter().flatten()) {
+            let of = expected.entry(key).or_default();
+            *of = (of.0 + 1, of.1 + value);
+        }
+        assert_eq!(b.take().into_iter().collect::<BTreeMap<_, _>>(), expected);
+    }
+
+    #[test]
+    fn a_panic_in_a_large_table_counts_every_item_once() {
+        for at in [0, 1, AHEAD / 2, AHEAD - 1, AHEAD, AHEAD + 5] {
+            let mut b = sums();
+            b.room = usize::MAX;
+            b.give((0..MANY).map(|key| (key, 1)));
+            let n = 2 * AHEAD + 3;
+            b.give((0..n).map(|i| (i as u16, if i == at { u64::MAX } else { 1 })));
+            let a = b.account();
+            let absorbed = u64::from(MANY) + at as u64;
+            assert_eq!((a.absorbed, a.failed, a.discarded), (absorbed, 1, (n - at - 1) as u64), "{at}");
+        }
     }
 
     #[test]
