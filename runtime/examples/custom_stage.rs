@@ -31,6 +31,7 @@ impl Batches {
 impl Transform for Batches {
     type In = u64;
     type Out = Vec<u64>;
+    const HOLDS_ITEMS: bool = true;
 
     fn process(&mut self, item: u64, out: &mut Output<'_, Vec<u64>>) -> Result<(), StageError> {
         if self.open.is_empty() {

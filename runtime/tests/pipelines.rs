@@ -90,6 +90,34 @@ fn an_ordered_edge_restores_the_order_that_parallel_instances_lose() {
 }
 
 #[test]
+fn an_order_that_a_stage_holding_items_would_break_is_refused_where_there_are_several_of_it() {
+    use futures_util::StreamExt;
+    let pipeline = |instances: Parallelism| {
+        let p = PipelineBuilder::new("held");
+        let out = p
+            .generate("numbers", 100, |i| i)
+            .stream_fn("hold", |items| items.chunks(3).flat_map(futures_util::stream::iter))
+            .parallel(instances)
+            .map("order", |x| x)
+            .parallel(Parallelism::Sequential)
+            .input_ordered()
+            .collect("out");
+        (p.build().unwrap(), out)
+    };
+    let (several, _) = pipeline(Parallelism::Fixed(2));
+    let refused = Simulation::new(1).partitions(2).run(several).unwrap_err().to_string();
+    assert!(
+        refused.contains("hold -> order is ordered") && refused.contains("may hold items back"),
+        "{refused}"
+    );
+
+    let (one, out) = pipeline(Parallelism::Sequential);
+    let report = Simulation::new(1).partitions(2).run(one).unwrap();
+    report.result.account.verify().unwrap();
+    assert_eq!(out.take(), (0..100).collect::<Vec<u64>>());
+}
+
+#[test]
 fn branches_and_merges_neither_lose_nor_invent() {
     for cores in [1, 2, 4] {
         let p = PipelineBuilder::new("diamond");

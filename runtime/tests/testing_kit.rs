@@ -270,6 +270,7 @@ struct Reverse(Vec<u64>);
 impl Transform for Reverse {
     type In = u64;
     type Out = u64;
+    const HOLDS_ITEMS: bool = true;
     fn process(&mut self, item: u64, _: &mut Output<'_, u64>) -> Result<(), StageError> {
         self.0.push(item);
         Ok(())
@@ -287,6 +288,7 @@ struct Sorted(Vec<i64>);
 impl Transform for Sorted {
     type In = i64;
     type Out = i64;
+    const HOLDS_ITEMS: bool = true;
     fn process(&mut self, item: i64, _: &mut Output<'_, i64>) -> Result<(), StageError> {
         self.0.push(item);
         Ok(())

@@ -123,18 +123,26 @@ impl<S: Segment> Stream<S> {
         X::Out: Send,
         F: FnOnce(&StageSite) -> Result<X, StageError> + Clone + Send + 'static,
     {
-        self.fallible(name, move |site: &StageSite| Ok(TransformOp::new(factory(site)?, site)))
+        let stream = self.fallible(name, move |site: &StageSite| Ok(TransformOp::new(factory(site)?, site)));
+        stream.holding(X::HOLDS_ITEMS)
     }
 
     /// Any function from a stream to a stream: the contract's `Process`, literally. The stream is polled on the stage's
-    /// core and need not be `Send`.
+    /// core and need not be `Send`. It may hold items inside, so an ordered edge behind several instances of it is refused.
     pub fn stream_fn<R, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = R::Item> + use<S, R, F>>
     where
         R: FuturesStream + 'static,
         R::Item: Send,
         F: FnOnce(StreamIn<S::Item>) -> R + Clone + Send + 'static,
     {
-        self.operator(name, move |site: &StageSite| Ok(StreamFn::new(f, site)))
+        // Whether it holds items inside, nobody can see.
+        self.operator(name, move |site: &StageSite| Ok(StreamFn::new(f, site))).holding(true)
+    }
+
+    /// Notes in the graph whether the stage may hold items back.
+    fn holding(self, holds: bool) -> Self {
+        self.draft.borrow_mut().graph.nodes[self.origin.node].holds_items = holds;
+        self
     }
 
     /// An operator of your own, made by `factory` on its own core.

@@ -78,6 +78,10 @@ pub struct StageNode {
     /// promise does not hold, the pipeline can stand still for good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub assume_progress: bool,
+    /// It may hold items back and hand results on when others have been taken. An ordered edge behind several instances of it
+    /// is refused: their turns would overtake what they hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds_items: bool,
 }
 
 impl StageNode {
@@ -97,6 +101,7 @@ impl StageNode {
             merge: None,
             has_default: false,
             assume_progress: false,
+            holds_items: false,
         }
     }
 }

@@ -38,6 +38,9 @@ pub(crate) fn split_of(
         if matches!(kind(node), StageKind::Branch | StageKind::Accumulator | StageKind::Merge) {
             return Err(format!("stage {} does not keep the order of its input", id(node)));
         }
+        if graph.graph().nodes[node].holds_items {
+            return Err(format!("stage {} may hold items back while later ones pass", id(node)));
+        }
         match spread(edge) {
             Spread::Kept => node = graph.edges()[edge].from,
             Spread::Split => return Ok(edge),

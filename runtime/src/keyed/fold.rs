@@ -2,12 +2,17 @@
 
 use std::hash::Hash;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::IntoIter;
+
 use super::fold_table::{Entries, FoldTable, Found};
 use super::hash_key;
 use crate::model::Signal;
 use crate::observe::StageAccount;
 use crate::stage::{Chain, Gate, Operator, StageError, StageSite, StepCx, catch};
 
+/// Keys and values of more bytes than this leave the cache nearest to a core, and move to the table for that.
+const CACHE_BYTES: usize = 1 << 20;
 /// Results given out in one step.
 const BATCH: usize = 1024;
 /// Items whose keys are looked up together in a large table: about as many misses as a core has under way at a time.
@@ -33,7 +38,10 @@ enum Phase {
 ///
 /// A panic in user code ends the pipeline, whatever the error policy: the values may be damaged and are not used again.
 pub struct FoldByKeyOp<In, K, A, F, I, G> {
-    table: FoldTable<K, A>,
+    /// While it fits the cache.
+    table: HashTable<(K, A)>,
+    /// Afterwards; until then without a key.
+    large: FoldTable<K, A>,
     /// The items that are looked up together, with their hashes and keys. Empty between batches.
     ahead: Vec<(u64, K, In)>,
     key: F,
@@ -47,7 +55,7 @@ pub struct FoldByKeyOp<In, K, A, F, I, G> {
     suspect: bool,
     phase: Phase,
     /// Present from the end of the input until the last result has gone.
-    ending: Option<Entries<K, A>>,
+    ending: Option<(IntoIter<(K, A)>, Entries<K, A>)>,
     results: u64,
     given: u64,
     close_error: Option<StageError>,
@@ -57,7 +65,8 @@ impl<In, K: Eq, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G> {
     /// Folds with `fold` into what `init` makes for the first item of a key.
     pub fn new(key: F, init: I, fold: G, site: &StageSite) -> Self {
         Self {
-            table: FoldTable::with_room_for(0),
+            table: HashTable::new(),
+            large: FoldTable::with_room_for(0),
             ahead: Vec::with_capacity(AHEAD),
             key,
             init,
@@ -90,27 +99,25 @@ impl Drop for Tally<'_> {
     }
 }
 
-/// Folds an item into the value of its key.
-#[inline(always)]
-fn fold_one<K: Hash + Eq, A>(
-    table: &mut FoldTable<K, A>,
+/// Out of the way of the keys that are there.
+#[cold]
+#[inline(never)]
+fn insert<K: Hash, A>(
+    table: &mut HashTable<(K, A)>,
     hash: u64,
     key: K,
     init: &mut impl FnMut() -> A,
     fold: impl FnOnce(&mut A),
 ) {
-    if let Some(Found::At(at)) = table.find(hash, &key)
-        && let Some(value) = table.value(at)
-    {
-        return fold(value);
-    }
-    insert(table, hash, key, init, fold);
+    let mut value = init();
+    fold(&mut value);
+    table.insert_unique(hash, (key, value), |(key, _)| hash_key(key));
 }
 
-/// Out of the way of the keys that are there.
+/// As [`insert`], into the table for many keys.
 #[cold]
 #[inline(never)]
-fn insert<K: Hash + Eq, A>(
+fn insert_large<K: Hash + Eq, A>(
     table: &mut FoldTable<K, A>,
     hash: u64,
     key: K,
@@ -125,24 +132,43 @@ fn insert<K: Hash + Eq, A>(
     }
 }
 
+/// Moves all keys to the table for many.
+#[cold]
+#[inline(never)]
+fn outgrow<K: Hash + Eq, A>(table: &mut HashTable<(K, A)>, large: &mut FoldTable<K, A>) {
+    *large = FoldTable::with_room_for(2 * table.len());
+    for (key, value) in std::mem::take(table) {
+        let hash = hash_key(&key);
+        if let Some(Found::Free(at)) = large.find(hash, &key) {
+            large.fill(at, hash, key, value);
+        }
+    }
+}
+
 impl<In, K, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G>
 where
     K: Hash + Eq,
 {
+    fn keys(&self) -> usize {
+        self.table.len() + self.large.len()
+    }
+
     /// Gives out results as far as a step goes and there is room, and then the end.
     fn give_out<D: Chain<(K, A)>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
-        let Some(results) = &mut self.ending else { return false };
+        let Some((few, many)) = &mut self.ending else { return false };
+        let mut left = few.len() + many.len();
         let mut budget = BATCH;
-        while results.len() > 0 && budget > 0 {
-            let n = down.room().min(budget).min(results.len());
+        while left > 0 && budget > 0 {
+            let n = down.room().min(budget).min(left);
             if n == 0 {
                 break;
             }
             budget -= n;
+            left -= n;
             self.given += n as u64;
-            down.run(results.by_ref().take(n), cx);
+            down.run(few.by_ref().chain(many.by_ref()).take(n), cx);
         }
-        if results.len() > 0 || down.room() == 0 {
+        if left > 0 || down.room() == 0 {
             return budget < BATCH;
         }
         self.ending = None;
@@ -168,32 +194,41 @@ where
         J: Iterator<Item = In>,
         D: Chain<(K, A)>,
     {
-        let Self { table, ahead, key, init, fold, .. } = self;
+        let Self { table, large, ahead, key, init, fold, .. } = self;
         let mut counts = (0, 0);
         let each = || {
             let mut tally = Tally { taken: 0, folded: 0, into: &mut counts };
-            if !table.is_large() {
-                // It may grow large on the way: the next batch is soon enough to see that.
-                return items.by_ref().for_each(|item| {
-                    tally.taken += 1;
-                    let k = key(&item);
-                    fold_one(table, hash_key(&k), k, init, |value| fold(value, item));
-                    tally.folded += 1;
-                });
+            if large.len() == 0 {
+                if table.capacity() * size_of::<(K, A)>() <= CACHE_BYTES {
+                    return items.by_ref().for_each(|item| {
+                        tally.taken += 1;
+                        let k = key(&item);
+                        let hash = hash_key(&k);
+                        match table.find_mut(hash, |(other, _)| *other == k) {
+                            Some((_, value)) => fold(value, item),
+                            None => insert(table, hash, k, init, |value| fold(value, item)),
+                        }
+                        tally.folded += 1;
+                    });
+                }
+                outgrow(table, large);
             }
             loop {
                 items.by_ref().take(AHEAD).for_each(|item| {
                     tally.taken += 1;
                     let k = key(&item);
                     let hash = hash_key(&k);
-                    table.prefetch(hash);
+                    large.prefetch(hash);
                     ahead.push((hash, k, item));
                 });
                 if ahead.is_empty() {
                     return;
                 }
                 ahead.drain(..).for_each(|(hash, k, item)| {
-                    fold_one(table, hash, k, init, |value| fold(value, item));
+                    match large.find(hash, &k) {
+                        Some(Found::At(at)) => fold(large.value(at), item),
+                        _ => insert_large(large, hash, k, init, |value| fold(value, item)),
+                    }
                     tally.folded += 1;
                 });
             }
@@ -226,8 +261,8 @@ where
         }
         if signal == Signal::End {
             self.phase = Phase::Ended;
-            self.results = self.table.len() as u64;
-            self.ending = Some(self.table.take());
+            self.results = self.keys() as u64;
+            self.ending = Some((std::mem::take(&mut self.table).into_iter(), self.large.take()));
             self.give_out(down, cx);
         } else {
             down.signal(signal, cx);
@@ -243,7 +278,7 @@ where
         account.failed += self.failed;
         account.discarded = self.discarded;
         account.emitted = self.given;
-        account.keys = self.table.len() as u64;
+        account.keys = self.keys() as u64;
         account.unsent = self.results - self.given;
         match self.phase {
             Phase::Folding => (account.absorbed, account.items_open) = (self.folded, self.folded),
@@ -264,9 +299,9 @@ where
         if self.phase == Phase::Folding {
             self.phase = Phase::Stopped;
         }
-        let Self { table, ahead, ending, .. } = self;
+        let Self { table, large, ahead, ending, .. } = self;
         // Values are dropped here: user code.
-        if let Err(error) = catch(|| (table.take(), ending.take(), ahead.clear())) {
+        if let Err(error) = catch(|| (table.clear(), large.take(), ending.take(), ahead.clear())) {
             self.close_error = Some(error);
         }
     }
@@ -339,14 +374,15 @@ mod tests {
     }
 
     /// Enough keys for a table that is larger than the cache.
-    const MANY: u16 = 20_000;
+    const MANY: u16 = 60_000;
 
     #[test]
     fn a_table_larger_than_the_cache_folds_the_same() {
         let mut b = sums();
         b.room = usize::MAX;
         let items = (0..3 * u64::from(MANY)).map(|i| ((i * 7919 % u64::from(MANY)) as u16, i));
-        b.give(items.clone());
+        // Most keys are new to the table for many.
+        items.clone().collect::<Vec<_>>().chunks(1_000).for_each(|chunk| b.give(chunk.to_vec()));
         // In batches that are and are not multiples of what is looked up together.
         for size in [1, AHEAD, AHEAD + 1, 3 * AHEAD - 1] {
             b.give(items.clone().take(size));

@@ -1,4 +1,4 @@
-//! The table of the lean fold: keys and values in place, found with one miss of the cache.
+//! A table of keys that does not fit the cache: keys and values in place, found with one miss.
 
 use std::num::NonZeroU32;
 
@@ -6,8 +6,6 @@ use crate::sync::prefetch;
 
 /// Slots of the first table.
 const FIRST: usize = 16;
-/// A table this large does not stay in the cache that is nearest to its core.
-const LARGE_BYTES: usize = 256 * 1024;
 
 /// A key with its value. The tag is part of the hash: keys are compared, and user code is run, only where tags are equal.
 /// It cannot be zero, so that an empty slot costs no byte.
@@ -21,7 +19,8 @@ struct Full<K, A> {
 /// A hash table of keys and values that grows, is looked up, and is taken apart; nothing is ever removed.
 ///
 /// Open addressing with linear probing, at most three quarters full: a look-up reads one cache line for small keys and
-/// values, where a table with its tags apart reads two.
+/// values, where a table with its tags apart reads two. How many slots it looks at nobody can guess, the branch predictor
+/// least of all: a table that is in the cache anyway is better off with tags that are compared many at a time.
 #[derive(Debug)]
 pub(super) struct FoldTable<K, A> {
     slots: Vec<Option<Full<K, A>>>,
@@ -56,12 +55,6 @@ impl<K: Eq, A> FoldTable<K, A> {
         self.len
     }
 
-    /// Whether it pays to [prefetch](Self::prefetch).
-    #[inline]
-    pub(super) fn is_large(&self) -> bool {
-        self.slots.len() * size_of::<Option<Full<K, A>>>() >= LARGE_BYTES
-    }
-
     /// The slot where a key with this hash is looked for first. Out of bounds in a table without slots.
     #[inline(always)]
     fn home(&self, hash: u64) -> usize {
@@ -89,10 +82,16 @@ impl<K: Eq, A> FoldTable<K, A> {
         }
     }
 
-    /// The value in slot `at`, if it is full.
+    /// The value in slot `at`, which [`find`](Self::find) has just named.
+    ///
+    /// # Panics
+    /// When that slot is empty.
     #[inline(always)]
-    pub(super) fn value(&mut self, at: usize) -> Option<&mut A> {
-        self.slots.get_mut(at)?.as_mut().map(|full| &mut full.value)
+    pub(super) fn value(&mut self, at: usize) -> &mut A {
+        match &mut self.slots[at] {
+            Some(full) => &mut full.value,
+            None => panic!("internal error: slot {at} holds no value"),
+        }
     }
 
     /// Makes room for one key more. True if slots have moved, and where keys are has to be looked up again.
@@ -175,7 +174,7 @@ mod tests {
         let hash = hash_of(&key);
         table.prefetch(hash);
         if let Some(Found::At(at)) = table.find(hash, &key) {
-            *table.value(at).unwrap() += 1;
+            *table.value(at) += 1;
             return;
         }
         table.reserve(hash_of);
@@ -227,7 +226,7 @@ mod tests {
             let mut table = FoldTable::with_room_for(0);
             for _ in 0..20 {
                 table.reserve(hash_of);
-                let free = (0..table.slots.len()).find(|&at| table.value(at).is_none()).unwrap();
+                let free = (0..table.slots.len()).find(|&at| table.slots[at].is_none()).unwrap();
                 table.fill(free, 7, std::rc::Rc::clone(&key), ());
             }
             assert_eq!(std::rc::Rc::strong_count(&key), 21);

@@ -13,7 +13,7 @@ mod try_map;
 mod wheel;
 
 #[cfg(test)]
-mod testkit;
+pub(crate) mod testkit;
 #[cfg(test)]
 mod tests;
 

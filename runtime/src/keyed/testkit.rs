@@ -14,24 +14,24 @@ pub(super) fn site_with(disks: &Arc<dyn crate::disk::Disks>) -> StageSite {
     StageSite { resources, ..site() }
 }
 
-pub(super) fn site() -> StageSite {
+pub(crate) fn site() -> StageSite {
     let context = StageContext::new("test", StageId::new("keyed").unwrap());
     StageSite { error_policy: ErrorPolicy::Ignore, ..StageSite::detached(context) }
 }
 
 /// What came out, in order.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Event<T> {
+pub(crate) enum Event<T> {
     Item(T),
     Signal(Signal),
 }
 
 /// The end of the chain: keeps everything, and refuses to be given more than the room it stated.
-pub(super) struct Collect<T> {
-    pub(super) events: Vec<Event<T>>,
+pub(crate) struct Collect<T> {
+    pub(crate) events: Vec<Event<T>>,
     /// Items so far.
-    pub(super) items: usize,
-    pub(super) room: usize,
+    pub(crate) items: usize,
+    pub(crate) room: usize,
 }
 
 impl<T: 'static> Chain<T> for Collect<T> {
@@ -67,13 +67,13 @@ impl<T: 'static> Chain<T> for Collect<T> {
 }
 
 /// An operator between a hand and a [`Collect`]. Checks both laws of its account after every call.
-pub(super) struct Bench<In: 'static, O: Operator<In>> {
-    pub(super) op: O,
-    pub(super) down: Collect<O::Out>,
+pub(crate) struct Bench<In: 'static, O: Operator<In>> {
+    pub(crate) op: O,
+    pub(crate) down: Collect<O::Out>,
     /// Room granted before each call.
-    pub(super) room: usize,
-    pub(super) now: i64,
-    pub(super) failure: Option<String>,
+    pub(crate) room: usize,
+    pub(crate) now: i64,
+    pub(crate) failure: Option<String>,
     received: u64,
     items: std::marker::PhantomData<fn(In)>,
 }
@@ -82,7 +82,7 @@ impl<In: 'static, O: Operator<In>> Bench<In, O>
 where
     O::Out: 'static,
 {
-    pub(super) fn new(op: O) -> Self {
+    pub(crate) fn new(op: O) -> Self {
         let down = Collect { events: Vec::new(), items: 0, room: 0 };
         let items = std::marker::PhantomData;
         Self { op, down, room: 1 << 20, now: 0, failure: None, received: 0, items }
@@ -99,7 +99,7 @@ where
         r
     }
 
-    pub(super) fn account(&self) -> StageAccount {
+    pub(crate) fn account(&self) -> StageAccount {
         let mut account = StageAccount { received: self.received, ..StageAccount::default() };
         self.op.account(&mut account);
         account.verify(&StageId::new("keyed").unwrap()).unwrap();
@@ -110,7 +110,7 @@ where
     }
 
     /// Gives items, as the room allows, ticking in between.
-    pub(super) fn give(&mut self, items: impl IntoIterator<Item = In>) {
+    pub(crate) fn give(&mut self, items: impl IntoIterator<Item = In>) {
         let mut items: std::collections::VecDeque<In> = items.into_iter().collect();
         while !items.is_empty() {
             let room = self.op_room().min(items.len());
@@ -122,52 +122,52 @@ where
         }
     }
 
-    pub(super) fn tick(&mut self) -> bool {
+    pub(crate) fn tick(&mut self) -> bool {
         self.call(|op, down, cx| op.tick(down, cx))
     }
 
-    pub(super) fn op_room(&mut self) -> usize {
+    pub(crate) fn op_room(&mut self) -> usize {
         self.call(|op, down, _| op.room(down))
     }
 
-    pub(super) fn op_deadline(&self) -> Option<i64> {
+    pub(crate) fn op_deadline(&self) -> Option<i64> {
         self.op.next_deadline()
     }
 
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.op.close(true);
         self.account();
     }
 
     /// Ticks until nothing moves; the number of ticks that moved something.
-    pub(super) fn settle(&mut self) -> usize {
+    pub(crate) fn settle(&mut self) -> usize {
         std::iter::from_fn(|| self.tick().then_some(())).count()
     }
 
     /// One step at `now`.
-    pub(super) fn at(&mut self, now: i64) -> &mut Self {
+    pub(crate) fn at(&mut self, now: i64) -> &mut Self {
         self.now = now;
         self.tick();
         self
     }
 
-    pub(super) fn signal(&mut self, signal: Signal) {
+    pub(crate) fn signal(&mut self, signal: Signal) {
         assert!(self.call(|op, down, _| op.room(down)) > 0, "the operator takes a signal");
         self.call(|op, down, cx| op.signal(signal, down, cx));
     }
 
-    pub(super) fn watermark(&mut self, time: i64) {
+    pub(crate) fn watermark(&mut self, time: i64) {
         self.signal(Signal::Watermark(Timestamp(time)));
         self.settle();
     }
 
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.signal(Signal::End);
         self.settle();
     }
 
     /// Takes the items that came out; signals go.
-    pub(super) fn take(&mut self) -> Vec<O::Out>
+    pub(crate) fn take(&mut self) -> Vec<O::Out>
     where
         O::Out: Clone,
     {

@@ -532,3 +532,32 @@ impl<T: 'static> Chain<T> for BoxedChain<T> {
         self.chain.release(failures);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyed::testkit::{Collect, site};
+
+    /// Due at a fixed time, whether or not there is room for what it has.
+    struct DueAt(i64);
+
+    impl Operator<u64> for DueAt {
+        type Out = u64;
+        fn run<I: Iterator<Item = u64>, D: Chain<u64>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
+            down.run(items, cx);
+        }
+        fn next_deadline(&self) -> Option<i64> {
+            Some(self.0)
+        }
+        fn account(&self, _: &mut StageAccount) {}
+    }
+
+    #[test]
+    fn a_deadline_that_has_had_its_chance_is_none() {
+        let end = Collect { events: Vec::new(), items: 0, room: 0 };
+        let chain = Linked::new(DueAt(5), Linked::new(DueAt(9), end, site()), site());
+        // Whoever slept until a deadline that has passed would not sleep at all.
+        let at = |now| Chain::<u64>::next_deadline(&chain, now);
+        assert_eq!([4, 5, 8, 9].map(at), [Some(5), Some(9), Some(9), None]);
+    }
+}

@@ -20,6 +20,11 @@ pub trait Transform: 'static {
     /// What it emits.
     type Out: 'static;
 
+    /// Whether anything is emitted other than while the item is processed that it comes from: at a timer, at a watermark,
+    /// with a later item, or at the end. An [ordered edge](crate::graph::ChannelOrdering::Ordered) behind several instances of
+    /// such a stage is refused, because it could not restore the order.
+    const HOLDS_ITEMS: bool = false;
+
     /// Called once before any item.
     ///
     /// # Errors

@@ -21,6 +21,7 @@
 //! impl Transform for Pairs {
 //!     type In = u64;
 //!     type Out = u64;
+//!     const HOLDS_ITEMS: bool = true;
 //!
 //!     fn process(&mut self, item: u64, out: &mut Output<'_, u64>) -> Result<(), StageError> {
 //!         match self.first.take() {

@@ -162,6 +162,7 @@ impl Delay {
 impl Transform for Delay {
     type In = Item;
     type Out = Item;
+    const HOLDS_ITEMS: bool = true;
 
     fn process(&mut self, item: Item, out: &mut Output<'_, Item>) -> Result<(), StageError> {
         assert!(!self.ended, "an item after the end");
