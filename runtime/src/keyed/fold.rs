@@ -16,7 +16,7 @@ const CACHE_BYTES: usize = 1 << 20;
 /// Results given out in one step.
 const BATCH: usize = 1024;
 /// Items whose keys are looked up together in a large table: about as many misses as a core has under way at a time.
-const AHEAD: usize = 32;
+const AHEAD: usize = 64;
 
 /// What has become of the items folded.
 #[derive(Clone, Copy, PartialEq, Eq)]
