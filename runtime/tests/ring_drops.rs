@@ -169,6 +169,30 @@ fn a_panic_in_the_iterator_of_extend_keeps_the_items_before() {
 }
 
 #[test]
+fn a_panic_in_the_iterator_of_scatter_keeps_the_items_before() {
+    for (moved, at) in (0..4).flat_map(|moved| (0..5).map(move |at| (moved, at))) {
+        let drops = Drops::default();
+        let ((mut one, mut ones), (mut two, mut twos)) = (drops.ring(moved), drops.ring(0));
+        let mut items = drops.items(5).map(|item| {
+            assert!(item.id < moved + at, "the source panics");
+            (item.id % 2 == 1, item)
+        });
+        panics(|| {
+            Producer::scatter([&mut one, &mut two], &mut items);
+        });
+        drop(items);
+        one.publish();
+        two.publish();
+        let ids = |consumer: &mut Consumer<Item>| consumer.read(4).map(|item| item.id).collect::<Vec<_>>();
+        let expected = |odd| (moved..moved + at).filter(|id| id % 2 == odd).collect::<Vec<_>>();
+        assert_eq!((ids(&mut ones), ids(&mut twos)), (expected(0), expected(1)));
+        assert_eq!(two.extend(&mut drops.items(9)), 4, "the ring goes on");
+        drop((one, ones, two, twos));
+        drops.assert_each_once();
+    }
+}
+
+#[test]
 fn discarded_items_are_dropped_once_and_signals_stay() {
     for moved in 0..4 {
         let drops = Drops::default();

@@ -328,6 +328,36 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// As if each item had been pushed to its ring, up to the first item for which one of the two might be full.
+    #[test]
+    fn any_scatter_gives_what_two_deques_give(
+        capacities in (1..9usize, 1..9usize),
+        rounds in prop::collection::vec((prop::collection::vec(any::<bool>(), 0..12), 0..9usize, 0..9usize), 0..40),
+    ) {
+        let mut pairs = [Pair::new(capacities.0), Pair::new(capacities.1)];
+        let mut next = 0;
+        for (targets, take_first, take_second) in rounds {
+            let [one, two] = &mut pairs;
+            let mut items = targets.iter().zip(next..).map(|(&to_second, value)| (to_second, value));
+            let written = Producer::scatter([&mut one.producer, &mut two.producer], &mut items);
+            prop_assert_eq!(items.clone().count(), targets.len() - written, "an item was pulled and lost");
+            for (&to_second, value) in targets[..written].iter().zip(next..) {
+                pairs[usize::from(to_second)].model.push(value);
+            }
+            prop_assert!(written == targets.len() || pairs.iter().any(|pair| pair.model.free() == 0));
+            next += written as u64;
+            for (pair, take) in pairs.iter_mut().zip([take_first, take_second]) {
+                pair.run(Op::Publish);
+                pair.run(Op::Read { max: take, take: 0, whole: true });
+            }
+        }
+        pairs.iter_mut().for_each(Pair::drain);
+    }
+}
+
 #[test]
 fn signals_beyond_their_room_come_back() {
     let mut pair = Pair::new(1);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::outlet::Senders;
+use super::outlet::{Sender, Senders};
 use crate::model::{Signal, StageId};
 use crate::stage::{Chain, Gate, StageError, StageSite, StepCx};
 
@@ -64,11 +64,15 @@ impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, 
     fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx) {
         let Self { senders, shards, hash, gate } = self;
         let mut unroutable = 0;
-        let each = &mut senders.each[..];
-        items.for_each(|item| match gate.stateful(cx, || hash(&item)) {
-            Some(h) => each[shards.owner(h)].send(item),
-            None => unroutable += 1,
+        let routed = items.filter_map(|item| {
+            let hash = gate.stateful(cx, || hash(&item));
+            unroutable += u64::from(hash.is_none());
+            Some((shards.owner(hash?), item))
         });
+        match &mut senders.each[..] {
+            [first, second] => Sender::scatter(first, second, routed.map(|(owner, item)| (owner == 1, item))),
+            each => routed.for_each(|(owner, item)| each[owner].send(item)),
+        }
         senders.unroutable += unroutable;
     }
 

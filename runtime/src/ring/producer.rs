@@ -1,6 +1,7 @@
 //! The writing end.
 
 use std::fmt;
+use std::hint::select_unpredictable;
 
 use super::slots::View;
 use super::{SIGNAL_CAPACITY, Shared, touch};
@@ -166,6 +167,61 @@ impl<T> Producer<T> {
             }
         }
         (self.tail - start) as usize
+    }
+
+    /// Writes each item to the first ring or, if it comes with `true`, to the second, until `items` ends or one of the two is
+    /// full; not yet visible. How many.
+    ///
+    /// Both positions stay in registers, and nothing branches on where an item goes: with [`push`](Self::push) to the one or
+    /// the other, every item waits for the position that the one before it has stored. As with [`extend`](Self::extend), no
+    /// item is pulled for which there might be no room, and if `items` panics those written before it stay.
+    ///
+    /// ```
+    /// use corelane::ring::{Producer, ring};
+    ///
+    /// let ((mut even, mut evens), (mut odd, mut odds)) = (ring::<u64>(8)?, ring::<u64>(8)?);
+    /// let mut items = (0..5).map(|i| (i % 2 == 1, i));
+    /// assert_eq!(Producer::scatter([&mut even, &mut odd], &mut items), 5);
+    /// even.publish();
+    /// odd.publish();
+    /// assert_eq!(evens.read(8).collect::<Vec<_>>(), [0, 2, 4]);
+    /// assert_eq!(odds.read(8).collect::<Vec<_>>(), [1, 3]);
+    /// # Ok::<(), corelane::ring::RingError>(())
+    /// ```
+    /// A ring cannot be both:
+    /// ```compile_fail,E0499
+    /// use corelane::ring::Producer;
+    ///
+    /// let (mut one, _) = corelane::ring::ring::<u64>(8).unwrap();
+    /// Producer::scatter([&mut one, &mut one], &mut std::iter::empty());
+    /// ```
+    #[inline(always)]
+    pub fn scatter(rings: [&mut Self; 2], items: &mut impl Iterator<Item = (bool, T)>) -> usize {
+        let [first, second] = rings;
+        let slots = (first.slots, second.slots);
+        let mut all = 0;
+        loop {
+            let room = first.free_for(1).min(second.free_for(1));
+            if room == 0 {
+                return all;
+            }
+            let mut one = Progress { at: first.tail, tail: &mut first.tail };
+            let mut two = Progress { at: second.tail, tail: &mut second.tail };
+            let before = one.at + two.at;
+            items.take(room).for_each(|(to_second, item)| {
+                let slots = select_unpredictable(to_second, slots.1, slots.0);
+                let at = select_unpredictable(to_second, two.at, one.at);
+                // SAFETY: at most `room` items are taken, so the slot is below its ring's limit.
+                unsafe { slots.write(slots.index(at), item) };
+                two.at += u64::from(to_second);
+                one.at += u64::from(!to_second);
+            });
+            let written = (one.at + two.at - before) as usize;
+            all += written;
+            if written < room {
+                return all;
+            }
+        }
     }
 
     /// Copies as many of `items`, from the first on, as there is room for, not yet visible. How many.
