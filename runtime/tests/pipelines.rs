@@ -102,17 +102,14 @@ fn an_order_that_a_stage_holding_items_would_break_is_refused_where_there_are_se
             .parallel(Parallelism::Sequential)
             .input_ordered()
             .collect("out");
-        (p.build().unwrap(), out)
+        (p.build(), out)
     };
     let (several, _) = pipeline(Parallelism::Fixed(2));
-    let refused = Simulation::new(1).partitions(2).run(several).unwrap_err().to_string();
-    assert!(
-        refused.contains("hold -> order is ordered") && refused.contains("may hold items back"),
-        "{refused}"
-    );
+    let refused = several.err().unwrap().to_string();
+    assert!(refused.contains("order") && refused.contains("stage hold may hold items back"), "{refused}");
 
     let (one, out) = pipeline(Parallelism::Sequential);
-    let report = Simulation::new(1).partitions(2).run(one).unwrap();
+    let report = Simulation::new(1).partitions(2).run(one.unwrap()).unwrap();
     report.result.account.verify().unwrap();
     assert_eq!(out.take(), (0..100).collect::<Vec<u64>>());
 }
