@@ -80,7 +80,7 @@ fn corelanes(driver: Driver, cores: Vec<pin::CoreId>) {
     for (keys, chance) in [(1_000, chance), (100_000, chance + 60)] {
         let expected = [FEW, MANY].map(|pairs| keyed::expected(pairs, keys).checksum());
         assert_none_per_item("corelane keyed", chance, |pairs| {
-            let checksum = lane::keyed::exchange(pairs, keys, &setup).unwrap().checksum;
+            let checksum = lane::keyed::exchange(pairs, keys, None, &setup).unwrap().checksum;
             assert_eq!(checksum, expected[usize::from(pairs == MANY)]);
         });
     }

@@ -169,26 +169,25 @@ fn a_panic_in_the_iterator_of_extend_keeps_the_items_before() {
 }
 
 #[test]
-fn a_panic_in_the_iterator_of_scatter_keeps_the_items_before() {
-    for (moved, at) in (0..4).flat_map(|moved| (0..5).map(move |at| (moved, at))) {
-        let drops = Drops::default();
-        let ((mut one, mut ones), (mut two, mut twos)) = (drops.ring(moved), drops.ring(0));
-        let mut items = drops.items(5).map(|item| {
-            assert!(item.id < moved + at, "the source panics");
-            (item.id % 2 == 1, item)
-        });
-        panics(|| {
-            Producer::scatter([&mut one, &mut two], &mut items);
-        });
-        drop(items);
-        one.publish();
-        two.publish();
-        let ids = |consumer: &mut Consumer<Item>| consumer.read(4).map(|item| item.id).collect::<Vec<_>>();
-        let expected = |odd| (moved..moved + at).filter(|id| id % 2 == odd).collect::<Vec<_>>();
-        assert_eq!((ids(&mut ones), ids(&mut twos)), (expected(0), expected(1)));
-        assert_eq!(two.extend(&mut drops.items(9)), 4, "the ring goes on");
-        drop((one, ones, two, twos));
-        drops.assert_each_once();
+fn appended_items_belong_to_the_ring_and_the_others_to_the_caller() {
+    for (moved, n) in (0..4).flat_map(|moved| (0..7).map(move |n| (moved, n))) {
+        for taken in 0..2 {
+            let drops = Drops::default();
+            let (mut producer, mut consumer) = drops.ring(moved);
+            let mut items: Vec<_> = drops.items(n).collect();
+            let written = producer.append(&mut items);
+            assert_eq!((written, items.len()), (n.min(4), n - n.min(4)));
+            let left: Vec<_> = items.iter().map(|item| item.id).collect();
+            assert_eq!(left, (moved + written..moved + n).collect::<Vec<_>>());
+            assert_eq!(drops.0.borrow()[moved..].iter().sum::<u32>(), 0, "nothing is dropped on the way");
+            producer.publish();
+            consumer.read(taken).for_each(drop);
+            drop((producer, consumer));
+            let gone = drops.0.borrow()[moved..].iter().sum::<u32>();
+            assert_eq!(gone as usize, written, "what was not moved is the caller's");
+            drop(items);
+            drops.assert_each_once();
+        }
     }
 }
 

@@ -82,6 +82,7 @@ enum Op {
     Push,
     Extend(usize),
     PushSlice(usize),
+    Append(usize),
     Publish,
     Signal(i64),
     SignalRoom,
@@ -113,6 +114,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => Just(Op::Push),
         3 => (0..12usize).prop_map(Op::Extend),
         3 => (0..12usize).prop_map(Op::PushSlice),
+        3 => (0..12usize).prop_map(Op::Append),
         4 => Just(Op::Publish),
         2 => any::<i64>().prop_map(Op::Signal),
         1 => Just(Op::SignalRoom),
@@ -146,7 +148,9 @@ impl Pair {
 
     fn run(&mut self, op: Op) {
         match op {
-            Op::Push | Op::Extend(_) | Op::PushSlice(_) | Op::Publish | Op::FreeFor(_) => self.write(op),
+            Op::Push | Op::Extend(_) | Op::PushSlice(_) | Op::Append(_) | Op::Publish | Op::FreeFor(_) => {
+                self.write(op)
+            }
             Op::Signal(_) | Op::SignalRoom | Op::DiscardOldest(_) | Op::Grant(_) => self.steer(op),
             Op::NextDiscarded => {
                 let marked = match self.model.published.front() {
@@ -200,6 +204,14 @@ impl Pair {
                 let values: Vec<u64> = (self.next..self.next + n as u64).collect();
                 let written = producer.push_slice(&values);
                 assert_eq!(written, n.min(free));
+                values[..written].iter().for_each(|value| model.push(*value));
+                self.next += written as u64;
+            }
+            Op::Append(n) => {
+                let values: Vec<u64> = (self.next..self.next + n as u64).collect();
+                let mut left = values.clone();
+                let written = producer.append(&mut left);
+                assert_eq!((written, &left[..]), (n.min(free), &values[written..]));
                 values[..written].iter().for_each(|value| model.push(*value));
                 self.next += written as u64;
             }
@@ -325,36 +337,6 @@ proptest! {
         }
         ops.into_iter().for_each(|op| pair.run(op));
         pair.drain();
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// As if each item had been pushed to its ring, up to the first item for which one of the two might be full.
-    #[test]
-    fn any_scatter_gives_what_two_deques_give(
-        capacities in (1..9usize, 1..9usize),
-        rounds in prop::collection::vec((prop::collection::vec(any::<bool>(), 0..12), 0..9usize, 0..9usize), 0..40),
-    ) {
-        let mut pairs = [Pair::new(capacities.0), Pair::new(capacities.1)];
-        let mut next = 0;
-        for (targets, take_first, take_second) in rounds {
-            let [one, two] = &mut pairs;
-            let mut items = targets.iter().zip(next..).map(|(&to_second, value)| (to_second, value));
-            let written = Producer::scatter([&mut one.producer, &mut two.producer], &mut items);
-            prop_assert_eq!(items.clone().count(), targets.len() - written, "an item was pulled and lost");
-            for (&to_second, value) in targets[..written].iter().zip(next..) {
-                pairs[usize::from(to_second)].model.push(value);
-            }
-            prop_assert!(written == targets.len() || pairs.iter().any(|pair| pair.model.free() == 0));
-            next += written as u64;
-            for (pair, take) in pairs.iter_mut().zip([take_first, take_second]) {
-                pair.run(Op::Publish);
-                pair.run(Op::Read { max: take, take: 0, whole: true });
-            }
-        }
-        pairs.iter_mut().for_each(Pair::drain);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::outlet::{Sender, Senders};
+use super::outlet::Senders;
 use crate::model::{Signal, StageId};
 use crate::stage::{Chain, Gate, StageError, StageSite, StepCx};
 
@@ -44,9 +44,14 @@ impl ShardTable {
     }
 }
 
+/// Items that are sorted by their owners before any moves to its ring: few enough to stay in the nearest cache.
+const BLOCK: usize = 256;
+
 /// The end of a chain: a keyed edge.
 pub struct Exchange<T, H> {
     senders: Senders<T>,
+    /// The items of a block by their owner. Empty between batches.
+    sorted: Vec<Vec<T>>,
     shards: ShardTable,
     hash: H,
     gate: Gate,
@@ -55,23 +60,27 @@ pub struct Exchange<T, H> {
 impl<T: Send, H> Exchange<T, H> {
     /// Routes by `hash` over `senders`, one per downstream instance.
     pub fn new(senders: Senders<T>, shards: ShardTable, hash: H, site: &StageSite) -> Self {
-        Self { senders, shards, hash, gate: Gate::new(site) }
+        let sorted = senders.each.iter().map(|_| Vec::with_capacity(BLOCK)).collect();
+        Self { senders, sorted, shards, hash, gate: Gate::new(site) }
     }
 }
 
 impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, H> {
     #[inline(always)]
-    fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx) {
-        let Self { senders, shards, hash, gate } = self;
+    fn run<I: Iterator<Item = T>>(&mut self, mut items: I, cx: &StepCx) {
+        let Self { senders, sorted, shards, hash, gate } = self;
         let mut unroutable = 0;
-        let routed = items.filter_map(|item| {
-            let hash = gate.stateful(cx, || hash(&item));
-            unroutable += u64::from(hash.is_none());
-            Some((shards.owner(hash?), item))
-        });
-        match &mut senders.each[..] {
-            [first, second] => Sender::scatter(first, second, routed.map(|(owner, item)| (owner == 1, item))),
-            each => routed.for_each(|(owner, item)| each[owner].send(item)),
+        let mut taken = BLOCK;
+        while taken == BLOCK {
+            taken = 0;
+            items.by_ref().take(BLOCK).for_each(|item| {
+                taken += 1;
+                match gate.stateful(cx, || hash(&item)) {
+                    Some(h) => sorted[shards.owner(h)].push(item),
+                    None => unroutable += 1,
+                }
+            });
+            senders.each.iter_mut().zip(&mut *sorted).for_each(|(sender, items)| sender.append(items));
         }
         senders.unroutable += unroutable;
     }

@@ -99,13 +99,13 @@ impl<T: Send> Sender<T> {
         items.for_each(|item| self.send(item));
     }
 
-    /// Sends each item to the first or, if it comes with `true`, to the second.
-    #[inline(always)]
-    pub(super) fn scatter(first: &mut Self, second: &mut Self, mut items: impl Iterator<Item = (bool, T)>) {
-        if !first.detour && !second.detour {
-            Producer::scatter([&mut first.ring, &mut second.ring], &mut items);
+    /// Sends all of `items`, which is empty afterwards.
+    #[inline]
+    pub(super) fn append(&mut self, items: &mut Vec<T>) {
+        if !self.detour {
+            self.ring.append(items);
         }
-        items.for_each(|(to_second, item)| if to_second { second.send(item) } else { first.send(item) });
+        items.drain(..).for_each(|item| self.send(item));
     }
 
     /// Room by the average weight of what is in flight.
