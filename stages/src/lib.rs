@@ -3,8 +3,10 @@
 //!
 //! - [`window`]: windows in event time, with aggregates and triggers.
 //! - [`join`]: two streams by key: within a span of time, in windows, as long as items are kept, or with a table.
+//! - [`dead_letters`]: what failed, appended to a file and read back.
 //! - [`process`]: state and timers of your own for each key.
 
+pub mod dead_letters;
 pub mod join;
 mod keys;
 pub mod process;
