@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +31,88 @@ pub enum Command {
     /// Check configuration files without running anything: policies, core map, and what they change in a job's graph
     #[command(after_help = Exit::help())]
     Check(Check),
+    /// List, show and run again what a run wrote with --dead-letters
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+}
+
+/// The subcommands of `corelane dead-letters`.
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// One line for each dead letter, fields separated by tabs
+    #[command(after_help = Exit::help())]
+    List(LettersFile),
+    /// All that is known of one dead letter, as JSON
+    #[command(after_help = Exit::help())]
+    Show(ShowLetter),
+    /// Run the requests of dead letters through trace-assembly again
+    #[command(after_help = Exit::help())]
+    Replay(Replay),
+}
+
+/// The options of `corelane dead-letters list`.
+#[derive(Debug, Clone, Args)]
+pub struct LettersFile {
+    /// A file written with --dead-letters
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// The options of `corelane dead-letters show`.
+#[derive(Debug, Clone, Args)]
+pub struct ShowLetter {
+    /// A file written with --dead-letters
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Its number, as `list` prints it
+    #[arg(value_name = "N")]
+    pub number: u64,
+
+    /// Write the bytes of the item and nothing else
+    #[arg(long)]
+    pub payload: bool,
+}
+
+/// The options of `corelane dead-letters replay`.
+#[derive(Debug, Clone, Args)]
+pub struct Replay {
+    /// A file written with --dead-letters; it stays as it is
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Only what this stage gave up
+    #[arg(long, value_name = "STAGE")]
+    pub stage: Option<String>,
+
+    /// Options of `corelane run trace-assembly`, behind `--`: `-- --output traces.ndjson --dead-letters again.ndjson`
+    #[arg(last = true, value_name = "OPTION")]
+    pub options: Vec<OsString>,
+}
+
+impl Replay {
+    /// The job with the options given.
+    ///
+    /// # Errors
+    ///
+    /// [`UsageError::Replay`], also where the options ask for something that needs files.
+    pub fn job(&self) -> Result<TraceAssembly, UsageError> {
+        let refused = |message: &dyn std::fmt::Display| UsageError::Replay(message.to_string());
+        // One file has to be named: the one that is replayed stands for it.
+        let start = ["corelane", "run", "trace-assembly"].map(OsString::from);
+        let words = start
+            .into_iter()
+            .chain(self.options.iter().cloned())
+            .chain(["--".into(), self.file.clone().into()]);
+        let command = Cli::try_parse_from(words).map_err(|error| refused(&error))?.command;
+        let Command::Run(Job::TraceAssembly(job)) = command else {
+            return Err(refused(&"not the options of a job"));
+        };
+        if job.files.len() > 1 || job.repeat > 1 || job.graph.is_some() {
+            return Err(refused(&"more files, --repeat and --graph have no place here"));
+        }
+        Ok(*job)
+    }
 }
 
 /// The options of `corelane check`.
@@ -70,6 +153,11 @@ pub struct TraceAssembly {
     /// Where assembled traces go, `-` for standard output
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
+
+    /// Write requests that cannot be decoded to this file, as lines of JSON, and go on; without, the first one ends the
+    /// run. The file is appended to; see `corelane dead-letters`
+    #[arg(long, value_name = "FILE")]
+    pub dead_letters: Option<PathBuf>,
 
     /// Stages to cores in one line, like "decode=0;traces=0-1"; numbers count the cores this process may use
     #[arg(long, value_name = "MAP", env = "CORELANE_CORES", conflicts_with = "core_map")]
@@ -231,7 +319,7 @@ impl From<IdleArg> for IdlePolicy {
 pub struct Nanos(pub u64);
 
 /// Options that contradict each other in a way the parser of the command line cannot see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageError {
     /// Standard input named twice.
@@ -249,6 +337,9 @@ pub enum UsageError {
     /// A share outside 0 to 1.
     #[error("--sample must be between 0 and 1")]
     Sample,
+    /// The options behind `--` of a replay.
+    #[error("the options behind `--`: {0}")]
+    Replay(String),
 }
 
 impl TraceAssembly {
@@ -366,7 +457,7 @@ mod tests {
         let command = ["corelane", "run", "trace-assembly"];
         match Cli::try_parse_from(command.iter().chain(options))?.command {
             Command::Run(Job::TraceAssembly(job)) => Ok(*job),
-            Command::Check(check) => panic!("{check:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Everything behind the `corelane` command, as a library so that tests reach it without starting a process.
 //!
 //! * [`run`]: `corelane run`, from parsed options to written output. [`check`]: `corelane check`.
+//! * [`dead_letters`]: `corelane dead-letters`, what a run gave up.
 //! * [`job`]: the trace-assembly pipeline, and the two threads that read and write for it.
 //! * [`args`], [`exit`], [`config`], [`output`], [`measurements`], [`progress`], [`summary`], [`signals`]: the command line and what it
 //!   prints.
@@ -14,6 +15,7 @@ pub mod args;
 pub mod check;
 pub mod clock;
 pub mod config;
+pub mod dead_letters;
 pub mod exit;
 pub mod job;
 pub mod measurements;

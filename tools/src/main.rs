@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use corelane_tools::args::{Cli, Command, Job};
 use corelane_tools::exit::Exit;
-use corelane_tools::{check, run};
+use corelane_tools::{check, dead_letters, run};
 
 /// Decoding allocates a message tree per request, on one core, and frees it on another: mimalloc is made for that.
 #[global_allocator]
@@ -24,6 +24,9 @@ fn main() -> ExitCode {
         }
         Command::Check(options) => {
             check::check(options).map_err(|error| (Exit::from(&error), error.to_string()))
+        }
+        Command::DeadLetters(command) => {
+            dead_letters::dead_letters(command).map_err(|error| (Exit::from(&error), error.to_string()))
         }
     };
     let Err((exit, message)) = done else { return Exit::Ok.into() };

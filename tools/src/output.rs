@@ -10,7 +10,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::otlp::InputPath;
@@ -59,6 +59,12 @@ pub enum OutputError {
     /// The output is one of the inputs, which opening it would have emptied.
     #[error("{output}: is also an input")]
     IsInput {
+        /// The output.
+        output: String,
+    },
+    /// Two outputs are one file.
+    #[error("{output}: traces and dead letters cannot go to the same file")]
+    IsOutput {
         /// The output.
         output: String,
     },
@@ -171,6 +177,30 @@ impl<W: Write> LineWriter<W> {
     pub fn finish(mut self) -> Result<u64, OutputError> {
         self.flush()?;
         Ok(self.written)
+    }
+}
+
+/// Finds what keeps a file from being appended to, so that it shows before anything starts; creates it, with no content
+/// and for its owner only.
+///
+/// # Errors
+///
+/// [`OutputError`] of opening, or when it is an input or the output of the same run.
+pub fn check_appendable(path: &Path, inputs: &[InputPath], output: &OutputPath) -> Result<(), OutputError> {
+    let label = path.to_string_lossy().into_owned();
+    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    match opened {
+        Ok(_) if inputs.iter().any(|input| is_same_file(path, input)) => {
+            Err(OutputError::IsInput { output: label })
+        }
+        Ok(_) if matches!(output, OutputPath::File(other) if is_same_file(path, &InputPath::File(other.clone()))) => {
+            Err(OutputError::IsOutput { output: label })
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(OutputError::NoDirectory { output: label })
+        }
+        Err(error) => Err(write_error(&label, error)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `corelane run`: the jobs, from parsed options to written output.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use corelane::config::Config;
@@ -20,8 +21,8 @@ use crate::config::{ConfigError, read_config};
 use crate::exit::Exit;
 use crate::job::{self, Delivery, Fault, Feed, Feeding, Handover, InputFault, JobParts, Tallies};
 use crate::measurements::Measurements;
-use crate::otlp::{InputError, InputProgress, Repeat, RepeatError, RequestReader};
-use crate::output::{LineWriter, OutputError, OutputPath};
+use crate::otlp::{InputError, InputPath, InputProgress, Repeat, RepeatError, RequestReader};
+use crate::output::{LineWriter, OutputError, OutputPath, check_appendable};
 use crate::progress::ProgressLine;
 use crate::report::{Ended, counts};
 use crate::signals::{Interrupts, Waited};
@@ -114,7 +115,19 @@ impl From<&JobError> for Exit {
 ///
 /// [`JobError`]; output written before stays.
 pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
-    let inputs = job.inputs()?;
+    run(job, job.inputs()?, None)
+}
+
+/// As [`trace_assembly`], with requests that stood in `file`.
+///
+/// # Errors
+///
+/// As [`trace_assembly`].
+pub fn replay_requests(job: &TraceAssembly, requests: RequestReader, file: &Path) -> Result<(), JobError> {
+    run(job, vec![InputPath::File(file.to_path_buf())], Some(requests))
+}
+
+fn run(job: &TraceAssembly, inputs: Vec<InputPath>, requests: Option<RequestReader>) -> Result<(), JobError> {
     let rules = job.rules()?;
     let config = check::load(&job.config)?;
     let core_map = core_map(job, &config)?;
@@ -123,7 +136,10 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
         let pipeline = job::build(JobParts::unconnected(rules, config.clone())).map_err(refused)?;
         return print_graph(format, pipeline.graph());
     }
-    let requests = RequestReader::open(inputs.clone(), job.repeat)?;
+    let requests = match requests {
+        Some(requests) => requests,
+        None => RequestReader::open(inputs.clone(), job.repeat)?,
+    };
     let input = requests.progress();
     let memory_pool = MemoryPool::default();
     let repeat = if job.repeat > 1 {
@@ -135,7 +151,9 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
     let (feed, reader) = Feed::new(fault.clone());
     let (handover, writer) = Handover::new();
     let (tally, config) = (tallies.clone(), config.clone());
-    let parts = JobParts { feed, handover, rules, repeat, tallies: tally, fault: fault.clone(), config };
+    let (fault_there, dead_letters) = (fault.clone(), job.dead_letters.clone());
+    let parts =
+        JobParts { feed, handover, rules, repeat, tallies: tally, fault: fault_there, config, dead_letters };
     let pipeline = job::build(parts).map_err(refused)?;
     let options = ExecutionOptions {
         driver: job.driver.into(),
@@ -146,6 +164,9 @@ pub fn trace_assembly(job: &TraceAssembly) -> Result<(), JobError> {
     };
     check_start(&pipeline, &options)?;
     let warnings = pipeline.warnings().iter().map(ToString::to_string).collect();
+    if let Some(path) = &job.dead_letters {
+        check_appendable(path, &inputs, &job.output())?;
+    }
     let measurements = job.metrics()?.map(|(output, every)| Measurements::new(output, every)).transpose()?;
     let output = LineWriter::open(&job.output(), &inputs)?;
 
@@ -238,6 +259,10 @@ impl Run<'_> {
             Some(_) => {}
         }
         measured?;
+        let dead = result.account.totals().dead_lettered;
+        if let (1.., Some(path)) = (dead, &self.job.dead_letters) {
+            say(self.job, &format!("{dead} requests could not be decoded and are in {}", path.display()));
+        }
         let kind = |node: &StageNode| (node.id.clone(), node.kind.to_string());
         let ended = Ended {
             result: &result,

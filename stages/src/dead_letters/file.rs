@@ -52,7 +52,8 @@ pub struct FileLetters<T, F> {
     /// `None` once everything has been handed over.
     batches: Option<Sender<Vec<u8>>>,
     ended: Receiver<io::Result<()>>,
-    done: bool,
+    /// What the thread has come to, once that is known: it says so only once.
+    end: Option<Result<(), String>>,
     items: PhantomData<fn(T)>,
 }
 
@@ -65,7 +66,9 @@ impl<T, F> FileLetters<T, F> {
         // Not a partition: it blocks in the operating system, which a core must never do.
         let thread = std::thread::Builder::new().name("corelane-letters".to_owned());
         thread.spawn(move || {
-            let _ = end.send(write(file, &filled, &bell)); // there is room for one
+            let written = write(file, &filled, &bell);
+            let _ = end.send(written); // there is room for one
+            drop(filled);
             bell.ring();
         })?;
         Ok(Self {
@@ -75,7 +78,7 @@ impl<T, F> FileLetters<T, F> {
             lines: Vec::new(),
             batches: Some(batches),
             ended,
-            done: false,
+            end: None,
             items: PhantomData,
         })
     }
@@ -92,16 +95,26 @@ impl<T, F> FileLetters<T, F> {
                 self.lines = lines;
                 Ok(false)
             }
-            Err(TrySendError::Disconnected(_)) => Err(self.why()),
+            // It says why before it lets go of the channel.
+            Err(TrySendError::Disconnected(_)) => match self.look() {
+                Some(Err(error)) => Err(StageError::msg(error)),
+                _ => Ok(false),
+            },
         }
     }
 
-    /// What the thread met.
-    fn why(&mut self) -> StageError {
-        match self.ended.recv() {
-            Ok(Err(error)) => failed(&self.path, &error),
-            _ => StageError::msg("internal error: the thread that writes dead letters has gone"),
+    /// Takes note of how the thread ended, if it has.
+    fn look(&mut self) -> Option<&Result<(), String>> {
+        let gone = || Err("internal error: the thread that writes dead letters has gone".to_owned());
+        if self.end.is_none() {
+            self.end = match self.ended.try_recv() {
+                Ok(Ok(())) => Some(Ok(())),
+                Ok(Err(error)) => Some(Err(failed(&self.path, &error).to_string())),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => Some(gone()),
+            };
         }
+        self.end.as_ref()
     }
 }
 
@@ -172,21 +185,14 @@ where
     }
 
     fn finish(&mut self) -> Result<bool, StageError> {
-        if self.done {
-            return Ok(true);
-        }
         if !self.hand_over()? {
             return Ok(false);
         }
         self.batches = None; // the thread sees the end after the last batch
-        match self.ended.try_recv() {
-            Ok(Ok(())) => {
-                self.done = true;
-                Ok(true)
-            }
-            Ok(Err(error)) => Err(failed(&self.path, &error)),
-            Err(TryRecvError::Empty) => Ok(false),
-            Err(TryRecvError::Disconnected) => Err(self.why()),
+        match self.look() {
+            Some(Ok(())) => Ok(true),
+            Some(Err(error)) => Err(StageError::msg(error)),
+            None => Ok(false),
         }
     }
 }

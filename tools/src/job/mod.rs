@@ -7,6 +7,7 @@
 //! ```
 //!
 //! * `read` takes frames that a thread of its own reads from the inputs; `decode` makes spans of them, on every core.
+//!   With `--dead-letters`, requests that cannot be decoded go to a file from there, and all others go on.
 //! * `spans` puts the requests back in the order of the input, emits their spans and the watermark after each request.
 //! * `traces` gathers the spans of a trace id until the trace is complete or expires, sharded over the cores.
 //! * `keep` tells errors and slow traces from the rest, of which a sample stays; all three render to NDJSON.
@@ -19,6 +20,7 @@ mod delivery;
 mod fault;
 mod feed;
 mod items;
+mod letters;
 mod order;
 mod pipeline;
 mod tally;
@@ -27,5 +29,6 @@ mod traces;
 pub use delivery::{Delivery, DeliveryThread, Handover, Written};
 pub use fault::{Fault, InputFault};
 pub use feed::{Feed, FeedThread, Feeding};
+pub use letters::frame_of;
 pub use pipeline::{JobParts, STAGES, build};
 pub use tally::{Tallies, TallyCounts};

@@ -23,6 +23,8 @@ pub(super) struct SpanOrder {
     last_of: HashMap<TraceId, usize, BuildHasherDefault<ahash::AHasher>>,
     tally: Arc<Tally>,
     fault: Fault,
+    /// Requests may be missing: they are dead letters.
+    gaps: bool,
     /// A request could not be decoded: the rest is not wanted.
     ended: bool,
 }
@@ -37,8 +39,14 @@ impl SpanOrder {
             last_of: HashMap::default(),
             tally,
             fault,
+            gaps: false,
             ended: false,
         }
+    }
+
+    /// Lets requests be missing.
+    pub(super) fn with_gaps(self, gaps: bool) -> Self {
+        Self { gaps, ..self }
     }
 
     fn emit(&mut self, spans: Vec<Span>, at_ns: u64, out: &mut Output<'_, ArrivedSpan>) {
@@ -73,14 +81,15 @@ impl Transform for SpanOrder {
         if self.ended {
             return Ok(());
         }
-        if request.index != self.next_index {
+        let in_order = request.index == self.next_index || self.gaps && request.index > self.next_index;
+        if !in_order {
             let expected = self.next_index;
             return Err(StageError::msg(format_args!(
                 "request {} came where {expected} was due",
                 request.index
             )));
         }
-        self.next_index += 1;
+        self.next_index = request.index + 1;
         match request.content {
             Ok(decoded) => {
                 self.tally.bad_spans.add(decoded.bad.len() as u64);

@@ -1,18 +1,21 @@
 //! The graph of the job.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use corelane::config::Config;
-use corelane::flow::{Pipeline, PipelineBuilder};
+use corelane::flow::{BoxedStream, Pipeline, PipelineBuilder, Segment, Stream};
 use corelane::graph::GraphErrors;
 use corelane::partition::MergePolicy;
-use corelane::policy::{AccumulatorPolicy, BufferPolicy, DropPolicy, Parallelism};
+use corelane::policy::{AccumulatorPolicy, BufferPolicy, DropPolicy, ErrorPolicy, Parallelism};
 use corelane::stage::{StageSite, StepCx};
+use corelane_stages::dead_letters::FileSink;
 
 use super::delivery::{DeliverySink, Handover};
 use super::fault::Fault;
 use super::feed::Feed;
 use super::items::{Arrived, Assembled, Line, Request};
+use super::letters::content_of;
 use super::order::SpanOrder;
 use super::tally::Tallies;
 use super::traces::TraceAccumulator;
@@ -44,6 +47,8 @@ pub struct JobParts {
     pub fault: Fault,
     /// Named policies, and what differs at single stages.
     pub config: Config,
+    /// Where requests that cannot be decoded go; without, the first one ends the run.
+    pub dead_letters: Option<PathBuf>,
 }
 
 impl JobParts {
@@ -52,7 +57,7 @@ impl JobParts {
         let fault = Fault::default();
         let ((feed, _), (handover, _)) = (Feed::new(fault.clone()), Handover::new());
         let (repeat, tallies) = (Repeat::default(), Tallies::default());
-        Self { feed, handover, rules, repeat, tallies, fault, config }
+        Self { feed, handover, rules, repeat, tallies, fault, config, dead_letters: None }
     }
 }
 
@@ -62,18 +67,16 @@ impl JobParts {
 ///
 /// [`GraphErrors`], for options that the runtime refuses.
 pub fn build(parts: JobParts) -> Result<Pipeline, GraphErrors> {
-    let JobParts { feed, handover, rules, repeat, tallies, fault, config } = parts;
+    let JobParts { feed, handover, rules, repeat, tallies, fault, config, dead_letters } = parts;
+    let gaps = dead_letters.is_some();
     let sampling = rules.sampling;
     let time_to_live = AccumulatorPolicy::ttl(Duration::from_nanos(rules.ttl_ns)).in_event_time();
     let builder = PipelineBuilder::new("trace-assembly").with_config(&config);
     let order_tallies = tallies.clone();
-    let [errors, slow, rest] = builder
-        .source("read", move |_: &StageSite| Ok(feed.source()))
-        .map("decode", move |arrived| decode_request(arrived, repeat))
-        .parallel(Parallelism::CpuBound)
-        .input_buffer(REQUEST_BUFFER)
+    let read = builder.source("read", move |_: &StageSite| Ok(feed.source()));
+    let [errors, slow, rest] = decoded(read, repeat, dead_letters)
         .transform("spans", move |_: &StageSite| {
-            Ok(SpanOrder::new(rules.ttl_ns, rules.lag_ns, order_tallies.instance(), fault))
+            Ok(SpanOrder::new(rules.ttl_ns, rules.lag_ns, order_tallies.instance(), fault).with_gaps(gaps))
         })
         .parallel(Parallelism::Sequential)
         .input_buffer(REQUEST_BUFFER)
@@ -93,13 +96,39 @@ pub fn build(parts: JobParts) -> Result<Pipeline, GraphErrors> {
     builder.build()
 }
 
-fn decode_request(arrived: Arrived, repeat: Repeat) -> Request {
+/// The stage `decode`. What it cannot decode is for `spans` to find, or goes to the file of dead letters.
+fn decoded<S>(read: Stream<S>, repeat: Repeat, dead_letters: Option<PathBuf>) -> BoxedStream<Request>
+where
+    S: Segment<Item = Arrived>,
+{
+    let Some(path) = dead_letters else {
+        return read
+            .map("decode", move |arrived| decode_request(&arrived, repeat))
+            .parallel(Parallelism::CpuBound)
+            .input_buffer(REQUEST_BUFFER)
+            .boxed();
+    };
+    let decode = move |arrived: &Arrived| {
+        let Request { index, at_ns, content } = decode_request(arrived, repeat);
+        content.map(|decoded| Request { index, at_ns, content: Ok(decoded) })
+    };
+    let (requests, dead) = read
+        .try_map("decode", decode)
+        .on_error(ErrorPolicy::DeadLetter)
+        .parallel(Parallelism::CpuBound)
+        .input_buffer(REQUEST_BUFFER)
+        .dead_letters();
+    dead.sink("dead-letters", FileSink::appending(path, content_of));
+    requests
+}
+
+fn decode_request(arrived: &Arrived, repeat: Repeat) -> Request {
     let Arrived { frame, at_ns } = arrived;
-    let mut content = decode(&frame);
+    let mut content = decode(frame);
     if let Ok(decoded) = &mut content {
         decoded.spans.iter_mut().for_each(|span| repeat.apply(span, frame.repetition));
     }
-    Request { index: frame.index, at_ns, content }
+    Request { index: frame.index, at_ns: *at_ns, content }
 }
 
 /// The output of `keep`.

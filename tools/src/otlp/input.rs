@@ -1,5 +1,6 @@
 //! The requests of one or many inputs, in order.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use corelane::pool::MemoryPool;
@@ -21,6 +22,8 @@ pub struct RequestReader {
     next_input: usize,
     next_index: u64,
     open: Option<Framing>,
+    /// Requests that need no reading.
+    ready: VecDeque<Frame>,
     progress: InputProgress,
 }
 
@@ -53,8 +56,24 @@ impl RequestReader {
             next_input: 0,
             next_index: 0,
             open: None,
+            ready: VecDeque::new(),
             progress,
         })
+    }
+
+    /// Yields `frames`, once, numbered anew.
+    pub fn of_frames(frames: Vec<Frame>) -> Self {
+        let bytes = frames.iter().map(|frame| frame.bytes.len() as u64).sum();
+        RequestReader {
+            inputs: Vec::new(),
+            repeat: 1,
+            repetition: 0,
+            next_input: 0,
+            next_index: 0,
+            open: None,
+            ready: frames.into(),
+            progress: InputProgress::new(Some(bytes)),
+        }
     }
 
     /// How far reading has come; to be handed to a progress line on another core.
@@ -86,6 +105,12 @@ impl RequestReader {
     }
 
     fn advance(&mut self, buffers: &Buffers) -> Result<Option<Frame>, InputError> {
+        if let Some(frame) = self.ready.pop_front() {
+            self.progress.add(frame.bytes.len() as u64);
+            let index = self.next_index;
+            self.next_index += 1;
+            return Ok(Some(Frame { index, ..frame }));
+        }
         loop {
             if let Some(framing) = &mut self.open {
                 if let Some((offset, bytes)) = framing.next(buffers)? {

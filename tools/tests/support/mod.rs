@@ -12,8 +12,15 @@ use prost::Message;
 
 /// The command with nothing of the environment in it.
 pub(crate) fn corelane(options: &[&str]) -> Command {
+    let mut command = subcommand("run", &["trace-assembly"]);
+    command.args(options);
+    command
+}
+
+/// Another subcommand with nothing of the environment in it.
+pub(crate) fn subcommand(name: &str, options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
-    command.args(["run", "trace-assembly"]).args(options).stdin(Stdio::null());
+    command.arg(name).args(options).stdin(Stdio::null());
     for variable in
         ["CORELANE_CORES", "CORELANE_CORE_MAP", "CORELANE_CONFIG", "CORELANE_DRIVER", "CORELANE_IDLE"]
     {
