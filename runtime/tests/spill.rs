@@ -13,7 +13,7 @@ use corelane::driver::{DiskFaults, LaunchError, SimDisks, Simulation, SpillDirEr
 use corelane::engine::{Engine, ExecutionOptions, StartError};
 use corelane::observe::{MemoryHolder, Outcome};
 use corelane::policy::{AccumulatorPolicy, SpillOptions};
-use spill_kit::{Sessions, collected, expected, files, pipeline, session_pipeline};
+use spill_kit::{ENDLESS, Sessions, collected, expected, files, pipeline, session_pipeline};
 
 const BUDGET: u64 = 2 << 20;
 
@@ -45,7 +45,7 @@ fn a_stop_in_the_middle_leaves_no_file_and_counts_what_was_on_disk() {
     for driver in real_drivers() {
         watched(&format!("stop a spill on {driver:?}"), move || {
             let dir = tempfile::tempdir().unwrap();
-            let (p, _) = pipeline(u64::MAX, 1, AccumulatorPolicy::until_end().spilling(), dir.path());
+            let (p, _) = pipeline(3_000, ENDLESS, AccumulatorPolicy::until_end().spilling(), dir.path());
             let running = Engine::new(options(driver)).start(p).unwrap();
             let monitor = running.monitor();
             while monitor.account().stages.values().all(|stage| stage.keys_spilled < 2_000) {
@@ -74,7 +74,7 @@ fn a_stop_in_the_middle_leaves_no_file_and_counts_what_was_on_disk() {
 #[test]
 fn files_are_private_and_named_by_hashes_only() {
     let dir = tempfile::tempdir().unwrap();
-    let (p, _) = pipeline(u64::MAX, 1, AccumulatorPolicy::until_end().spilling(), dir.path());
+    let (p, _) = pipeline(3_000, ENDLESS, AccumulatorPolicy::until_end().spilling(), dir.path());
     let running = Engine::new(options(real_drivers()[0])).start(p).unwrap();
     while files(dir.path()).is_empty() {
         assert!(!running.is_finished());
@@ -98,7 +98,7 @@ fn refused(dir: &std::path::Path) -> StartError {
 #[test]
 fn fault_45_a_second_pipeline_on_the_same_directory_is_refused_with_the_owner_s_pid() {
     let dir = tempfile::tempdir().unwrap();
-    let (p, _) = pipeline(u64::MAX, 1, AccumulatorPolicy::until_end().spilling(), dir.path());
+    let (p, _) = pipeline(3_000, ENDLESS, AccumulatorPolicy::until_end().spilling(), dir.path());
     let running = Engine::new(options(real_drivers()[0])).start(p).unwrap();
     let error = refused(dir.path());
     let me = std::process::id();
@@ -137,7 +137,7 @@ fn fault_54_a_directory_that_is_deleted_under_a_run_makes_it_wait_and_not_lose()
         watched(&format!("deleted directory on {driver:?}"), move || {
             let home = tempfile::tempdir().unwrap();
             let dir = home.path().join("spill");
-            let (p, _) = pipeline(u64::MAX, 1, AccumulatorPolicy::until_end().spilling(), &dir);
+            let (p, _) = pipeline(3_000, ENDLESS, AccumulatorPolicy::until_end().spilling(), &dir);
             std::fs::create_dir(&dir).unwrap();
             std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).unwrap();
             let running = Engine::new(options(driver)).start(p).unwrap();
@@ -204,7 +204,7 @@ fn a_drain_brings_back_what_is_on_disk() {
     for driver in real_drivers() {
         watched(&format!("drain a spill on {driver:?}"), move || {
             let dir = tempfile::tempdir().unwrap();
-            let (p, out) = pipeline(u64::MAX, 1, AccumulatorPolicy::until_end().spilling(), dir.path());
+            let (p, out) = pipeline(3_000, ENDLESS, AccumulatorPolicy::until_end().spilling(), dir.path());
             let mut running = Engine::new(options(driver)).start(p).unwrap();
             while running.account().stages.values().all(|stage| stage.keys_spilled < 2_000) {
                 std::thread::yield_now();
@@ -213,7 +213,11 @@ fn a_drain_brings_back_what_is_on_disk() {
             let result = running.join();
             result.account.verify().unwrap();
             let sessions = collected(&out);
-            assert_eq!(sessions, expected(sessions.len() as u64, 1));
+            let parts: u64 = sessions.iter().map(|(_, parts, _)| parts.len() as u64).sum();
+            assert_eq!((parts, sessions.len()), (result.account.totals().accepted, 3_000));
+            for (session, parts, sum) in sessions {
+                assert_eq!((parts.len() as u64, sum), spill_kit::whole(session, &parts));
+            }
             assert_eq!(result.account.totals().discarded, 0);
         });
     }

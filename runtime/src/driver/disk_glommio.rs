@@ -15,6 +15,8 @@ use crate::sync::Doorbell;
 
 /// Nanoseconds that the step loop works at most while operations are under way: longer, and `io_uring` starves.
 pub(super) const WORK_BESIDE_IO: i64 = 50_000;
+/// Bytes written or read at once: glommio copies both.
+const PIECE: usize = 32 * 1024;
 /// How long it then gives way.
 const GIVE_WAY: Duration = Duration::from_micros(1);
 
@@ -149,12 +151,14 @@ impl Shared {
     }
 }
 
-/// Writes all of `bytes`. A copy of them goes to the kernel: glommio does not hand a buffer back after an error, and these
-/// must not be lost.
+/// Writes all of `bytes`, a piece at a time. A copy of each goes to the kernel: glommio does not hand a buffer back after an
+/// error, and these must not be lost.
 async fn write(file: &BufferedFile, at: u64, bytes: &[u8]) -> Result<(), DiskFault> {
     let mut done = 0;
     while done < bytes.len() {
-        match fault(file.write_at(bytes[done..].to_vec(), at + done as u64).await)? {
+        match fault(
+            file.write_at(bytes[done..bytes.len().min(done + PIECE)].to_vec(), at + done as u64).await,
+        )? {
             0 => return Err(DiskFault::NoSpace),
             n => done += n,
         }
@@ -165,7 +169,7 @@ async fn write(file: &BufferedFile, at: u64, bytes: &[u8]) -> Result<(), DiskFau
 async fn read(file: &BufferedFile, at: u64, buffer: &mut [u8]) -> Result<(), DiskFault> {
     let mut done = 0;
     while done < buffer.len() {
-        let part = fault(file.read_at(at + done as u64, buffer.len() - done).await)?;
+        let part = fault(file.read_at(at + done as u64, PIECE.min(buffer.len() - done)).await)?;
         if part.is_empty() {
             return Err(DiskFault::TooShort);
         }

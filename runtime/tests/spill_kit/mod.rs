@@ -129,6 +129,16 @@ pub(crate) fn collected(out: &Collected<Session>) -> Vec<Session> {
     all
 }
 
+/// More parts than any test waits for.
+pub(crate) const ENDLESS: u64 = 1 << 40;
+
+/// How many parts `session` must have when it has `parts`, one after the other from the first, and the sum of their bytes.
+pub(crate) fn whole(session: u64, parts: &[u64]) -> (u64, u64) {
+    let count = parts.last().map_or(0, |last| last + 1);
+    assert!(parts.iter().copied().eq(0..count), "parts of {session} are missing or out of order: {parts:?}");
+    (count, (0..count).map(|part| u64::from(filling(session, part)) * Sessions::PART as u64).sum())
+}
+
 /// What must come out.
 pub(crate) fn expected(sessions: u64, parts: u64) -> Vec<Session> {
     let session = |session| {

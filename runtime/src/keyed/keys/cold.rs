@@ -141,7 +141,8 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
     pub(in crate::keyed) fn bound(&mut self, memory: Option<u64>, spill: bool, site: &StageSite) {
         let limit = [memory, site.resources.memory].into_iter().flatten().min();
         let Some(limit) = limit.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)) else { return };
-        let limit = limit.max(LEAST);
+        // The rest is for what the allocator takes beside what it is asked for.
+        let limit = (limit - limit / 8).max(LEAST);
         self.limit = Some(limit);
         // Until it is known what an item takes, few come at a time.
         self.growth = (limit / 64) as u64;

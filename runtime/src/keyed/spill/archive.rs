@@ -1,6 +1,7 @@
 //! States as bytes, for accumulators whose key and state are `rkyv` types.
 
 use std::any::type_name;
+use std::cell::RefCell;
 
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
@@ -38,6 +39,11 @@ impl SpillSchema {
     }
 }
 
+thread_local! {
+    /// Kept from one state to the next: a buffer of another size for each would leave the heap full of holes.
+    static SCRATCH: RefCell<AlignedVec> = RefCell::default();
+}
+
 fn format_error(error: Error) -> SpillError {
     SpillError::Format(Box::new(error))
 }
@@ -52,9 +58,14 @@ pub fn to_archive<T>(value: &T, into: &mut Vec<u8>) -> Result<(), SpillError>
 where
     T: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, Error>>,
 {
-    let bytes = rkyv::to_bytes::<Error>(value).map_err(format_error)?;
-    into.extend_from_slice(&bytes);
-    Ok(())
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        let bytes =
+            rkyv::api::high::to_bytes_in::<_, Error>(value, std::mem::take(scratch)).map_err(format_error)?;
+        into.extend_from_slice(&bytes);
+        *scratch = bytes;
+        Ok(())
+    })
 }
 
 /// Reads back what [`to_archive`] wrote. Every access is checked.
@@ -76,9 +87,11 @@ where
     T::Archived: for<'a> CheckBytes<HighValidator<'a, Error>> + Deserialize<T, HighDeserializer<Error>>,
 {
     // Archives must stand at multiples of their alignment, which a slice does not promise.
-    let mut aligned = AlignedVec::<16>::with_capacity(bytes.len());
-    aligned.extend_from_slice(bytes);
-    rkyv::from_bytes::<T, Error>(&aligned).map_err(format_error)
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        scratch.extend_from_slice(bytes);
+        rkyv::from_bytes::<T, Error>(scratch).map_err(format_error)
+    })
 }
 
 #[cfg(test)]

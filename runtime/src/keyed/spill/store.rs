@@ -14,8 +14,6 @@ use crate::keyed::wheel::TimerId;
 const MAX_WRITES: usize = 2;
 /// Reads at the same time.
 const MAX_READS: usize = 8;
-/// Bytes that one read of several keys may have.
-const SPAN: u32 = 64 * 1024;
 /// The first wait after a failed write, in nanoseconds; doubled at each further one.
 const BACKOFF: i64 = 10_000_000;
 /// Times that it is doubled.
@@ -89,6 +87,8 @@ pub(in crate::keyed) struct Store {
     wants: VecDeque<u32>,
     wanted: usize,
     spare: Option<Vec<u8>>,
+    /// Buffers of reads, all of one size: they are used again and again.
+    readers: Vec<Vec<u8>>,
     /// No write before this, after one that failed.
     retry_at: Option<i64>,
     failures: u32,
@@ -117,6 +117,7 @@ impl Store {
             wants: VecDeque::new(),
             wanted: 0,
             spare: None,
+            readers: Vec::new(),
             retry_at: None,
             failures: 0,
             last_error: None,
@@ -150,7 +151,8 @@ impl Store {
 
     /// Bytes of memory that it takes: buffers, and the index of its keys.
     pub(in crate::keyed) fn memory(&self) -> usize {
-        self.batch.capacity() + self.spare.as_ref().map_or(0, Vec::capacity) + self.away + self.index()
+        let kept: usize = self.readers.iter().chain(&self.spare).map(Vec::capacity).sum();
+        self.batch.capacity() + kept + self.away + self.index()
     }
 
     /// Bytes of memory that go on knowing where each key is.
@@ -227,6 +229,10 @@ impl Store {
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), SpillError>,
     ) -> Result<u32, SpillError> {
         let start = self.batch.len();
+        if self.batch.capacity() == 0 {
+            // In one piece, with what the last key may have too many.
+            self.batch.reserve_exact(self.limits.batch + self.limits.batch / 4);
+        }
         self.batch.resize(start + HEADER, 0);
         let written = write(&mut self.batch);
         let payload = self.batch.len().saturating_sub(start + HEADER);
@@ -322,7 +328,9 @@ impl Store {
                 self.compacting &= purpose != Purpose::Compact;
                 self.segments.landed(segment);
                 self.have_read(segment, start, &ids, purpose, &buffer, result, sink);
-                self.keep(buffer);
+                if buffer.capacity() == self.limits.span {
+                    self.readers.push(buffer);
+                }
             }
             Flight::Remove { bytes } if result.is_err() => {
                 // It still takes its place on the disk until the end, when it is tried once more.
@@ -472,10 +480,12 @@ impl Store {
     }
 
     fn start_read(&mut self, segment: u32, start: u32, len: usize, ids: Vec<u32>, purpose: Purpose) {
+        let mut buffer = self.readers.pop().unwrap_or_else(|| Vec::with_capacity(self.limits.span));
+        buffer.resize(len, 0);
         let file = self.identity.file_name(segment);
         self.segments.take_off(segment);
         self.reads += usize::from(purpose != Purpose::Compact);
-        let op = DiskOp::Read { file, at: start.into(), buffer: vec![0; len] };
+        let op = DiskOp::Read { file, at: start.into(), buffer };
         self.submit(op, Flight::Read { segment, start, ids, purpose });
     }
 
@@ -494,7 +504,8 @@ impl Store {
             while let Some(&next) = self.wants.front() {
                 let Some(cold) = self.cold.get_mut(next) else { break };
                 let until = cold.offset.saturating_add(record_len(cold.payload as usize) as u32);
-                let near = cold.segment == segment && cold.offset >= end && until - start <= SPAN;
+                let near =
+                    cold.segment == segment && cold.offset >= end && until - start <= self.limits.span as u32;
                 if !near || cold.stand != Stand::File {
                     break;
                 }
@@ -524,7 +535,7 @@ impl Store {
             let until = cold.offset + record_len(cold.payload as usize) as u32;
             if ids.is_empty() {
                 start = cold.offset;
-            } else if cold.offset < end || until - start > SPAN {
+            } else if cold.offset < end || until - start > self.limits.span as u32 {
                 self.segments.back(segment);
                 break;
             }

@@ -42,6 +42,8 @@ pub(in crate::keyed) type Back<'a> = (Gone, Result<&'a [u8], LostState>);
 pub(in crate::keyed) struct StoreLimits {
     /// Written at once.
     pub(in crate::keyed) batch: usize,
+    /// Read at once, unless one key has more.
+    pub(in crate::keyed) span: usize,
     /// Of the first segments; later ones grow, so that their number stays small.
     pub(in crate::keyed) segment: u64,
     /// All segments together.
@@ -53,7 +55,8 @@ impl StoreLimits {
     pub(in crate::keyed) fn new(memory: usize, quota: u64) -> Self {
         let batch = (memory / 32).clamp(4 * 1024, 256 * 1024);
         let segment = (64 * batch as u64).min(quota / 8);
-        Self { batch, segment, quota }
+        let span = (batch / 4).clamp(2 * 1024, 64 * 1024);
+        Self { batch, span, segment, quota }
     }
 }
 
