@@ -13,6 +13,8 @@ pub mod harness;
 pub mod hiccup;
 pub mod lane;
 pub mod link;
+#[cfg(feature = "peers")]
+pub mod peers;
 pub mod pin;
 pub mod report;
 pub mod stats;

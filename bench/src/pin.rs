@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 pub use core_affinity::CoreId;
 
+#[cfg(feature = "peers")]
+use crate::case::Measured;
+
 /// What is wrong with a choice of cores.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinError {
@@ -131,6 +134,44 @@ pub fn on_two<A: Send, B: Send>(
         let second = scope.spawn(pinned(cores[1], move || second(gate)));
         (first.join().expect("the first thread panicked"), second.join().expect("the second thread panicked"))
     })
+}
+
+/// Times `work` on `items`, which returns the checksum.
+#[cfg(feature = "peers")]
+pub fn timed(items: u64, work: impl FnOnce() -> u64) -> Measured {
+    let start = Instant::now();
+    let checksum = work();
+    Measured { items, elapsed: start.elapsed(), checksum }
+}
+
+/// As [`timed`], on a fresh thread pinned to `core`; threads that `work` starts inherit the core.
+#[cfg(feature = "peers")]
+pub fn timed_on_one(items: u64, core: CoreId, work: impl FnOnce() -> u64 + Send) -> Measured {
+    on_one(core, || timed(items, work))
+}
+
+/// As [`timed`], on a fresh thread that may use all of `cores`; threads that `work` starts inherit them.
+#[cfg(feature = "peers")]
+pub fn timed_on_all(items: u64, cores: &[CoreId], work: impl FnOnce() -> u64 + Send) -> Measured {
+    on_all(cores, || timed(items, work))
+}
+
+/// Runs `work` on a fresh thread that may use all of `cores`.
+#[cfg(feature = "peers")]
+pub fn on_all<T: Send>(cores: &[CoreId], work: impl FnOnce() -> T + Send) -> T {
+    let run = || {
+        restrict(cores);
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().expect("the peer panicked"))
+}
+
+/// Lets this thread run on `cores` only.
+#[cfg(feature = "peers")]
+pub fn restrict(cores: &[CoreId]) {
+    let mut set = rustix::thread::CpuSet::new();
+    cores.iter().for_each(|core| set.set(core.id));
+    rustix::thread::sched_setaffinity(None, &set).expect("these cores were tried before");
 }
 
 fn pinned<T>(core: CoreId, work: impl FnOnce() -> T) -> impl FnOnce() -> T {

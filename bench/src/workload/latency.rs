@@ -19,6 +19,7 @@ const FULL_SECONDS: u64 = 2;
 
 /// What travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "peers", derive(serde::Serialize, serde::Deserialize))]
 pub struct Item {
     /// When it should be sent, in nanoseconds of the run's [`Clock`].
     pub intended_ns: u64,
@@ -207,10 +208,15 @@ pub mod hand {
     }
 }
 
+/// The schedule of a case.
+pub fn schedule(rate: u64, setup: &Setup) -> Schedule {
+    Schedule::at_rate(rate, setup.scaled(FULL_SECONDS * rate))
+}
+
 /// The comparisons: corelane's systems are added beside `hand`.
 pub fn cases(setup: &Setup) -> Vec<Case> {
     let case = |variant, rate: u64| {
-        let schedule = Schedule::at_rate(rate, setup.scaled(FULL_SECONDS * rate));
+        let schedule = schedule(rate, setup);
         let duration = Duration::from_nanos(schedule.items * schedule.period_ns);
         Case::new("latency", variant, 2, expected(schedule))
             .work(format!("{} items, one each {} ns, {duration:?}", schedule.items, schedule.period_ns))

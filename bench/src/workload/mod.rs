@@ -32,6 +32,13 @@ pub enum Workload {
 impl Workload {
     /// The cases of this workload, their expected results computed.
     pub fn cases(self, setup: &Setup) -> Vec<Case> {
+        let cases = self.own_cases(setup);
+        #[cfg(feature = "peers")]
+        let cases = cases.into_iter().map(|case| crate::peers::add_to(case, setup)).collect();
+        cases
+    }
+
+    fn own_cases(self, setup: &Setup) -> Vec<Case> {
         match self {
             Self::Ring => ring::cases(setup),
             Self::Chain => chain::cases(setup),
@@ -41,7 +48,7 @@ impl Workload {
             Self::Strategies => strategies::cases(setup),
             Self::All => [Self::Ring, Self::Chain, Self::Keyed, Self::Latency, Self::Pool, Self::Strategies]
                 .iter()
-                .flat_map(|one| one.cases(setup))
+                .flat_map(|one| one.own_cases(setup))
                 .collect(),
         }
     }

@@ -1,0 +1,118 @@
+//! crossbeam's bounded channel between pinned threads.
+
+use core_affinity::CoreId;
+use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+
+use super::shard::Shard;
+use crate::case::{Latencies, Measured};
+use crate::pin::{self, Gate, Span};
+use crate::workload::keyed::{Totals, pair};
+use crate::workload::latency::hand::{self, Receiver as Sums};
+use crate::workload::latency::{Clock, Item, Schedule, latencies};
+use crate::workload::ring::Tally;
+
+/// Items a channel holds.
+const SLOTS: usize = 4_096;
+/// Pairs in one message of the keyed workload.
+const BATCH: usize = 256;
+
+/// Moves `items` one by one; both ends spin.
+pub(super) fn one_by_one(items: u64, cores: &[CoreId]) -> Measured {
+    let (out, inward) = bounded::<u64>(SLOTS);
+    let produce = move |gate: &Gate| {
+        let start = gate.wait();
+        for item in 0..items {
+            while let Err(TrySendError::Full(_)) = out.try_send(item) {}
+        }
+        Span::since(start)
+    };
+    let consume = move |gate: &Gate| {
+        let start = gate.wait();
+        let mut tally = Tally::default();
+        while tally.count() < items {
+            tally.take_each(inward.try_iter());
+        }
+        (Span::since(start), tally)
+    };
+    let (sent, (received, tally)) = pin::on_two(cores, produce, consume);
+    Measured { items, elapsed: sent.union(received), checksum: tally.checksum() }
+}
+
+type Batch = Vec<(u64, u64)>;
+
+/// Sum and count per key: two threads make pairs, keep their own and send the others' in batches.
+pub(super) fn keyed(pairs: u64, keys: u64, cores: &[CoreId]) -> Measured {
+    let (there, arriving) = bounded::<Batch>(64);
+    let (back, returning) = bounded::<Batch>(64);
+    let half = pairs / 2;
+    let work = |me: usize, range: std::ops::Range<u64>, out: Sender<Batch>, inward: Receiver<Batch>| {
+        move |gate: &Gate| {
+            let start = gate.wait();
+            let mut shard = Shard::new(keys);
+            let mut staged = Vec::with_capacity(BATCH);
+            for index in range {
+                let (key, value) = pair(index, keys);
+                if Shard::owner(&shard, key) == me {
+                    shard.add(key, value);
+                    continue;
+                }
+                staged.push((key, value));
+                if staged.len() == BATCH {
+                    send(&out, std::mem::replace(&mut staged, Vec::with_capacity(BATCH)), &inward, &mut shard);
+                }
+            }
+            send(&out, staged, &inward, &mut shard);
+            drop(out);
+            loop {
+                match inward.try_recv() {
+                    Ok(batch) => shard.add_all(&batch),
+                    Err(TryRecvError::Empty) => {}
+                    Err(TryRecvError::Disconnected) => break,
+                }
+            }
+            (Span::since(start), shard)
+        }
+    };
+    let first = work(0, 0..half, there, returning);
+    let second = work(1, half..pairs, back, arriving);
+    let (one, two) = pin::on_two(cores, first, second);
+    let mut totals = Totals::default();
+    [&one.1, &two.1].iter().for_each(|shard| shard.add_to(&mut totals));
+    Measured { items: pairs, elapsed: one.0.union(two.0), checksum: totals.checksum() }
+}
+
+/// Sends `batch`; takes what arrives while there is no room, so that two full channels do not block each other.
+fn send(out: &Sender<Batch>, mut batch: Batch, inward: &Receiver<Batch>, shard: &mut Shard) {
+    while let Err(TrySendError::Full(back)) = out.try_send(batch) {
+        batch = back;
+        inward.try_iter().for_each(|batch| shard.add_all(&batch));
+    }
+}
+
+/// An open loop over the channel, both ends spinning.
+pub(super) fn latency(schedule: Schedule, cores: &[CoreId]) -> Latencies {
+    let (out, inward) = bounded::<Item>(hand::SLOTS);
+    let clock = Clock::start();
+    let send = move |gate: &Gate| {
+        gate.wait();
+        for index in 0..schedule.items {
+            let item = schedule.item(index);
+            while clock.ns() < item.intended_ns {}
+            while out.try_send(item).is_err() {}
+        }
+    };
+    let receive = move |gate: &Gate| {
+        let mut sums = Sums::new();
+        gate.wait();
+        let mut taken = 0;
+        while taken < schedule.items {
+            if let Ok(item) = inward.try_recv() {
+                sums.take(item, clock);
+                taken += 1;
+            }
+        }
+        sums
+    };
+    let ((), sums) = pin::on_two(cores, send, receive);
+    latencies(sums.histogram, sums.checksum)
+}

@@ -1,0 +1,112 @@
+//! Other people's systems doing the same work, each as its documentation says it is fast, with the same checksums.
+//!
+//! Behind the feature `peers`, because they bring many dependencies. Threads that a peer starts itself inherit the cores of
+//! the thread that starts it, or are pinned where it lets us. Starting those threads is in their time, where the peer gives
+//! no way to leave it out; it is below a millisecond.
+
+mod crossbeam_channel;
+mod disruptor;
+mod rayon;
+mod renoir;
+mod shard;
+mod streams;
+mod timely;
+mod tokio;
+
+use crate::case::{Case, Setup};
+
+/// Adds the peers that can do the work of `case`.
+#[must_use]
+pub fn add_to(case: Case, setup: &Setup) -> Case {
+    use crate::workload::{chain, keyed, latency, ring};
+    match (case.workload, case.variant) {
+        ("ring", "throughput") => {
+            let items = setup.scaled(ring::ITEMS);
+            case.system("disruptor", move |setup| disruptor::batches(items, &setup.cores))
+                .system("crossbeam", move |setup| crossbeam_channel::one_by_one(items, &setup.cores))
+        }
+        ("chain", "bare") => {
+            let items = setup.scaled(chain::ITEMS);
+            case.system("renoir", move |setup| renoir::chain(items, setup.cores[0]))
+                .system("timely", move |setup| timely::chain(items, setup.cores[0]))
+                .system("tokio-batches", move |setup| tokio::chain(items, setup.cores[0]))
+                .system("rayon", move |setup| rayon::chain(items, setup.cores[0]))
+                .system("streams", move |setup| streams::chain(items, setup.cores[0]))
+        }
+        ("keyed", variant) => {
+            let (pairs, keys) = (setup.scaled(keyed::PAIRS), if variant == "k1000" { 1_000 } else { 1_000_000 });
+            case.system("renoir", move |setup| renoir::keyed(pairs, keys, &setup.cores))
+                .system("renoir-two-phase", move |setup| renoir::keyed_two_phase(pairs, keys, &setup.cores))
+                .system("timely", move |setup| timely::keyed(pairs, keys, &setup.cores))
+                .system("tokio-batches", move |setup| tokio::keyed(pairs, keys, &setup.cores))
+                .system("crossbeam-batches", move |setup| crossbeam_channel::keyed(pairs, keys, &setup.cores))
+        }
+        ("latency", variant) => {
+            let rate = if variant == "rate100k" { 100_000 } else { 1_000_000 };
+            let schedule = latency::schedule(rate, setup);
+            case.system("crossbeam", move |setup| crossbeam_channel::latency(schedule, &setup.cores))
+                .system("tokio", move |setup| tokio::latency(schedule, &setup.cores))
+                .system("timely", move |setup| timely::latency(schedule, &setup.cores))
+        }
+        _ => case,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::case::{Driver, Setup};
+    use crate::pin;
+    use crate::workload::Workload;
+
+    /// Small enough for a test; `Setup` scales by ten only, so the workloads' own sizes are too large here.
+    const ITEMS: u64 = 20_003;
+
+    #[test]
+    fn every_peer_computes_what_the_oracle_does() {
+        use crate::workload::{chain, keyed, latency, ring};
+        let cores = pin::allowed();
+        let sum = chain::expected_bare(ITEMS);
+        for (name, chain) in [
+            ("renoir", super::renoir::chain as fn(u64, pin::CoreId) -> _),
+            ("timely", super::timely::chain),
+            ("tokio", super::tokio::chain),
+            ("rayon", super::rayon::chain),
+            ("streams", super::streams::chain),
+        ] {
+            let run: crate::case::Measured = chain(ITEMS, cores[0]);
+            assert_eq!(run.checksum, sum, "{name}");
+        }
+        if cores.len() < 2 {
+            return;
+        }
+        assert_eq!(super::disruptor::batches(ITEMS, &cores).checksum, ring::expected(ITEMS));
+        assert_eq!(super::crossbeam_channel::one_by_one(ITEMS, &cores).checksum, ring::expected(ITEMS));
+        let totals = keyed::expected(ITEMS, 100).checksum();
+        for (name, keyed) in [
+            ("renoir", super::renoir::keyed as fn(u64, u64, &[pin::CoreId]) -> _),
+            ("renoir, two phases", super::renoir::keyed_two_phase),
+            ("timely", super::timely::keyed),
+            ("tokio", super::tokio::keyed),
+            ("crossbeam", super::crossbeam_channel::keyed),
+        ] {
+            let run: crate::case::Measured = keyed(ITEMS, 100, &cores);
+            assert_eq!(run.checksum, totals, "{name}");
+        }
+        let schedule = latency::Schedule::at_rate(1_000_000, ITEMS);
+        for (name, latency) in [
+            ("crossbeam", super::crossbeam_channel::latency as fn(latency::Schedule, &[pin::CoreId]) -> _),
+            ("tokio", super::tokio::latency),
+            ("timely", super::timely::latency),
+        ] {
+            let run: crate::case::Latencies = latency(schedule, &cores);
+            assert_eq!((run.checksum, run.histogram.len()), (latency::expected(schedule), ITEMS), "{name}");
+        }
+    }
+
+    #[test]
+    fn peers_stand_beside_the_systems_they_are_compared_with() {
+        let setup = Setup { cores: pin::allowed(), driver: Driver::Thread, quick: true };
+        let names: Vec<_> = Workload::Chain.cases(&setup)[0].systems.iter().map(|system| system.name).collect();
+        assert!(["hand", "corelane", "renoir", "timely"].iter().all(|name| names.contains(name)), "{names:?}");
+    }
+}

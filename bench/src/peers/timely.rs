@@ -1,0 +1,145 @@
+//! Timely dataflow: a worker per core, exchange by hash, state in an operator, as in its own examples.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use core_affinity::CoreId;
+use timely::Config;
+use timely::dataflow::InputHandle;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Input;
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::vec::{Filter, Map, ToStream};
+
+use super::shard::Shard;
+use crate::case::{Latencies, Measured};
+use crate::pin;
+use crate::workload::chain::{fold_bits, keep, scramble};
+use crate::workload::keyed::{Totals, hasher, pair};
+use crate::workload::latency::hand::Receiver;
+use crate::workload::latency::{Clock, Item, Schedule, latencies};
+
+/// The chain on one worker. Its operators are not fused: each passes on buffers of 8 KiB.
+pub(super) fn chain(items: u64, core: CoreId) -> Measured {
+    pin::timed_on_one(items, core, || {
+        let total = Arc::new(Mutex::new(0_u64));
+        let into = Arc::clone(&total);
+        timely::execute_directly(move |worker| {
+            worker.dataflow::<u64, _, _>(|scope| {
+                let kept = (0..items).to_stream(scope).map(scramble).filter(|item| keep(*item)).map(fold_bits);
+                kept.sink(Pipeline, "sum", move |(input, _)| {
+                    let mut sum = 0_u64;
+                    input.for_each(|_, batch: &mut Vec<u64>| {
+                        sum = batch.drain(..).fold(sum, u64::wrapping_add);
+                    });
+                    let mut total = into.lock().unwrap_or_else(PoisonError::into_inner);
+                    *total = total.wrapping_add(sum);
+                });
+            });
+        });
+        *total.lock().unwrap_or_else(PoisonError::into_inner)
+    })
+}
+
+/// Gives its totals out when it is dropped with its worker's dataflow.
+struct GivesTotals {
+    shard: Shard,
+    into: Arc<Mutex<Totals>>,
+}
+
+impl Drop for GivesTotals {
+    fn drop(&mut self) {
+        self.shard.add_to(&mut self.into.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Sum and count per key on two workers.
+///
+/// # Panics
+/// If Timely does not start.
+pub(super) fn keyed(pairs: u64, keys: u64, cores: &[CoreId]) -> Measured {
+    let cores = cores[..2].to_vec();
+    pin::timed_on_all(pairs, &cores.clone(), move || {
+        let totals = Arc::new(Mutex::new(Totals::default()));
+        let into = Arc::clone(&totals);
+        let guards = timely::execute(Config::process(2), move |worker| {
+            core_affinity::set_for_current(cores[worker.index()]);
+            let (index, peers) = (worker.index() as u64, worker.peers() as u64);
+            let range = pairs * index / peers..pairs * (index + 1) / peers;
+            let mut mine = GivesTotals { shard: Shard::new(keys), into: Arc::clone(&into) };
+            worker.dataflow::<u64, _, _>(|scope| {
+                let hasher = hasher();
+                let by_key = Exchange::new(move |pair: &(u64, u64)| hasher.hash_one(pair.0));
+                let made = range.map(move |index| pair(index, keys)).to_stream(scope);
+                made.sink(by_key, "sum and count", move |(input, _)| {
+                    input.for_each(|_, batch: &mut Vec<(u64, u64)>| {
+                        mine.shard.add_all(batch);
+                        batch.clear();
+                    });
+                });
+            });
+        });
+        drop(guards.expect("Timely starts").join());
+        let totals = *totals.lock().unwrap_or_else(PoisonError::into_inner);
+        totals.checksum()
+    })
+}
+
+struct GivesSums {
+    sums: Option<Receiver>,
+    into: Arc<Mutex<Option<Receiver>>>,
+}
+
+impl Drop for GivesSums {
+    fn drop(&mut self) {
+        *self.into.lock().unwrap_or_else(PoisonError::into_inner) = self.sums.take();
+    }
+}
+
+/// An open loop from worker 0 to worker 1, which both step without parking. What has been sent is flushed at once.
+///
+/// # Panics
+/// If Timely does not start or gives no result.
+pub(super) fn latency(schedule: Schedule, cores: &[CoreId]) -> Latencies {
+    let cores = cores[..2].to_vec();
+    let sums = Arc::new(Mutex::new(None));
+    let into = Arc::clone(&sums);
+    let clock = Clock::start();
+    let guards = timely::execute(Config::process(2), move |worker| {
+        core_affinity::set_for_current(cores[worker.index()]);
+        let mut input = InputHandle::<u64, _>::new();
+        let mut mine =
+            (worker.index() == 1).then(|| GivesSums { sums: Some(Receiver::new()), into: Arc::clone(&into) });
+        worker.dataflow(|scope| {
+            let sent = scope.input_from(&mut input);
+            sent.sink(Exchange::new(|_: &Item| 1), "sum", move |(items, _)| {
+                items.for_each(|_, batch: &mut Vec<Item>| {
+                    if let Some(sums) = mine.as_mut().and_then(|mine| mine.sums.as_mut()) {
+                        batch.iter().for_each(|item| sums.take(*item, clock));
+                    }
+                    batch.clear();
+                });
+            });
+        });
+        if worker.index() == 0 {
+            let mut next = 0;
+            while next < schedule.items {
+                let before = next;
+                while next < schedule.items && schedule.item(next).intended_ns <= clock.ns() {
+                    input.send(schedule.item(next));
+                    next += 1;
+                }
+                if next > before {
+                    input.flush();
+                    worker.step();
+                }
+            }
+        }
+        input.close();
+        while worker.has_dataflows() {
+            worker.step();
+        }
+    });
+    drop(guards.expect("Timely starts").join());
+    let sums = sums.lock().unwrap_or_else(PoisonError::into_inner).take().expect("the sums");
+    latencies(sums.histogram, sums.checksum)
+}
