@@ -68,10 +68,16 @@ fn corelanes(driver: Driver, cores: Vec<pin::CoreId>) {
     // glommio allocates for the timer that beats every few milliseconds, however many items there are.
     let chance = if driver == Driver::Thread { THREADS } else { 1_000 };
     assert_none_per_item("corelane chain/bare", chance, |items| {
-        assert_eq!(lane::chain::bare(items, &setup).unwrap().checksum, chain::expected_bare(items));
+        assert_eq!(
+            lane::chain::bare(items, &setup).expect("the pipeline runs").checksum,
+            chain::expected_bare(items)
+        );
     });
     assert_none_per_item("corelane chain/envelope", chance, |items| {
-        assert_eq!(lane::chain::envelope(items, &setup).unwrap().checksum, chain::expected_envelope(items));
+        assert_eq!(
+            lane::chain::envelope(items, &setup).expect("the pipeline runs").checksum,
+            chain::expected_envelope(items)
+        );
     });
     if !two {
         return;
@@ -80,12 +86,13 @@ fn corelanes(driver: Driver, cores: Vec<pin::CoreId>) {
     for (keys, chance) in [(1_000, chance), (100_000, chance + 60)] {
         let expected = [FEW, MANY].map(|pairs| keyed::expected(pairs, keys).checksum());
         assert_none_per_item("corelane keyed", chance, |pairs| {
-            let checksum = lane::keyed::exchange(pairs, keys, None, &setup).unwrap().checksum;
+            let checksum =
+                lane::keyed::exchange(pairs, keys, None, &setup).expect("the pipeline runs").checksum;
             assert_eq!(checksum, expected[usize::from(pairs == MANY)]);
         });
     }
     assert_none_per_item("corelane latency", chance, |items| {
-        let run = lane::latency::scheduled(schedule(items), &setup).unwrap();
+        let run = lane::latency::scheduled(schedule(items), &setup).expect("the pipeline runs");
         assert_eq!(run.histogram.len(), items);
     });
 }

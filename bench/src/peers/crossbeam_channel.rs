@@ -58,7 +58,12 @@ pub(super) fn keyed(pairs: u64, keys: u64, cores: &[CoreId]) -> Measured {
                 }
                 staged.push((key, value));
                 if staged.len() == BATCH {
-                    send(&out, std::mem::replace(&mut staged, Vec::with_capacity(BATCH)), &inward, &mut shard);
+                    send(
+                        &out,
+                        std::mem::replace(&mut staged, Vec::with_capacity(BATCH)),
+                        &inward,
+                        &mut shard,
+                    );
                 }
             }
             send(&out, staged, &inward, &mut shard);

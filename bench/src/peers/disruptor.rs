@@ -16,7 +16,8 @@ const BATCH: u64 = 1_024;
 
 /// Moves `items` in batches from the first core to the second.
 pub(super) fn batches(items: u64, cores: &[CoreId]) -> Measured {
-    let (checksum, count) = (&*Box::leak(Box::new(AtomicU64::new(0))), &*Box::leak(Box::new(AtomicU64::new(0))));
+    let (checksum, count) =
+        (&*Box::leak(Box::new(AtomicU64::new(0))), &*Box::leak(Box::new(AtomicU64::new(0))));
     let mut tally = Tally::default();
     let consume = move |event: &u64, _, end_of_batch: bool| {
         tally.take_each(std::iter::once(*event));

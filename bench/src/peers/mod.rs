@@ -34,7 +34,8 @@ pub fn add_to(case: Case, setup: &Setup) -> Case {
                 .system("streams", move |setup| streams::chain(items, setup.cores[0]))
         }
         ("keyed", variant) => {
-            let (pairs, keys) = (setup.scaled(keyed::PAIRS), if variant == "k1000" { 1_000 } else { 1_000_000 });
+            let (pairs, keys) =
+                (setup.scaled(keyed::PAIRS), if variant == "k1000" { 1_000 } else { 1_000_000 });
             case.system("renoir", move |setup| renoir::keyed(pairs, keys, &setup.cores))
                 .system("renoir-two-phase", move |setup| renoir::keyed_two_phase(pairs, keys, &setup.cores))
                 .system("timely", move |setup| timely::keyed(pairs, keys, &setup.cores))
@@ -106,7 +107,11 @@ mod tests {
     #[test]
     fn peers_stand_beside_the_systems_they_are_compared_with() {
         let setup = Setup { cores: pin::allowed(), driver: Driver::Thread, quick: true };
-        let names: Vec<_> = Workload::Chain.cases(&setup)[0].systems.iter().map(|system| system.name).collect();
-        assert!(["hand", "corelane", "renoir", "timely"].iter().all(|name| names.contains(name)), "{names:?}");
+        let names: Vec<_> =
+            Workload::Chain.cases(&setup)[0].systems.iter().map(|system| system.name).collect();
+        assert!(
+            ["hand", "corelane", "renoir", "timely"].iter().all(|name| names.contains(name)),
+            "{names:?}"
+        );
     }
 }

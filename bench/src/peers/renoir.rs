@@ -58,10 +58,15 @@ pub(super) fn keyed_two_phase(pairs: u64, keys: u64, cores: &[CoreId]) -> Measur
         let env = context(2);
         let sums = env
             .stream_par_iter(move |id: u64, instances: u64| share(pairs, keys, id, instances))
-            .group_by_fold(|pair| pair.0, (0_u64, 0_u64), add, |(sum, count), (more, n)| {
-                *sum = sum.wrapping_add(more);
-                *count += n;
-            })
+            .group_by_fold(
+                |pair| pair.0,
+                (0_u64, 0_u64),
+                add,
+                |(sum, count), (more, n)| {
+                    *sum = sum.wrapping_add(more);
+                    *count += n;
+                },
+            )
             .collect_vec_all();
         env.execute_blocking();
         checksum(sums.get().expect("the sums"))

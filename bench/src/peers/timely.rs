@@ -25,7 +25,8 @@ pub(super) fn chain(items: u64, core: CoreId) -> Measured {
         let into = Arc::clone(&total);
         timely::execute_directly(move |worker| {
             worker.dataflow::<u64, _, _>(|scope| {
-                let kept = (0..items).to_stream(scope).map(scramble).filter(|item| keep(*item)).map(fold_bits);
+                let kept =
+                    (0..items).to_stream(scope).map(scramble).filter(|item| keep(*item)).map(fold_bits);
                 kept.sink(Pipeline, "sum", move |(input, _)| {
                     let mut sum = 0_u64;
                     input.for_each(|_, batch: &mut Vec<u64>| {

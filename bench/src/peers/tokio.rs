@@ -29,7 +29,11 @@ fn on_two_cores(cores: &[CoreId]) -> Runtime {
         let worker = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         core_affinity::set_for_current(cores[worker % cores.len()]);
     };
-    Builder::new_multi_thread().worker_threads(2).on_thread_start(pin).build().expect("a runtime of two threads")
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .on_thread_start(pin)
+        .build()
+        .expect("a runtime of two threads")
 }
 
 /// The chain as two tasks on one core, with batches in a channel between them.

@@ -29,6 +29,9 @@ enum Phase {
     Stopped,
 }
 
+/// Results that have not gone: those of the small table, then those of the large one.
+type Ending<K, A> = (IntoIter<(K, A)>, Entries<K, A>);
+
 /// Folds the items of each key into one value; the end of the input gives out every key with its value.
 ///
 /// Has no limits: its memory is that of all keys. Costs one look-up per item; while its table is larger than the cache,
@@ -55,7 +58,7 @@ pub struct FoldByKeyOp<In, K, A, F, I, G> {
     suspect: bool,
     phase: Phase,
     /// Present from the end of the input until the last result has gone.
-    ending: Option<(IntoIter<(K, A)>, Entries<K, A>)>,
+    ending: Option<Ending<K, A>>,
     results: u64,
     given: u64,
     close_error: Option<StageError>,
