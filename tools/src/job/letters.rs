@@ -36,5 +36,6 @@ pub fn frame_of(record: &Record, label: &Arc<str>) -> Option<Frame> {
     };
     let offset = header(OFFSET).and_then(|offset| offset.parse().ok()).unwrap_or(0);
     // Numbered by the reader.
-    Some(Frame { bytes: bytes.clone(), encoding, index: 0, repetition: 0, input: Arc::clone(label), offset })
+    let bytes = bytes.clone().into();
+    Some(Frame { bytes, encoding, index: 0, repetition: 0, input: Arc::clone(label), offset })
 }
