@@ -200,7 +200,10 @@ fn steps_and_waits_are_measured_and_every_sample_is_published_at_the_end() {
     let steps: u64 = state.partitions.iter().map(|p| p.steps).sum();
     let timed: u64 = state.partitions.iter().map(|p| p.step.count).sum();
     assert!(timed > 0 && timed <= steps / 16, "{timed} of {steps}");
-    assert!(monitor.inspect("count").unwrap().metrics["queue_wait_count"] > 0.0);
+    let metrics = monitor.inspect("count").unwrap().metrics;
+    assert!(metrics["queue_wait_count"] > 0.0 && metrics["batch_count"] > 0.0, "{metrics:?}");
+    assert!(monitor.inspect("numbers").unwrap().metrics["batch_count"] > 0.0, "a chain begins there");
+    assert!(!monitor.inspect("odd").unwrap().metrics.contains_key("batch_count"), "none begins there");
 }
 
 #[test]

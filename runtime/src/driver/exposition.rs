@@ -28,6 +28,7 @@ impl Monitor {
         self.add_edges(&pipeline, &state, &mut snapshot);
         self.add_edge_policies(&pipeline, &mut snapshot);
         self.add_partitions(&pipeline, &state, &mut snapshot);
+        add_memory(&pipeline, &state, &mut snapshot);
         snapshot
     }
 
@@ -97,6 +98,12 @@ impl Monitor {
         for (stage, (i, cells)) in instances() {
             add_times(waits, &cells.queue_wait, labels(stage.stage_id.as_str(), i), snapshot);
         }
+        let batches =
+            ("corelane_stage_batch_seconds", "Time that batches took to the end of the chain, sampled.");
+        snapshot.declare(batches.0, batches.1, Histogram);
+        for (stage, (i, cells)) in instances() {
+            add_times(batches, &cells.batch, labels(stage.stage_id.as_str(), i), snapshot);
+        }
         let latencies =
             ("corelane_stage_latency_seconds", "Time from that which items carry to the stage, sampled.");
         snapshot.declare(latencies.0, latencies.1, Histogram);
@@ -156,6 +163,36 @@ impl Monitor {
             add_times(steps, &cells.step, labels(partition), snapshot);
         }
     }
+}
+
+fn add_memory(pipeline: &Label, state: &PipelineState, snapshot: &mut MetricsSnapshot) {
+    let about = ("corelane_memory_bytes", "Memory held, by who holds it.", Gauge);
+    snapshot.declare(about.0, about.1, about.2);
+    for (holder, bytes) in &state.memory.holders {
+        let labels = vec![pipeline.clone(), ("holder".into(), holder.to_string())];
+        snapshot.add(about, labels, (*bytes).into());
+    }
+    let about = ("corelane_memory_budget_bytes", "Memory that may be held all together.", Gauge);
+    snapshot.declare(about.0, about.1, about.2);
+    if let Some(budget) = state.memory.budget {
+        snapshot.add(about, vec![pipeline.clone()], budget.into());
+    }
+    let pool = &state.pool;
+    let sizes = [
+        ("corelane_pool_allocated_bytes", "Memory of the pool on these cores.", pool.total_allocated),
+        ("corelane_pool_rented_bytes", "Bytes rented from the pool and not returned.", pool.currently_rented),
+        ("corelane_pool_peak_bytes", "The most bytes that were rented at once.", pool.peak_usage),
+        (
+            "corelane_pool_rented_buffers",
+            "Buffers rented from the pool and not returned.",
+            pool.rented_buffers,
+        ),
+    ];
+    for (name, help, value) in sizes {
+        snapshot.add((name, help, Gauge), vec![pipeline.clone()], value.into());
+    }
+    let about = ("corelane_pool_fragmentation_ratio", "Share of rented memory lost to rounding.", Gauge);
+    snapshot.add(about, vec![pipeline.clone()], MetricValue::Number(pool.fragmentation_ratio));
 }
 
 /// The labels of an edge. Several may lead from one stage to another: its position tells them apart.

@@ -260,6 +260,8 @@ impl Monitor {
             failure: self.control.failure().map(|failure| failure.to_string()),
             stages: (0..self.ids.len()).map(|index| self.stage_state(index)).collect(),
             partitions: partitions.map(|(partition, cells)| cells.read(partition)).collect(),
+            memory: self.memory(),
+            pool: self.pool_statistics(),
             account: self.account(),
         }
     }

@@ -205,10 +205,10 @@ impl Assembly {
         let sites = self.sites(to);
         self.add_tasks(to, |instance| {
             let inputs = inputs.next().unwrap_or_default();
-            let (head, cells) = (head.clone(), Arc::clone(&sites[instance].cells));
+            let (head, site) = (head.clone(), sites[instance].clone());
             Box::new(move || {
                 let policy = if turns { MergePolicy::Turns } else { MergePolicy::Fair };
-                Ok(Box::new(InletTask::new(Inlet::new(inputs, policy), head.build(instance)?, cells)) as _)
+                Ok(Box::new(InletTask::new(Inlet::new(inputs, policy), head.build(instance)?, &site)) as _)
             })
         });
         Some(outlet)

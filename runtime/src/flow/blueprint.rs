@@ -241,6 +241,6 @@ impl<T: Send + 'static, B: ChainBlueprint<T>> ErasedBlueprint<T> for B {
     fn build_merge(self: Box<Self>, site: &StageSite, inlet: Inlet<T>) -> Result<Box<dyn Task>, BuildError> {
         let down = (*self).build(site.context.instance)?;
         let chain = Linked::new(Pass, down, site.clone());
-        Ok(Box::new(InletTask::new(inlet, chain, Arc::clone(&site.cells))))
+        Ok(Box::new(InletTask::new(inlet, chain, site)))
     }
 }

@@ -197,8 +197,11 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// How many there are.
+    pub const COUNT: usize = 15;
+
     /// What each total counts, in the order of [`fields`](Self::fields).
-    pub const HELP: &[&str; 14] = &[
+    pub const HELP: [&str; Self::COUNT] = [
         "Items brought in by sources.",
         "Items made on the way: by each stage that emitted more than it passed, the difference.",
         "Items taken by the outside world.",
@@ -210,6 +213,7 @@ impl Totals {
         "Items handed to the dead letters.",
         "Items that failed and were forgotten by policy.",
         "Items lost with a key that expired without a result.",
+        "Items lost with a key that could not be read back from disk.",
         "Items that failed and ended the pipeline.",
         "Items thrown away because the pipeline stopped.",
         "Items still inside.",
@@ -221,7 +225,7 @@ impl Totals {
     }
 
     /// Every total with its name.
-    pub fn fields(&self) -> [(&'static str, u64); 15] {
+    pub fn fields(&self) -> [(&'static str, u64); Self::COUNT] {
         [
             ("accepted", self.accepted),
             ("created", self.created),

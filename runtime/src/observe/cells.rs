@@ -60,6 +60,8 @@ macro_rules! counters {
             /// From when an item could be taken from the stage's input to when it was: one probe at a time, to the
             /// resolution of steps. Only stages that read rings have it.
             pub queue_wait: LatencyCell,
+            /// How long a batch took from the stage to the end of its chain, sampled. Only of stages that a chain begins with.
+            pub batch: LatencyCell,
             /// From the time that items carry to when they came to the stage, sampled; only where the stream was asked to
             /// measure it.
             pub latency: LatencyCell,
@@ -74,6 +76,7 @@ macro_rules! counters {
                     watermark: AtomicI64::new(Timestamp::MIN.as_nanos()),
                     last_error: Mutex::default(),
                     queue_wait: LatencyCell::default(),
+                    batch: LatencyCell::default(),
                     latency: LatencyCell::default(),
                 }
             }
@@ -171,16 +174,26 @@ counters! {
     /// Operations on spilled state that failed, and states that could not be written. The state of a key is kept in memory
     /// unless `items_lost` says otherwise.
     spill_errors,
-    /// Bytes of memory that keyed state takes now, where a limit was set for it.
+    /// Bytes of memory that keyed state takes now, where a limit was set for it. Goes down again.
     state_bytes,
-    /// Bytes on disk now.
+    /// Bytes on disk now. Goes down again.
     spilled_bytes,
 }
 
 impl StageAccount {
     /// Whether the counter called `name` may go down again: it says how much there is of something now.
     pub fn is_gauge(name: &str) -> bool {
-        matches!(name, "waiting_retry" | "unsent" | "keys" | "items_open")
+        const GAUGES: [&str; 8] = [
+            "waiting_retry",
+            "unsent",
+            "keys",
+            "keys_spilled",
+            "items_open",
+            "items_spilled",
+            "state_bytes",
+            "spilled_bytes",
+        ];
+        GAUGES.contains(&name)
     }
 
     /// How often the items received were given a fate; equal to `received` when nothing is missing.

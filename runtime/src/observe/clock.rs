@@ -7,7 +7,8 @@ use std::time::Duration;
 
 /// Tells the time while a step runs: how long a call took.
 ///
-/// What a stage does depends on the time that its step was given; only circuit breakers, which measure calls, look here.
+/// What a stage does depends on the time that its step was given; circuit breakers, which measure calls, and the
+/// measurement of batches look here.
 pub trait CallClock: Send + Sync {
     /// Monotonic nanoseconds, on the clock that steps are given.
     fn nanos(&self) -> i64;

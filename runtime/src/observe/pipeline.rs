@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::table::Table;
-use super::{Account, PartitionState, StageRuntimeState};
+use super::{Account, MemoryPoolStats, MemoryUse, PartitionState, StageRuntimeState};
 
 /// Where a pipeline is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,6 +45,10 @@ pub struct PipelineState {
     pub stages: Vec<StageRuntimeState>,
     /// Its partitions, in order.
     pub partitions: Vec<PartitionState>,
+    /// Who holds how much memory.
+    pub memory: MemoryUse,
+    /// What its cores have allocated and rented from the memory pool.
+    pub pool: MemoryPoolStats,
     /// What became of the items so far.
     pub account: Account,
 }
@@ -97,6 +101,6 @@ impl fmt::Display for PipelineState {
                 [p.partition.to_string(), p.steps.to_string(), pulse, time(p.step.p50), time(p.step.p99)];
             rows.push(row.to_vec());
         }
-        write!(f, "\n{}\n{}", Table::of(rows), self.account)
+        write!(f, "\n{}\n{}\n{}", Table::of(rows), self.memory, self.account)
     }
 }

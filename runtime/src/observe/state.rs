@@ -111,6 +111,8 @@ pub struct InstanceState {
     pub watermark: Option<Timestamp>,
     /// Time that items waited in front of it; see [`StageCells::queue_wait`].
     pub queue_wait: LatencySummary,
+    /// Time that batches took; see [`StageCells::batch`].
+    pub batch: LatencySummary,
     /// Time since the times that items carry; see [`StageCells::latency`].
     pub latency: LatencySummary,
 }
@@ -127,6 +129,7 @@ impl InstanceState {
             breaker: cells.breaker(),
             watermark: cells.watermark(),
             queue_wait: cells.queue_wait.summary(),
+            batch: cells.batch.summary(),
             latency: cells.latency.summary(),
         }
     }
@@ -186,7 +189,8 @@ impl StageRuntimeState {
             account.fields().map(|(name, count)| (name.to_owned(), count as f64)).collect();
         let wait = LatencyCell::summary_of(cells.iter().map(|(_, cells)| &cells.queue_wait));
         let latency = LatencyCell::summary_of(cells.iter().map(|(_, cells)| &cells.latency));
-        for (name, summary) in [("queue_wait", wait), ("latency", latency)] {
+        let batch = LatencyCell::summary_of(cells.iter().map(|(_, cells)| &cells.batch));
+        for (name, summary) in [("queue_wait", wait), ("batch", batch), ("latency", latency)] {
             metrics.extend(summary.named(name));
         }
         Self {

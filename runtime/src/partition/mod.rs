@@ -24,4 +24,4 @@ pub use inlet::{Inlet, InletRing, MergePolicy};
 pub use machine::{Partition, PartitionBlueprint, Progress};
 pub use outlet::{Outlet, Sender, Senders, Spread};
 pub use task::{InletTask, SourceTask, Task, TaskBlueprint};
-use wait::WaitProbe;
+use wait::{BatchTimer, WaitProbe};

@@ -1,11 +1,10 @@
 //! A task: one fused chain and what feeds it.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
 
-use super::{Inlet, Progress, WaitProbe};
+use super::{BatchTimer, Inlet, Progress, WaitProbe};
 use crate::model::{Signal, StageId};
-use crate::observe::{StageAccount, StageCells};
+use crate::observe::StageAccount;
 use crate::stage::{Chain, Emitter, Gate, Produced, Source, StageError, StageSite, StepCx};
 
 /// A unit of scheduling within a partition: one virtual call per step.
@@ -39,6 +38,7 @@ pub struct SourceTask<S: Source, C> {
     chain: C,
     site: StageSite,
     gate: Gate,
+    timer: BatchTimer,
     produced: u64,
     wait_until: i64,
     ended: bool,
@@ -48,8 +48,9 @@ pub struct SourceTask<S: Source, C> {
 impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
     /// Feeds `chain` from `source`.
     pub fn new(source: S, chain: C, site: StageSite) -> Self {
-        let gate = Gate::new(&site);
-        Self { source, chain, site, gate, produced: 0, wait_until: i64::MIN, ended: false, end_sent: false }
+        let (gate, timer) = (Gate::new(&site), BatchTimer::new(&site));
+        let wait_until = i64::MIN;
+        Self { source, chain, site, gate, timer, produced: 0, wait_until, ended: false, end_sent: false }
     }
 
     fn produce(&mut self, budget: usize, cx: &StepCx) -> Progress {
@@ -96,6 +97,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
     }
 
     fn step(&mut self, budget: usize, cx: &StepCx) -> Progress {
+        let (started, before) = (self.timer.start(), self.produced);
         let mut progress = Progress::ticked(self.chain.tick(cx));
         if !self.ended {
             if cx.sources_paused() {
@@ -109,6 +111,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
             progress = Progress::Worked(1);
         }
         self.chain.flush(cx);
+        self.timer.stop(started, self.produced > before);
         if self.chain.is_finished() { Progress::Drained } else { progress }
     }
 
@@ -121,7 +124,8 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
         crate::stage::earliest(own, self.chain.next_deadline(now))
     }
 
-    fn report(&mut self, _now: i64) {
+    fn report(&mut self, now: i64) {
+        self.timer.publish(now);
         let n = self.produced;
         let mut account = StageAccount { received: n, passed: n, emitted: n, ..StageAccount::default() };
         self.gate.account(&mut account);
@@ -131,6 +135,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
 
     fn close(&mut self, discard: bool) {
         self.chain.close(discard);
+        self.timer.finish();
         self.report(i64::MAX);
         self.site.closed(discard);
     }
@@ -147,14 +152,16 @@ pub struct InletTask<T, C> {
     inlet: Inlet<T>,
     chain: C,
     wait: WaitProbe,
+    timer: BatchTimer,
     end_sent: bool,
     items: PhantomData<fn(T)>,
 }
 
 impl<T: Send + 'static, C: Chain<T>> InletTask<T, C> {
-    /// Feeds `chain` from `inlet`. How long items wait is published to `cells`, those of the first stage of the chain.
-    pub fn new(inlet: Inlet<T>, chain: C, cells: Arc<StageCells>) -> Self {
-        Self { inlet, chain, wait: WaitProbe::new(cells), end_sent: false, items: PhantomData }
+    /// Feeds `chain`, whose first stage is at `site`, from `inlet`.
+    pub fn new(inlet: Inlet<T>, chain: C, site: &StageSite) -> Self {
+        let (wait, timer) = (WaitProbe::new(site), BatchTimer::new(site));
+        Self { inlet, chain, wait, timer, end_sent: false, items: PhantomData }
     }
 }
 
@@ -165,6 +172,7 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
     }
 
     fn step(&mut self, budget: usize, cx: &StepCx) -> Progress {
+        let started = self.timer.start();
         let mut ticked = self.chain.tick(cx);
         let mut moved = 0;
         self.inlet.begin(budget, cx);
@@ -182,6 +190,7 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
             moved += 1;
         }
         self.chain.flush(cx);
+        self.timer.stop(started, moved > 0);
         ticked |= self.inlet.finish(|| self.chain.room());
         if self.chain.is_finished() {
             Progress::Drained
@@ -204,12 +213,14 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
 
     fn report(&mut self, now: i64) {
         self.wait.publish(now);
+        self.timer.publish(now);
         self.inlet.report();
         self.chain.report(self.inlet.popped());
     }
 
     fn close(&mut self, discard: bool) {
         self.wait.finish();
+        self.timer.finish();
         let received = self.inlet.popped();
         self.inlet.close();
         self.chain.close(discard);

@@ -1,12 +1,16 @@
-//! How long items wait in front of a stage.
+//! How long items wait in front of a stage, and how long a batch of them takes.
 
 use std::sync::Arc;
 
 use super::Inlet;
-use crate::observe::{LatencyRecorder, StageCells};
+use crate::observe::{CallClock, LatencyRecorder, StageCells};
+use crate::stage::StageSite;
 
 /// Steps from the end of one probe to the start of the next.
 const EVERY: u32 = 64;
+/// Steps until the next try to time one, after one in which nothing moved: a core that waits must not read the clock all the
+/// time.
+const AGAIN: u32 = 8;
 
 /// Measures by probes: notes how many items have come in, and the time; once so many have been taken, the time between
 /// is how long the last of them waited. One probe at a time, to the resolution of steps: a comparison per step, and a look
@@ -27,7 +31,8 @@ struct Probe {
 }
 
 impl WaitProbe {
-    pub(super) fn new(cells: Arc<StageCells>) -> Self {
+    pub(super) fn new(site: &StageSite) -> Self {
+        let cells = Arc::clone(&site.cells);
         Self { cells, times: LatencyRecorder::default(), rest: 0, under_way: None }
     }
 
@@ -64,5 +69,50 @@ impl WaitProbe {
 
     pub(super) fn finish(&mut self) {
         self.times.finish(&self.cells.queue_wait);
+    }
+}
+
+/// Measures how long a batch takes: of every [`EVERY`] steps one, so that the clock is not read in each.
+pub(super) struct BatchTimer {
+    clock: Arc<dyn CallClock>,
+    cells: Arc<StageCells>,
+    times: LatencyRecorder,
+    /// Steps until the next one that is timed.
+    rest: u32,
+}
+
+impl BatchTimer {
+    pub(super) fn new(site: &StageSite) -> Self {
+        let (clock, cells) = (Arc::clone(&site.clock), Arc::clone(&site.cells));
+        Self { clock, cells, times: LatencyRecorder::default(), rest: 0 }
+    }
+
+    /// When the step started, if it is one that is timed.
+    #[inline]
+    pub(super) fn start(&mut self) -> Option<i64> {
+        if self.rest == 0 {
+            return Some(self.clock.nanos());
+        }
+        self.rest -= 1;
+        None
+    }
+
+    /// Takes down a step that was timed and moved anything.
+    #[inline]
+    pub(super) fn stop(&mut self, started: Option<i64>, moved: bool) {
+        let Some(started) = started else { return };
+        self.rest = AGAIN;
+        if moved {
+            self.times.record(self.clock.nanos() - started);
+            self.rest = EVERY;
+        }
+    }
+
+    pub(super) fn publish(&mut self, now: i64) {
+        self.times.publish(&self.cells.batch, now);
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.times.finish(&self.cells.batch);
     }
 }
