@@ -90,7 +90,8 @@ fn run(arguments: &Arguments) -> Result<(), Stop> {
         return Err(Stop(BAD_CORES, "the system does not say which cores may be used".to_owned()));
     }
     let refusal = (cores.len() < workload.cores()).then(|| {
-        let which = if workload == Workload::All { "ring, keyed, latency and pool" } else { "this workload" };
+        let which =
+            if workload == Workload::All { "ring, keyed, latency, pool and spill" } else { "this workload" };
         format!("with one core {which} cannot be judged: two cores are needed")
     });
     let runnable = if refusal.is_some() && workload == Workload::All { Workload::Chain } else { workload };

@@ -8,10 +8,11 @@ pub mod keyed;
 pub mod latency;
 pub mod pool;
 pub mod ring;
+pub mod spill;
 
 use corelane::driver::DriverChoice;
 use corelane::engine::{Engine, ExecutionOptions};
-use corelane::flow::{Pipeline, PipelineBuilder};
+use corelane::flow::PipelineBuilder;
 use corelane::observe::PipelineResult;
 use corelane::policy::IdlePolicy;
 
@@ -30,20 +31,26 @@ fn run<R>(
 ) -> Result<(PipelineResult, R), String> {
     let builder = PipelineBuilder::new("bench");
     let results = describe(&builder);
-    let pipeline = builder.build().map_err(|error| error.to_string())?;
-    let result = start(setup, map, pipeline)?;
-    result.account.verify().map_err(|broken| format!("the account does not close: {broken:?}"))?;
-    if result.success { Ok((result, results)) } else { Err(result.outcome.to_string()) }
+    Ok((verified(options(setup, map)?, builder)?, results))
 }
 
-fn start(setup: &Setup, map: &str, pipeline: Pipeline) -> Result<PipelineResult, String> {
+/// Runs what `builder` was told to its end, with books that close.
+fn verified(options: ExecutionOptions, builder: PipelineBuilder) -> Result<PipelineResult, String> {
+    let pipeline = builder.build().map_err(|error| error.to_string())?;
+    let result = Engine::new(options).run(pipeline).map_err(|error| error.to_string())?;
+    result.account.verify().map_err(|broken| format!("the account does not close: {broken:?}"))?;
+    if result.success { Ok(result) } else { Err(result.outcome.to_string()) }
+}
+
+/// The cores of `setup` by `map`, and spinning partitions.
+fn options(setup: &Setup, map: &str) -> Result<ExecutionOptions, String> {
     let allowed = pin::allowed();
     let mut map = map.to_owned();
     for (index, core) in setup.cores.iter().enumerate() {
         let number = allowed.iter().position(|id| id == core).ok_or("a core is not allowed any more")?;
         map = map.replace(&format!("{{{index}}}"), &number.to_string());
     }
-    let options = ExecutionOptions {
+    Ok(ExecutionOptions {
         driver: match setup.driver {
             Driver::Auto => DriverChoice::Auto,
             Driver::Glommio => DriverChoice::Glommio,
@@ -52,6 +59,5 @@ fn start(setup: &Setup, map: &str, pipeline: Pipeline) -> Result<PipelineResult,
         core_map: map.parse().map_err(|error| format!("core map {map}: {error}"))?,
         idle: Some(IdlePolicy::Spin),
         ..ExecutionOptions::default()
-    };
-    Engine::new(options).run(pipeline).map_err(|error| error.to_string())
+    })
 }

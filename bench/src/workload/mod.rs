@@ -6,6 +6,7 @@ pub mod keyed;
 pub mod latency;
 pub mod pool;
 pub mod ring;
+pub mod spill;
 pub mod strategies;
 
 use crate::case::{Case, Setup};
@@ -25,6 +26,8 @@ pub enum Workload {
     Pool,
     /// The keyed exchange with each backpressure strategy.
     Strategies,
+    /// Latency of keys in memory beside keys on disk.
+    Spill,
     /// All of them.
     All,
 }
@@ -45,6 +48,7 @@ impl Workload {
             Self::Keyed => keyed::cases(setup),
             Self::Latency => latency::cases(setup),
             Self::Pool => pool::cases(setup),
+            Self::Spill => spill::cases(setup),
             Self::Strategies => strategies::cases(setup),
             Self::All => [Self::Ring, Self::Chain, Self::Keyed, Self::Latency, Self::Pool, Self::Strategies]
                 .iter()

@@ -30,6 +30,8 @@ pub struct AccumulateOp<In, A: Accumulator<In>> {
     suspect: bool,
     /// Keys are due, and there is no room for their results.
     blocked: bool,
+    /// Memory was used up in the last step, with nothing that will free any.
+    stuck: bool,
     discarded: u64,
     close_error: Option<StageError>,
     close_errors: u64,
@@ -46,6 +48,7 @@ impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
             waiting: None,
             suspect: false,
             blocked: false,
+            stuck: false,
             discarded: 0,
             close_error: None,
             close_errors: 0,
@@ -142,11 +145,18 @@ impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
         while let Some(lost) = self.keys.take_lost() {
             self.gate.lose_state(StageError::User(Box::new(lost)), cx);
         }
-        if !moved && let Some(error) = self.keys.exhausted(cx.now()) {
-            self.suspect = true;
-            self.gate.fail(error, cx);
+        let exhausted = if moved { None } else { self.keys.exhausted(cx.now()) };
+        let stuck = std::mem::replace(&mut self.stuck, exhausted.is_some());
+        match exhausted {
+            // The end of the input may stand right behind the last item: it gets its chance first.
+            Some(_) if !stuck => true,
+            Some(error) => {
+                self.suspect = true;
+                self.gate.fail(error, cx);
+                moved
+            }
+            None => moved,
         }
-        moved
     }
 }
 
@@ -181,6 +191,12 @@ impl<In: 'static, A: Accumulator<In>> Operator<In> for AccumulateOp<In, A> {
         } else {
             self.keys.room(down.room())
         }
+    }
+
+    /// Also while memory is used up: the end is what frees it.
+    #[inline]
+    fn takes_signal<D: Chain<A::Out>>(&mut self, _down: &mut D) -> bool {
+        !self.suspect && self.waiting.is_none() && self.keys.results().is_empty()
     }
 
     fn signal<D: Chain<A::Out>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
