@@ -39,7 +39,7 @@ impl<K: Hash + Eq, T, G, F> TryMapByKey<K, T, G, F> {
     fn pass_on<D: Chain<U>, U>(&mut self, down: &mut D, cx: &StepCx) -> bool {
         let mut moved = false;
         while self.lot.is_empty()
-            && down.room() > 0
+            && down.takes_signal()
             && let Some(signal) = self.held.pop_front()
         {
             down.signal(signal, cx);
@@ -73,6 +73,12 @@ where
             None | Some(Signal::Watermark(_) | Signal::Idle) => self.lot.room(down.room(), &self.trial),
             Some(_) => 0,
         }
+    }
+
+    #[inline]
+    fn takes_signal<D: Chain<U>>(&mut self, _down: &mut D) -> bool {
+        // It is held here as long as it must wait; what is held stays little.
+        matches!(self.held.back(), None | Some(Signal::Watermark(_) | Signal::Idle))
     }
 
     fn signal<D: Chain<U>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {

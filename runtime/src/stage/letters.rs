@@ -167,6 +167,10 @@ impl<T: 'static, C: Chain<T> + Posts<T> + Reporting<T>> Chain<T> for Posting<C, 
         if self.pending.is_empty() { self.chain.room().min(self.down.room()) } else { 0 }
     }
 
+    fn takes_signal(&mut self) -> bool {
+        self.pending.is_empty() && self.chain.takes_signal()
+    }
+
     fn signal(&mut self, signal: Signal, cx: &StepCx) {
         self.chain.signal(signal, cx);
         hold(&mut self.held, signal);

@@ -166,6 +166,11 @@ impl<X: Transform> Operator<X::In> for TransformOp<X> {
         if pending.is_empty() && lot.is_empty() { lot.room(down.room(), trial) } else { 0 }
     }
 
+    #[inline]
+    fn takes_signal<D: Chain<X::Out>>(&mut self, down: &mut D) -> bool {
+        self.pending.is_empty() && self.lot.is_empty() && down.takes_signal()
+    }
+
     fn signal<D: Chain<X::Out>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
         match signal {
             Signal::Watermark(time) => self.call(cx, |user, out| user.on_watermark(time, out)),

@@ -58,6 +58,11 @@ impl<T: 'static, U: 'static, F: FnMut(&T) -> Result<U, StageError> + 'static> Op
         if self.lot.is_empty() { self.lot.room(down.room(), &self.trial) } else { 0 }
     }
 
+    #[inline]
+    fn takes_signal<D: Chain<U>>(&mut self, down: &mut D) -> bool {
+        self.lot.is_empty() && down.takes_signal()
+    }
+
     fn tick<D: Chain<U>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
         let Self { f, trial, lot } = self;
         trial.tick(cx);
