@@ -39,7 +39,7 @@ impl Monitor {
             snapshot.add(about, labels, MetricValue::Count(1));
         }
         for ((name, items), help) in state.account.totals().fields().into_iter().zip(Totals::HELP) {
-            let about = (format!("corelane_pipeline_{name}"), *help, kind(Totals::is_gauge(name)));
+            let about = (format!("corelane_pipeline_{name}"), help, kind(Totals::is_gauge(name)));
             snapshot.add(about, vec![pipeline.clone()], items.into());
         }
     }

@@ -1,7 +1,6 @@
 //! Where streams with the same key meet: several inputs, each spread by key, of one stage.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use super::blueprint::make;
 use super::draft::{Origin, SharedDraft, Terminal};
@@ -73,8 +72,9 @@ impl<T: Send + 'static> KeyedInput<T> {
                 Box::new(move || {
                     let op = make(factory, &site)?;
                     let down = BoxedChain::new(down.build_output(instance)?);
-                    let (inlet, cells) = (Inlet::new(inputs, MergePolicy::Fair), Arc::clone(&site.cells));
-                    Ok(Box::new(InletTask::new(inlet, Linked::new(op, down, site), cells)) as _)
+                    let inlet = Inlet::new(inputs, MergePolicy::Fair);
+                    let chain = Linked::new(op, down, site.clone());
+                    Ok(Box::new(InletTask::new(inlet, chain, &site)) as _)
                 })
             });
         });

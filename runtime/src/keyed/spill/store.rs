@@ -230,7 +230,6 @@ impl Store {
     ) -> Result<u32, SpillError> {
         let start = self.batch.len();
         if self.batch.capacity() == 0 {
-            // In one piece, with what the last key may have too many.
             self.batch.reserve_exact(self.limits.batch + self.limits.batch / 4);
         }
         self.batch.resize(start + HEADER, 0);
@@ -346,7 +345,6 @@ impl Store {
         self.last_error = result.err();
     }
 
-    /// Keeps one buffer for the next batch.
     fn keep(&mut self, mut buffer: Vec<u8>) {
         let wanted = self.limits.batch + self.limits.batch / 2;
         if self.spare.is_none() && buffer.capacity() <= 2 * wanted {
