@@ -131,39 +131,7 @@ fn copies(capacity: usize) {
     println!("capacity {capacity}: copied {next}");
 }
 
-/// Moved in from a buffer that is filled as an exchange does it.
-fn moved(capacity: usize) {
-    let (mut producer, mut consumer) = ring::<Item>(capacity).expect("a small ring");
-    let other = thread::spawn(move || {
-        let (mut sum, mut last) = (0, false);
-        while !last {
-            last = consumer.is_abandoned();
-            consumer.read(64).for_each(|item| sum += *item);
-            thread::yield_now();
-        }
-        consumer.read(usize::MAX).fold(sum, |sum, item| sum + *item)
-    });
-    let mut buffer: Vec<Item> = Vec::new();
-    for item in 0..ITEMS {
-        buffer.push(Box::new(item));
-        while buffer.len() > 9 {
-            producer.append(&mut buffer);
-            producer.publish();
-            thread::yield_now();
-        }
-    }
-    while !buffer.is_empty() {
-        producer.append(&mut buffer);
-        producer.publish();
-        thread::yield_now();
-    }
-    drop(producer);
-    assert_eq!(other.join().expect("the reader does not panic"), (0..ITEMS).sum::<u64>());
-    println!("capacity {capacity}: moved {ITEMS}");
-}
-
 fn main() {
-    [1, 2, 64].into_iter().for_each(moved);
     [1, 2, 64].into_iter().for_each(copies);
     for (capacity, discard) in [(1, false), (2, true), (64, false), (64, true), (4096, true)] {
         let (mut producer, mut consumer) = ring(capacity).expect("a small ring");

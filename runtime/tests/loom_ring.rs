@@ -117,22 +117,6 @@ fn items_copied_in_and_read_in_place_arrive_once_and_in_order() {
 }
 
 #[test]
-fn items_moved_in_from_a_buffer_arrive_once_and_in_order() {
-    loom::model(|| {
-        let (mut producer, mut consumer) = ring::<u64>(2).unwrap();
-        let other = thread::spawn(move || {
-            let mut items = vec![1, 2, 3];
-            while producer.append(&mut items) == 0 || !items.is_empty() {
-                producer.publish();
-                thread::yield_now();
-            }
-        });
-        assert_eq!(take_all(&mut consumer), [Item(1), Item(2), Item(3)]);
-        other.join().unwrap();
-    });
-}
-
-#[test]
 fn a_signal_is_seen_after_the_items_before_it_and_before_those_behind() {
     loom::model(|| {
         let (mut producer, mut consumer) = ring(2).unwrap();

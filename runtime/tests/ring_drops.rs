@@ -169,29 +169,6 @@ fn a_panic_in_the_iterator_of_extend_keeps_the_items_before() {
 }
 
 #[test]
-fn appended_items_belong_to_the_ring_and_the_others_to_the_caller() {
-    for (moved, n) in (0..4).flat_map(|moved| (0..7).map(move |n| (moved, n))) {
-        for taken in 0..2 {
-            let drops = Drops::default();
-            let (mut producer, mut consumer) = drops.ring(moved);
-            let mut items: Vec<_> = drops.items(n).collect();
-            let written = producer.append(&mut items);
-            assert_eq!((written, items.len()), (n.min(4), n - n.min(4)));
-            let left: Vec<_> = items.iter().map(|item| item.id).collect();
-            assert_eq!(left, (moved + written..moved + n).collect::<Vec<_>>());
-            assert_eq!(drops.0.borrow()[moved..].iter().sum::<u32>(), 0, "nothing is dropped on the way");
-            producer.publish();
-            consumer.read(taken).for_each(drop);
-            drop((producer, consumer));
-            let gone = drops.0.borrow()[moved..].iter().sum::<u32>();
-            assert_eq!(gone as usize, written, "what was not moved is the caller's");
-            drop(items);
-            drops.assert_each_once();
-        }
-    }
-}
-
-#[test]
 fn discarded_items_are_dropped_once_and_signals_stay() {
     for moved in 0..4 {
         let drops = Drops::default();

@@ -82,7 +82,6 @@ enum Op {
     Push,
     Extend(usize),
     PushSlice(usize),
-    Append(usize),
     Publish,
     Signal(i64),
     SignalRoom,
@@ -114,7 +113,6 @@ fn op() -> impl Strategy<Value = Op> {
         4 => Just(Op::Push),
         3 => (0..12usize).prop_map(Op::Extend),
         3 => (0..12usize).prop_map(Op::PushSlice),
-        3 => (0..12usize).prop_map(Op::Append),
         4 => Just(Op::Publish),
         2 => any::<i64>().prop_map(Op::Signal),
         1 => Just(Op::SignalRoom),
@@ -148,9 +146,7 @@ impl Pair {
 
     fn run(&mut self, op: Op) {
         match op {
-            Op::Push | Op::Extend(_) | Op::PushSlice(_) | Op::Append(_) | Op::Publish | Op::FreeFor(_) => {
-                self.write(op)
-            }
+            Op::Push | Op::Extend(_) | Op::PushSlice(_) | Op::Publish | Op::FreeFor(_) => self.write(op),
             Op::Signal(_) | Op::SignalRoom | Op::DiscardOldest(_) | Op::Grant(_) => self.steer(op),
             Op::NextDiscarded => {
                 let marked = match self.model.published.front() {
@@ -204,14 +200,6 @@ impl Pair {
                 let values: Vec<u64> = (self.next..self.next + n as u64).collect();
                 let written = producer.push_slice(&values);
                 assert_eq!(written, n.min(free));
-                values[..written].iter().for_each(|value| model.push(*value));
-                self.next += written as u64;
-            }
-            Op::Append(n) => {
-                let values: Vec<u64> = (self.next..self.next + n as u64).collect();
-                let mut left = values.clone();
-                let written = producer.append(&mut left);
-                assert_eq!((written, &left[..]), (n.min(free), &values[written..]));
                 values[..written].iter().for_each(|value| model.push(*value));
                 self.next += written as u64;
             }

@@ -44,14 +44,9 @@ impl ShardTable {
     }
 }
 
-/// Items that are sorted by their owners before any moves to its ring: few enough to stay in the nearest cache.
-const BLOCK: usize = 256;
-
 /// The end of a chain: a keyed edge.
 pub struct Exchange<T, H> {
     senders: Senders<T>,
-    /// The items of a block by their owner. Empty between batches.
-    sorted: Vec<Vec<T>>,
     shards: ShardTable,
     hash: H,
     gate: Gate,
@@ -60,28 +55,20 @@ pub struct Exchange<T, H> {
 impl<T: Send, H> Exchange<T, H> {
     /// Routes by `hash` over `senders`, one per downstream instance.
     pub fn new(senders: Senders<T>, shards: ShardTable, hash: H, site: &StageSite) -> Self {
-        let sorted = senders.each.iter().map(|_| Vec::with_capacity(BLOCK)).collect();
-        Self { senders, sorted, shards, hash, gate: Gate::new(site) }
+        Self { senders, shards, hash, gate: Gate::new(site) }
     }
 }
 
 impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, H> {
     #[inline(always)]
-    fn run<I: Iterator<Item = T>>(&mut self, mut items: I, cx: &StepCx) {
-        let Self { senders, sorted, shards, hash, gate } = self;
+    fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx) {
+        let Self { senders, shards, hash, gate } = self;
         let mut unroutable = 0;
-        let mut taken = BLOCK;
-        while taken == BLOCK {
-            taken = 0;
-            items.by_ref().take(BLOCK).for_each(|item| {
-                taken += 1;
-                match gate.stateful(cx, || hash(&item)) {
-                    Some(h) => sorted[shards.owner(h)].push(item),
-                    None => unroutable += 1,
-                }
-            });
-            senders.each.iter_mut().zip(&mut *sorted).for_each(|(sender, items)| sender.append(items));
-        }
+        let each = &mut senders.each[..];
+        items.for_each(|item| match gate.stateful(cx, || hash(&item)) {
+            Some(h) => each[shards.owner(h)].send(item),
+            None => unroutable += 1,
+        });
         senders.unroutable += unroutable;
     }
 

@@ -99,15 +99,6 @@ impl<T: Send> Sender<T> {
         items.for_each(|item| self.send(item));
     }
 
-    /// Sends all of `items`, which is empty afterwards.
-    #[inline]
-    pub(super) fn append(&mut self, items: &mut Vec<T>) {
-        if !self.detour {
-            self.ring.append(items);
-        }
-        items.drain(..).for_each(|item| self.send(item));
-    }
-
     /// Room by the average weight of what is in flight.
     #[cold]
     fn weighed_room(&mut self) -> usize {

@@ -168,50 +168,6 @@ impl<T> Producer<T> {
         (self.tail - start) as usize
     }
 
-    /// Moves as many of `items`, from the first on, as there is room for, not yet visible. How many; the others stay.
-    ///
-    /// As fast as [`push_slice`](Self::push_slice), for items of any type. A source that serves several rings in turn is
-    /// faster if it collects a few hundred items for each and moves them on together, as long as those stay in its cache: slots
-    /// are fetched from the core that read them last, and stores that wait for that hold up everything behind them.
-    ///
-    /// ```
-    /// let (mut producer, mut consumer) = corelane::ring::ring::<String>(2)?;
-    /// let mut items = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
-    /// assert_eq!(producer.append(&mut items), 2);
-    /// assert_eq!(items, ["c"]);
-    /// producer.publish();
-    /// assert_eq!(consumer.read(usize::MAX).collect::<Vec<_>>(), ["a", "b"]);
-    /// # Ok::<(), corelane::ring::RingError>(())
-    /// ```
-    #[inline]
-    pub fn append(&mut self, items: &mut Vec<T>) -> usize {
-        let n = self.free_for(items.len()).min(items.len());
-        let run = self.slots.run(self.tail, self.tail + n as u64);
-        let rest = items.len() - n;
-        // SAFETY: a shorter length is always one of initialised items. Those behind it are moved from here on, not dropped.
-        unsafe { items.set_len(0) };
-        let from = items.as_mut_ptr();
-        // SAFETY: the slots of the run are below the limit, so they are free and belong to this side; as many items follow
-        // `from`.
-        unsafe { self.slots.move_in(run.start, from, run.len()) };
-        if n > run.len() {
-            // SAFETY: `run.len()` is less than the number of items.
-            let behind = unsafe { from.add(run.len()) };
-            // SAFETY: as before, for the positions behind the wrap.
-            unsafe { self.slots.move_in(0, behind, n - run.len()) };
-        }
-        if rest > 0 {
-            // SAFETY: `n` is less than the number of items.
-            let left = unsafe { from.add(n) };
-            // SAFETY: the items left, which move to the front; the two ranges may overlap.
-            unsafe { from.copy_from(left, rest) };
-            // SAFETY: that many items now stand at the front.
-            unsafe { items.set_len(rest) };
-        }
-        self.tail += n as u64;
-        n
-    }
-
     /// Copies as many of `items`, from the first on, as there is room for, not yet visible. How many.
     ///
     /// The fastest way in: at most two copies of memory, whatever the number of items.
@@ -236,12 +192,11 @@ impl<T> Producer<T> {
         let n = self.free_for(items.len()).min(items.len());
         let run = self.slots.run(self.tail, self.tail + n as u64);
         let (first, second) = items[..n].split_at(run.len());
-        // SAFETY: the slots of the run are below the limit, so they are free and belong to this side; `Copy` items may be
-        // moved and stay.
-        unsafe { self.slots.move_in(run.start, first.as_ptr(), first.len()) };
+        // SAFETY: the slots of the run are below the limit, so they are free and belong to this side.
+        unsafe { self.slots.write_slice(run.start, first) };
         if !second.is_empty() {
             // SAFETY: as above, for the positions behind the wrap.
-            unsafe { self.slots.move_in(0, second.as_ptr(), second.len()) };
+            unsafe { self.slots.write_slice(0, second) };
         }
         self.tail += n as u64;
         n

@@ -140,17 +140,19 @@ impl<T> View<T> {
         unsafe { slot.write(item) };
     }
 
-    /// Moves `n` items that stand at `from` into as many empty slots from `start` on, without a wrap.
+    /// Copies `items` into as many empty slots from `start` on, without a wrap.
     ///
     /// # Safety
-    /// As [`write`](Self::write) for every slot of the run, which ends at most at the capacity. The items are not used where
-    /// they stood any more, unless they are `Copy`.
+    /// As [`write`](Self::write) for every slot of the run, which ends at most at the capacity.
     #[inline(always)]
-    pub(super) unsafe fn move_in(&self, start: usize, from: *const T, n: usize) {
+    pub(super) unsafe fn write_slice(&self, start: usize, items: &[T])
+    where
+        T: Copy,
+    {
         // SAFETY: promised by the caller.
-        let slots = unsafe { self.writable(start..start + n) };
-        // SAFETY: the caller has exclusive access to the slots, so the items are not among them.
-        unsafe { slots.copy_from_nonoverlapping(from, n) };
+        let slots = unsafe { self.writable(start..start + items.len()) };
+        // SAFETY: the caller has exclusive access to the slots, so `items` is not among them.
+        unsafe { slots.copy_from_nonoverlapping(items.as_ptr(), items.len()) };
     }
 
     /// Takes the item out of a slot, which is empty afterwards.
