@@ -42,6 +42,8 @@ fn schedule(items: u64) -> Schedule {
 
 /// Starting a thread may cost the standard library an allocation more or less.
 const THREADS: usize = 4;
+/// Buffers that have not met their largest batch in the shorter run may double a few times more in the longer one.
+const GROWTH: usize = 32;
 
 fn hand_written(cores: &[pin::CoreId]) {
     assert_none_per_item("hand chain/bare", THREADS, |items| {
@@ -66,7 +68,7 @@ fn corelanes(driver: Driver, cores: Vec<pin::CoreId>) {
     let two = cores.len() >= 2;
     let setup = Setup { cores, driver, quick: false };
     // glommio allocates for the timer that beats every few milliseconds, however many items there are.
-    let chance = if driver == Driver::Thread { THREADS } else { 1_000 };
+    let chance = if driver == Driver::Thread { THREADS + GROWTH } else { 1_000 };
     assert_none_per_item("corelane chain/bare", chance, |items| {
         assert_eq!(
             lane::chain::bare(items, &setup).expect("the pipeline runs").checksum,
