@@ -21,6 +21,9 @@ const SHARDS: usize = 64;
 /// Open spans of a shard at most: spans that are never ended must not fill the memory.
 const MOST_OPEN: usize = 4_096;
 
+/// Spans of a shard that have not ended.
+type OpenSpans<S> = HashMap<(TraceId, SpanId), S>;
+
 /// Records spans through an OpenTelemetry tracer.
 ///
 /// Looking up an open span takes a lock of one of 64 shards for a moment. Of more than some 260 000 open spans, further ones
@@ -28,7 +31,7 @@ const MOST_OPEN: usize = 4_096;
 #[derive(Debug)]
 pub struct OpenTelemetryTracer<T: OtelTracer> {
     tracer: T,
-    open: [Mutex<HashMap<(TraceId, SpanId), T::Span>>; SHARDS],
+    open: [Mutex<OpenSpans<T::Span>>; SHARDS],
     left_out: AtomicU64,
 }
 
@@ -245,7 +248,7 @@ fn observe_distribution(
     help: &str,
     samples: impl Fn() -> Vec<super::MetricSample> + Send + Sync + 'static,
 ) {
-    let sums: Arc<Mutex<Vec<(Vec<KeyValue>, f64)>>> = Arc::default();
+    let sums = Arc::new(Mutex::new(Vec::<(Vec<KeyValue>, f64)>::new()));
     let kept = Arc::clone(&sums);
     let counts = meter.u64_observable_counter(format!("{name}.count")).with_description(help.to_owned());
     let observe = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<u64>| {
