@@ -55,7 +55,7 @@ fn outcome(pairs: u64, elapsed: std::time::Duration, checksum: u64) -> Outcome {
     Outcome { checksum, figures, ..Outcome::default() }
 }
 
-/// Takes and gives back on one core, with [`IN_USE`] buffers in use.
+/// Takes and gives back on one core, with `IN_USE` buffers in use.
 ///
 /// # Panics
 /// As [`pin::on_one`].
