@@ -47,13 +47,13 @@ impl<T: 'static, U: 'static, F: FnMut(T) -> U + 'static> Operator<T> for Map<F> 
 pub struct Filter<F> {
     f: F,
     gate: Gate,
-    filtered: u64,
+    kept: u64,
 }
 
 impl<F> Filter<F> {
     /// Keeps items for which `f` is true.
     pub fn new(f: F, site: &StageSite) -> Self {
-        Self { f, gate: Gate::new(site), filtered: 0 }
+        Self { f, gate: Gate::new(site), kept: 0 }
     }
 }
 
@@ -62,18 +62,17 @@ impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
 
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
-        let Self { f, gate, filtered } = self;
-        // A local, so that it lives in a register: a counter in memory costs a store-forward per item.
-        let mut dropped = 0u64;
-        let kept = items.filter(|item| match gate.call(cx, || f(item)) {
-            Some(keep) => {
-                dropped += u64::from(!keep);
-                keep
-            }
-            None => false,
+        let Self { f, gate, kept } = self;
+        // A local, so that it lives in a register: a counter in memory costs a store-forward per item. Of those that are kept,
+        // because what happens to these only needs the same mask anyway.
+        let mut passed = 0u64;
+        let items = items.filter(|item| {
+            let keep = gate.call(cx, || f(item)).unwrap_or(false);
+            passed += u64::from(keep);
+            keep
         });
-        down.run(kept, cx);
-        *filtered += dropped;
+        down.run(items, cx);
+        *kept += passed;
     }
 
     #[inline]
@@ -83,8 +82,8 @@ impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
 
     fn account(&self, account: &mut StageAccount) {
         self.gate.account(account);
-        account.filtered = self.filtered;
-        account.passed = account.received - self.gate.lost() - self.filtered;
+        account.passed = self.kept;
+        account.filtered = account.received - self.gate.lost() - self.kept;
         account.emitted = account.passed;
     }
 
