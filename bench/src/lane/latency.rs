@@ -41,7 +41,8 @@ pub fn scheduled(schedule: Schedule, setup: &Setup) -> Result<Latencies, String>
     let (_, receiver) = run(setup, "send={0};sum={1}", |p| {
         p.source("send", move |_| Ok(Scheduled { schedule, clock, next: 0 })).fold(
             "sum",
-            Receiver::new(),
+            // In a box, because the fold hands it on by value for every item.
+            Box::new(Receiver::new()),
             move |mut receiver, item| {
                 receiver.take(item, clock);
                 receiver

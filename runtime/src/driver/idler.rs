@@ -54,6 +54,12 @@ impl Idler {
         }
     }
 
+    /// Empty steps since there was work.
+    #[inline]
+    pub(crate) fn empty(&self) -> u32 {
+        self.empty
+    }
+
     /// Whether counters should be published now: once per idle phase.
     #[inline]
     pub(crate) fn should_report(&self) -> bool {

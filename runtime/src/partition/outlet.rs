@@ -9,7 +9,8 @@ use crate::policy::DropPolicy;
 use crate::ring::Producer;
 use crate::stage::{Chain, StageError, StepCx};
 
-/// Room that a sender looks for before it re-reads the other side's position.
+/// Room that a sender looks for before it re-reads the other side's position; half the ring where that is less, so that a ring in
+/// which little waits is not looked at in every step.
 const ROOM_WANTED: usize = 1024;
 
 /// One ring's producing end, with the policy for when it is full.
@@ -22,6 +23,7 @@ const ROOM_WANTED: usize = 1024;
 /// bounded here.
 pub struct Sender<T> {
     ring: Producer<T>,
+    wanted: usize,
     edge: Arc<EdgeControl>,
     policy: DropPolicy,
     /// Items go the long way: some are staged before them, or every one is weighed.
@@ -50,6 +52,7 @@ impl<T: Send> Sender<T> {
         let policy = edge.policy();
         let weigher = cost.zip(policy.max_bytes).map(|(cost, max)| Box::new(Weigher::new(cost, max)));
         Self {
+            wanted: ROOM_WANTED.min(ring.capacity().div_ceil(2)),
             ring,
             edge,
             policy: policy.drop_policy,
@@ -72,7 +75,7 @@ impl<T: Send> Sender<T> {
             return 0;
         }
         match self.policy {
-            DropPolicy::Block if !self.detour => self.ring.free_for(ROOM_WANTED),
+            DropPolicy::Block if !self.detour => self.ring.free_for(self.wanted),
             DropPolicy::Block if self.staged.is_empty() => self.weighed_room(),
             DropPolicy::Block => 0,
             DropPolicy::DropNewest | DropPolicy::DropOldest => usize::MAX,
@@ -102,7 +105,7 @@ impl<T: Send> Sender<T> {
     /// Room by the average weight of what is in flight.
     #[cold]
     fn weighed_room(&mut self) -> usize {
-        let Some(weigher) = &mut self.weigher else { return self.ring.free_for(ROOM_WANTED) };
+        let Some(weigher) = &mut self.weigher else { return self.ring.free_for(self.wanted) };
         weigher.release(self.ring.released());
         if weigher.room() == 0 {
             // Slots may be free, so that the ring does not ask by itself.
@@ -111,7 +114,7 @@ impl<T: Send> Sender<T> {
         }
         match weigher.room() {
             0 => 0,
-            room => self.ring.free_for(room.min(ROOM_WANTED)).min(room),
+            room => self.ring.free_for(room.min(self.wanted)).min(room),
         }
     }
 

@@ -84,7 +84,8 @@ impl StepCx {
         self.sources_paused
     }
 
-    /// The time of this step, as the driver read it. It does not move while the step runs.
+    /// The time of this step, as the driver read it. It does not move while the step runs, and steps that follow each other without
+    /// work and without a pause may share it.
     #[inline]
     pub fn now(&self) -> Now {
         self.now
