@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use bumpalo::Bump;
-
 use super::{Control, Failure, Phase, Task, TaskBlueprint};
-use crate::model::{Now, StageId};
+use crate::model::{Now, StageId, Timestamp};
 use crate::observe::{LatencyRecorder, PartitionCells, Pulse};
 use crate::pool::LocalPool;
 use crate::stage::{StageError, StepCx};
@@ -105,7 +103,7 @@ impl PartitionBlueprint {
             pulse: Pulse::Created,
             is_timed: false,
             step_times: LatencyRecorder::default(),
-            arena: Bump::new(),
+            cx: StepCx::new(Now { monotonic: i64::MIN, wall: Timestamp(i64::MIN) }),
             pool,
         })
     }
@@ -127,8 +125,8 @@ pub struct Partition {
     /// Whether it ends with the start of this one, for `step_times`.
     is_timed: bool,
     step_times: LatencyRecorder,
-    /// Memory for what lives no longer than a step.
-    arena: Bump,
+    /// What the tasks are told of a step; kept, because its arena has been warmed up.
+    cx: StepCx,
     /// After the tasks, whose buffers go back to it.
     pool: LocalPool,
 }
@@ -164,15 +162,13 @@ impl Partition {
             self.step_times.record(now.monotonic - self.now);
         }
         self.now = now.monotonic;
-        let cx = StepCx::new(now)
-            .with_sources_paused(self.control.source_pause().is_paused())
-            .with_arena(std::mem::take(&mut self.arena));
+        self.cx.begin(now, self.control.source_pause().is_paused());
         let mut progress = Progress::Drained;
         for (task, drained) in &mut self.tasks {
             if *drained {
                 continue;
             }
-            let one = task.step(budget, &cx);
+            let one = task.step(budget, &self.cx);
             if one == Progress::Drained {
                 *drained = true;
                 task.report(now.monotonic);
@@ -182,11 +178,11 @@ impl Partition {
                 progress = progress.and(one);
             }
         }
-        if cx.is_failing() {
-            self.fail(&cx);
+        self.cx.end_span();
+        if self.cx.is_failing() {
+            self.fail();
             return Progress::Drained;
         }
-        self.arena = cx.into_arena();
         self.pulse = progress.pulse();
         self.steps += 1;
         if self.steps.is_multiple_of(TIME_EVERY) {
@@ -207,8 +203,8 @@ impl Partition {
     }
 
     #[cold]
-    fn fail(&mut self, cx: &StepCx) {
-        if let Some((stage, error)) = cx.take_failure() {
+    fn fail(&mut self) {
+        if let Some((stage, error)) = self.cx.take_failure() {
             self.control.fail(Failure { stage: Some(stage), error: error.to_string() });
         }
     }

@@ -32,18 +32,15 @@ impl StepCx {
         }
     }
 
-    /// The same step, with an arena that earlier steps have warmed up.
-    #[must_use]
-    pub fn with_arena(self, arena: Bump) -> Self {
-        Self { arena, ..self }
-    }
-
-    /// The arena, for the next step. What was in it is gone; its largest chunk of memory is kept.
+    /// The next step, at `now`; sources hold back in it if `sources_paused`. What was in the arena is gone; its largest chunk of memory
+    /// is kept.
     #[inline]
-    pub fn into_arena(self) -> Bump {
-        let mut arena = self.arena;
-        arena.reset();
-        arena
+    pub fn begin(&mut self, now: Now, sources_paused: bool) {
+        self.now = now;
+        self.sources_paused = sources_paused;
+        if self.arena.allocated_bytes() > 0 {
+            self.arena.reset();
+        }
     }
 
     /// Memory for what this step needs no longer than it lasts: a pointer is moved for each allocation, and all of it is
@@ -59,23 +56,18 @@ impl StepCx {
     /// words.sort();
     /// assert_eq!(words, ["for", "step", "this"]);
     /// ```
-    /// ```compile_fail,E0505
+    /// ```compile_fail,E0502
     /// # use corelane::model::{Now, Timestamp};
     /// # use corelane::stage::StepCx;
-    /// let cx = StepCx::new(Now { monotonic: 0, wall: Timestamp(0) });
+    /// let now = Now { monotonic: 0, wall: Timestamp(0) };
+    /// let mut cx = StepCx::new(now);
     /// let kept = cx.arena().alloc(1);
-    /// let next = cx.into_arena(); // the step has ended
+    /// cx.begin(now, false); // the step has ended
     /// *kept += 1;
     /// ```
     #[inline]
     pub fn arena(&self) -> &Bump {
         &self.arena
-    }
-
-    /// The same step, in which sources hold back if `paused`.
-    #[must_use]
-    pub fn with_sources_paused(self, paused: bool) -> Self {
-        Self { sources_paused: paused, ..self }
     }
 
     /// Whether sources hold back in this step, because a circuit breaker is open.
