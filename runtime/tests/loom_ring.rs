@@ -152,29 +152,101 @@ fn a_slot_of_the_signal_ring_is_reused_only_after_it_was_read() {
     });
 }
 
+/// Items 1 to 3 through a ring of 2 whose producer evicts what the consumer does not take in time; what it evicted.
+fn push_evicting(producer: &mut Producer<u64>) -> Vec<u64> {
+    producer.push(1).unwrap();
+    producer.signal(Signal::Barrier(1)).unwrap();
+    producer.push(2).unwrap();
+    producer.publish();
+    let mut evicted = Vec::new();
+    while producer.push(3).is_err() {
+        match producer.evict_oldest() {
+            Some(item) => evicted.push(item),
+            // The consumer has claimed both, or does not claim yet.
+            None => thread::yield_now(),
+        }
+    }
+    evicted
+}
+
+/// Each of the three was seen or evicted, not both, in order; the barrier behind item 1, whatever became of that.
+fn check_evicted(seen: Vec<Seen>, evicted: &[u64]) {
+    let barrier = Seen::Signal(Signal::Barrier(1));
+    let at = seen.iter().position(|s| *s == barrier).unwrap();
+    assert!(
+        seen[..at].iter().all(|s| *s == Item(1)) && seen[at + 1..].iter().all(|s| *s != Item(1)),
+        "{seen:?}"
+    );
+    let mut all: Vec<u64> =
+        seen.iter().filter_map(|s| if let Item(x) = s { Some(*x) } else { None }).collect();
+    assert!(all.is_sorted() && evicted.is_sorted(), "{seen:?}, {evicted:?} evicted");
+    all.extend(evicted);
+    all.sort_unstable();
+    assert_eq!(all, [1, 2, 3], "{seen:?}, {evicted:?} evicted");
+}
+
 #[test]
-fn what_is_discarded_is_counted_and_signals_survive() {
+fn an_item_is_read_or_evicted_and_signals_stay() {
     bounded_model(|| {
         let (mut producer, mut consumer) = ring(2).unwrap();
-        let other = thread::spawn(move || {
-            producer.push(1).unwrap();
-            producer.signal(Signal::Barrier(1)).unwrap();
-            producer.push(2).unwrap();
-            producer.publish();
-            let marked = producer.discard_oldest(2);
-            push(&mut producer, 3);
-            marked as u64
-        });
+        consumer.allow_evictions();
+        let other = thread::spawn(move || push_evicting(&mut producer));
         let seen = take_all(&mut consumer);
-        let marked = other.join().unwrap();
-        let items = seen.iter().filter(|s| matches!(s, Item(_))).count() as u64;
-        assert_eq!(consumer.popped(), items);
-        assert_eq!(consumer.popped() + consumer.discarded(), 3);
-        assert!(consumer.discarded() <= marked);
-        let order = [Item(1), Seen::Signal(Signal::Barrier(1)), Item(2), Item(3)];
-        let mut rest = order.iter();
-        assert!(seen.iter().all(|s| rest.any(|o| o == s)), "{seen:?} is no part of {order:?}");
-        assert!(seen.contains(&order[1]) && seen.contains(&order[3]), "{seen:?}");
+        let evicted = other.join().unwrap();
+        assert_eq!(consumer.evicted(), evicted.len() as u64);
+        check_evicted(seen, &evicted);
+    });
+}
+
+#[test]
+fn an_item_that_is_looked_at_is_not_evicted_and_its_slot_not_reused() {
+    bounded_model(|| {
+        let (mut producer, mut consumer) = ring(2).unwrap();
+        consumer.allow_evictions();
+        let other = thread::spawn(move || push_evicting(&mut producer));
+        let mut seen = Vec::new();
+        let looked_at = consumer.peek().copied();
+        if looked_at.is_some() {
+            thread::yield_now();
+            assert_eq!(consumer.peek().copied(), looked_at);
+            assert_eq!(consumer.read(2).next(), looked_at);
+        }
+        seen.extend(looked_at.map(Item));
+        seen.extend(take_all(&mut consumer));
+        check_evicted(seen, &other.join().unwrap());
+    });
+}
+
+#[test]
+fn evictions_may_be_allowed_while_the_producer_runs() {
+    bounded_model(|| {
+        let (mut producer, mut consumer) = ring(2).unwrap();
+        let other = thread::spawn(move || push_evicting(&mut producer));
+        let mut seen = Vec::new();
+        seen.extend(consumer.read(1).map(Item));
+        consumer.allow_evictions();
+        seen.extend(take_all(&mut consumer));
+        check_evicted(seen, &other.join().unwrap());
+    });
+}
+
+#[test]
+fn what_is_evicted_and_what_is_left_is_dropped_once_when_both_ends_go() {
+    bounded_model(|| {
+        let kept = Arc::new(());
+        let (mut producer, mut consumer) = ring(2).unwrap();
+        consumer.allow_evictions();
+        let item = Arc::clone(&kept);
+        let other = thread::spawn(move || {
+            producer.push(Arc::clone(&item)).unwrap();
+            producer.push(item).unwrap();
+            producer.publish();
+            drop(producer.evict_oldest());
+        });
+        let _ = consumer.peek().is_some();
+        drop(consumer);
+        other.join().unwrap();
+        assert_eq!(Arc::strong_count(&kept), 1);
     });
 }
 

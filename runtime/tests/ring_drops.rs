@@ -58,35 +58,53 @@ fn panics(f: impl FnOnce()) {
 }
 
 #[test]
-fn items_taken_out_of_those_marked_are_dropped_by_the_taker_and_the_others_by_the_ring() {
-    for (moved, taken) in (0..4).flat_map(|moved| (0..=3).map(move |taken| (moved, taken))) {
+fn an_evicted_item_is_the_producers_and_the_ring_drops_the_others() {
+    for (moved, n) in (0..4).flat_map(|moved| (0..=4).map(move |n| (moved, n))) {
         let drops = Drops::default();
         let (mut producer, mut consumer) = drops.ring(moved);
+        consumer.allow_evictions();
         producer.extend(&mut drops.items(4));
-        producer.publish();
-        assert_eq!(producer.discard_oldest(3), 3);
-        let held: Vec<Item> = (0..taken).map_while(|_| consumer.next_discarded()).collect();
-        assert_eq!((held.len(), consumer.discarded()), (taken, taken as u64));
-        assert_eq!((consumer.available(), consumer.discarded()), (1, 3));
-        drop((producer, consumer, held));
+        let held: Vec<Item> = (0..n).map_while(|_| producer.evict_oldest()).collect();
+        assert_eq!(
+            held.iter().map(|item| item.id).collect::<Vec<_>>(),
+            (moved..moved + n).collect::<Vec<_>>()
+        );
+        assert_eq!(producer.extend(&mut drops.items(9)), n, "their slots are free at once");
+        drop(consumer);
+        drop((producer, held));
         drops.assert_each_once();
     }
 }
 
 #[test]
-fn marked_items_that_are_to_be_handed_out_are_never_dropped_unseen() {
-    let drops = Drops::default();
-    let (mut producer, mut consumer) = drops.ring(2);
-    consumer.hand_out_discarded();
-    producer.extend(&mut drops.items(3));
-    producer.publish();
-    assert_eq!(producer.discard_oldest(2), 2);
-    assert_eq!((consumer.available(), consumer.discarded()), (3, 0));
-    assert!(consumer.next_discarded().is_some());
-    assert_eq!((consumer.read(8).map(drop).count(), consumer.discarded(), consumer.popped()), (2, 1, 4));
-    assert!(consumer.next_discarded().is_none());
-    drop((producer, consumer));
-    drops.assert_each_once();
+fn what_the_consumer_has_claimed_is_not_evicted_and_is_dropped_with_the_ring() {
+    for (moved, claimed, evicted, taken) in (0..4).flat_map(|moved| {
+        let each = (1..4).flat_map(|claimed| (0..4).map(move |evicted| (claimed, evicted)));
+        each.flat_map(move |(claimed, evicted)| {
+            (0..=claimed).map(move |taken| (moved, claimed, evicted, taken))
+        })
+    }) {
+        let drops = Drops::default();
+        let (mut producer, mut consumer) = drops.ring(moved);
+        consumer.allow_evictions();
+        producer.extend(&mut drops.items(4));
+        producer.publish();
+        assert_eq!(consumer.read(claimed).by_ref().take(taken).count(), taken);
+        let held: Vec<Item> = (0..evicted).map_while(|_| producer.evict_oldest()).collect();
+        assert_eq!(held.len(), evicted.min(4 - claimed));
+        assert!(held.first().is_none_or(|item| item.id == moved + claimed));
+        // Slots behind one that is still claimed are not free.
+        let free = taken + if taken == claimed { held.len() } else { 0 };
+        assert_eq!(producer.extend(&mut drops.items(9)), free);
+        if moved % 2 == 0 {
+            drop(consumer);
+            drop((producer, held));
+        } else {
+            drop((producer, held));
+            drop(consumer);
+        }
+        drops.assert_each_once();
+    }
 }
 
 #[test]
@@ -169,20 +187,21 @@ fn a_panic_in_the_iterator_of_extend_keeps_the_items_before() {
 }
 
 #[test]
-fn discarded_items_are_dropped_once_and_signals_stay() {
+fn evictions_leave_the_signals_around_them() {
     for moved in 0..4 {
         let drops = Drops::default();
         let (mut producer, mut consumer) = drops.ring(moved);
+        consumer.allow_evictions();
         producer.extend(&mut drops.items(2));
         producer.signal(Signal::Barrier(1)).unwrap();
         producer.extend(&mut drops.items(2));
         producer.publish();
-        assert_eq!(producer.discard_oldest(3), 3);
-        assert_eq!(consumer.available(), 0);
-        assert_eq!((consumer.discarded(), consumer.len()), (2, 2), "no further than the signal");
+        assert_eq!((0..3).filter_map(|_| producer.evict_oldest()).map(drop).count(), 3);
+        assert_eq!((consumer.available(), consumer.len()), (0, 1));
+        assert_eq!(consumer.evicted(), 2, "no further than the signal");
         assert_eq!(consumer.next_signal(), Some(Signal::Barrier(1)));
         assert_eq!(consumer.read(4).map(|item| item.id).collect::<Vec<_>>(), [moved + 3]);
-        assert_eq!((consumer.discarded(), consumer.popped()), (3, moved as u64 + 1));
+        assert_eq!((consumer.evicted(), consumer.popped()), (3, moved as u64 + 1));
         drop((producer, consumer));
         drops.assert_each_once();
     }
@@ -191,29 +210,21 @@ fn discarded_items_are_dropped_once_and_signals_stay() {
 #[test]
 fn a_panic_in_an_items_drop_loses_no_other_item() {
     for (moved, at) in (0..4).flat_map(|moved| (0..4).map(move |at| (moved, at))) {
-        let bombed = |drops: &Drops| {
-            let (mut producer, consumer) = drops.ring(moved);
+        for (claimed, evicted) in [(0, 0), (0, 2), (1, 0), (1, 1), (2, 2)] {
+            let drops = Drops::default();
+            let (mut producer, mut consumer) = drops.ring(moved);
+            consumer.allow_evictions();
             producer.extend(&mut drops.items(4).map(|mut item| {
                 item.panics = item.id == moved + at;
                 item
             }));
             producer.publish();
-            (producer, consumer)
-        };
-        let drops = Drops::default();
-        let (mut producer, mut consumer) = bombed(&drops);
-        producer.discard_oldest(4);
-        panics(|| {
-            consumer.available();
-        });
-        assert_eq!((consumer.discarded(), consumer.available()), (4, 0));
-        drop((producer, consumer));
-        drops.assert_each_once();
-
-        let drops = Drops::default();
-        let ends = bombed(&drops);
-        panics(|| drop(ends));
-        drops.assert_each_once();
+            drop(consumer.read(claimed));
+            let held: Vec<Item> = (0..evicted).filter_map(|_| producer.evict_oldest()).collect();
+            assert_eq!(held.len(), evicted);
+            panics(|| drop((held, producer, consumer)));
+            drops.assert_each_once();
+        }
     }
 }
 
@@ -310,7 +321,8 @@ fn items_of_no_size_are_counted_and_dropped() {
     producer.publish();
     assert_eq!(consumer.read(1).count(), 1);
     assert_eq!(dropped(), 1);
-    producer.discard_oldest(1);
+    consumer.allow_evictions();
+    drop(producer.evict_oldest());
     assert_eq!((consumer.available(), dropped()), (2, 2));
     drop((producer, consumer));
     assert_eq!(dropped(), 4);

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Entry {
-    Item { value: u64, marked: bool },
+    Item(u64),
+    /// An item that was evicted, and that the consumer has not passed over yet.
+    Gone,
     Signal(Signal),
 }
 
@@ -17,54 +19,74 @@ enum Entry {
 #[derive(Default)]
 struct Model {
     capacity: usize,
-    /// Items that may be pushed in all, if the consumer has bounded them.
+    /// Items that may be pushed in all, beside those evicted, if the consumer has bounded them.
     granted: Option<u64>,
+    evictable: bool,
+    /// The first so many are claimed by the consumer.
+    owned: usize,
     published: VecDeque<Entry>,
     pending: VecDeque<Entry>,
     pushed: u64,
     popped: u64,
-    discarded: u64,
+    evicted: u64,
+    /// Of those evicted, passed over by the consumer.
+    passed: u64,
 }
 
 fn items(entries: &VecDeque<Entry>) -> usize {
-    entries.iter().filter(|e| matches!(e, Entry::Item { .. })).count()
+    entries.iter().filter(|e| matches!(e, Entry::Item(_))).count()
+}
+
+fn gone(entries: &VecDeque<Entry>) -> usize {
+    entries.iter().filter(|e| **e == Entry::Gone).count()
 }
 
 impl Model {
     fn free(&self) -> usize {
-        let slots = self.capacity - items(&self.published) - items(&self.pending);
-        self.granted.map_or(slots, |granted| slots.min(granted.saturating_sub(self.pushed) as usize))
+        // A slot behind one that the consumer still has is not free.
+        let gone = if self.owned > 0 { gone(&self.published) } else { 0 };
+        let slots = self.capacity - items(&self.published) - items(&self.pending) - gone;
+        let pushed = self.pushed - self.evicted;
+        self.granted.map_or(slots, |granted| slots.min(granted.saturating_sub(pushed) as usize))
     }
 
     fn signal_room(&self) -> usize {
-        let all = self.published.len() + self.pending.len();
-        SIGNAL_CAPACITY - (all - items(&self.published) - items(&self.pending))
+        let signals = |entries: &VecDeque<Entry>| entries.len() - items(entries) - gone(entries);
+        SIGNAL_CAPACITY - signals(&self.published) - signals(&self.pending)
     }
 
     fn push(&mut self, value: u64) {
-        self.pending.push_back(Entry::Item { value, marked: false });
+        self.pending.push_back(Entry::Item(value));
         self.pushed += 1;
     }
 
-    fn mark(&mut self, n: usize) -> usize {
-        let mut left = n;
-        for entry in &mut self.published {
-            match entry {
-                Entry::Item { marked, .. } if !*marked && left > 0 => {
-                    *marked = true;
-                    left -= 1;
-                }
-                _ => {}
-            }
+    fn evict(&mut self) -> Option<u64> {
+        if !self.evictable {
+            return None;
         }
-        n - left
+        if items(&self.published) == self.owned && items(&self.pending) > 0 {
+            self.published.append(&mut self.pending);
+        }
+        let oldest = self.published.iter_mut().filter(|e| matches!(e, Entry::Item(_))).nth(self.owned)?;
+        let Entry::Item(value) = std::mem::replace(oldest, Entry::Gone) else { unreachable!() };
+        self.evicted += 1;
+        Some(value)
     }
 
     /// What the consumer does whenever it looks.
     fn settle(&mut self) {
-        while let Some(Entry::Item { marked: true, .. }) = self.published.front() {
+        while self.owned == 0 && self.published.front() == Some(&Entry::Gone) {
             self.published.pop_front();
-            self.discarded += 1;
+            self.passed += 1;
+        }
+    }
+
+    /// The consumer takes `taken` of the `claimed` items that come next.
+    fn take(&mut self, claimed: usize, taken: usize) {
+        self.published.drain(..taken);
+        self.popped += taken as u64;
+        if self.evictable {
+            self.owned = self.owned.max(claimed) - taken;
         }
     }
 
@@ -72,7 +94,7 @@ impl Model {
     fn readable(&self) -> Vec<u64> {
         self.published
             .iter()
-            .map_while(|e| if let Entry::Item { value, .. } = e { Some(*value) } else { None })
+            .map_while(|e| if let Entry::Item(value) = e { Some(*value) } else { None })
             .collect()
     }
 }
@@ -86,7 +108,8 @@ enum Op {
     Signal(i64),
     SignalRoom,
     FreeFor(usize),
-    DiscardOldest(usize),
+    Evict(usize),
+    AllowEvictions,
     Available,
     /// Read a chunk of at most `max` and take at most `take` of it one by one, or all of it by `for_each`.
     Read {
@@ -102,7 +125,6 @@ enum Op {
     },
     Peek,
     NextSignal,
-    NextDiscarded,
     IsEmpty,
     /// The producer may have this many more than have been taken; any number, if `None`.
     Grant(Option<u64>),
@@ -117,14 +139,14 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<i64>().prop_map(Op::Signal),
         1 => Just(Op::SignalRoom),
         2 => (0..12usize).prop_map(Op::FreeFor),
-        2 => (0..6usize).prop_map(Op::DiscardOldest),
+        3 => (0..6usize).prop_map(Op::Evict),
+        1 => Just(Op::AllowEvictions),
         1 => Just(Op::Available),
         6 => (0..12usize, 0..12usize, any::<bool>()).prop_map(|(max, take, whole)| Op::Read { max, take, whole }),
         3 => (0..12usize, 0..4usize, any::<bool>())
             .prop_map(|(max, take, commit)| Op::ReadSlices { max, take, commit }),
         1 => Just(Op::Peek),
         3 => Just(Op::NextSignal),
-        2 => Just(Op::NextDiscarded),
         2 => prop::option::of(0..9u64).prop_map(Op::Grant),
         1 => Just(Op::IsEmpty),
     ]
@@ -147,17 +169,8 @@ impl Pair {
     fn run(&mut self, op: Op) {
         match op {
             Op::Push | Op::Extend(_) | Op::PushSlice(_) | Op::Publish | Op::FreeFor(_) => self.write(op),
-            Op::Signal(_) | Op::SignalRoom | Op::DiscardOldest(_) | Op::Grant(_) => self.steer(op),
-            Op::NextDiscarded => {
-                let marked = match self.model.published.front() {
-                    Some(&Entry::Item { value, marked: true }) => Some(value),
-                    _ => None,
-                };
-                assert_eq!(self.consumer.next_discarded(), marked);
-                if marked.is_some() {
-                    self.model.published.pop_front();
-                    self.model.discarded += 1;
-                }
+            Op::Signal(_) | Op::SignalRoom | Op::Evict(_) | Op::AllowEvictions | Op::Grant(_) => {
+                self.steer(op)
             }
             _ => {
                 self.model.settle();
@@ -166,14 +179,16 @@ impl Pair {
         }
         let (model, consumer) = (&self.model, &self.consumer);
         assert_eq!(self.producer.pushed(), model.pushed);
-        assert_eq!((consumer.popped(), consumer.discarded()), (model.popped, model.discarded));
+        assert_eq!((consumer.popped(), consumer.evicted()), (model.popped, model.passed));
         assert_eq!(consumer.len(), items(&model.published));
         assert!(consumer.len() <= model.capacity);
-        assert_eq!(consumer.position(), model.popped + model.discarded);
-        assert_eq!(consumer.published(), consumer.position() + consumer.len() as u64);
-        assert_eq!(self.producer.released(), consumer.position());
-        let pending = items(&model.pending) as u64;
-        assert_eq!(model.pushed, consumer.popped() + consumer.discarded() + consumer.len() as u64 + pending);
+        let (pending, gone) = (items(&model.pending), gone(&model.published) as u64);
+        assert_eq!(consumer.position(), model.popped + model.passed);
+        assert_eq!(consumer.published(), consumer.position() + gone + consumer.len() as u64);
+        assert_eq!(self.producer.released(), consumer.position() + if model.owned > 0 { 0 } else { gone });
+        assert_eq!(self.producer.may_evict(), model.evictable);
+        assert!(!model.evictable || self.producer.waiting() == consumer.len() - model.owned + pending);
+        assert_eq!(model.pushed, model.popped + model.evicted + (consumer.len() + pending) as u64);
     }
 
     fn write(&mut self, op: Op) {
@@ -232,9 +247,13 @@ impl Pair {
                 let (seen, room) = (producer.signal_room(), model.signal_room());
                 assert!(seen == room || (0 < seen && seen < room));
             }
-            Op::DiscardOldest(n) => assert_eq!(producer.discard_oldest(n), model.mark(n)),
+            Op::Evict(n) => (0..n).for_each(|_| assert_eq!(producer.evict_oldest(), model.evict())),
+            Op::AllowEvictions => {
+                self.consumer.allow_evictions();
+                model.evictable = true;
+            }
             Op::Grant(more) => {
-                let granted = more.map(|more| self.consumer.position() + more);
+                let granted = more.map(|more| self.consumer.popped() + more);
                 self.consumer.grant(granted.unwrap_or(u64::MAX));
                 if granted < model.granted.or(Some(u64::MAX)) && granted.is_some() {
                     producer.recheck();
@@ -253,7 +272,10 @@ impl Pair {
                 let seen = consumer.available();
                 assert!(seen <= readable.len() && (seen > 0 || readable.is_empty()));
             }
-            Op::Peek => assert_eq!(consumer.peek(), readable.first()),
+            Op::Peek => {
+                assert_eq!(consumer.peek(), readable.first());
+                model.take(readable.len().min(1), 0);
+            }
             Op::IsEmpty => assert_eq!(consumer.is_empty(), model.published.is_empty()),
             Op::NextSignal => {
                 let expected = match model.published.front() {
@@ -276,8 +298,7 @@ impl Pair {
                     assert_eq!(taken.len(), n);
                 }
                 assert_eq!(taken, readable[..taken.len()]);
-                model.published.drain(..taken.len());
-                model.popped += taken.len() as u64;
+                model.take(n, taken.len());
             }
             Op::ReadSlices { max, take, commit } => {
                 let mut chunk = consumer.read(max);
@@ -291,8 +312,7 @@ impl Pair {
                     chunk.commit_all();
                     taken.extend(rest);
                 }
-                model.published.drain(..taken.len());
-                model.popped += taken.len() as u64;
+                model.take(n, taken.len());
             }
             _ => unreachable!(),
         }
@@ -301,7 +321,7 @@ impl Pair {
     /// Publishes and reads until nothing is left.
     fn drain(&mut self) {
         self.run(Op::Publish);
-        while self.model.published.iter().any(|e| !matches!(e, Entry::Item { marked: true, .. })) {
+        while self.model.published.iter().any(|e| *e != Entry::Gone) {
             self.run(Op::Read { max: usize::MAX, take: 0, whole: true });
             self.run(Op::NextSignal);
         }
@@ -317,9 +337,13 @@ proptest! {
     fn any_sequence_of_calls_gives_what_a_deque_gives(
         capacity in prop_oneof![Just(1usize), Just(2), Just(3), Just(8)],
         pretouch in any::<bool>(),
+        evictable in any::<bool>(),
         ops in prop::collection::vec(op(), 0..200),
     ) {
         let mut pair = Pair::new(capacity);
+        if evictable {
+            pair.run(Op::AllowEvictions);
+        }
         if pretouch {
             pair.consumer.pretouch();
         }
@@ -380,17 +404,21 @@ fn each_end_sees_that_the_other_is_gone() {
     assert!(producer.is_abandoned());
 }
 
-/// Two threads: every item arrives once and in order or is counted as discarded, and every signal stands where it was.
+/// Two threads: every item arrives once and in order or is evicted, never both, and every signal stands where it was.
 #[test]
 fn two_threads_lose_nothing() {
     const ITEMS: u64 = 200_000;
-    for (capacity, discard) in [(1, false), (8, true), (1024, false), (64, true)] {
-        let (mut producer, consumer) = ring::<u64>(capacity).unwrap();
+    for (capacity, evict) in [(1, false), (1, true), (8, true), (1024, false), (64, true)] {
+        let (mut producer, mut consumer) = ring::<u64>(capacity).unwrap();
+        if evict {
+            consumer.allow_evictions();
+        }
         // Moved in, so that a failed assertion drops the consumer and the producer does not wait for it forever.
         std::thread::scope(move |scope| {
             let mut consumer = consumer;
-            scope.spawn(move || {
+            let producer = scope.spawn(move || {
                 let mut values = 0..ITEMS;
+                let mut evicted = Vec::new();
                 while !values.is_empty() && !producer.is_abandoned() {
                     let upto = (values.start / 100 + 1) * 100;
                     let mut part = values.start..upto;
@@ -401,34 +429,47 @@ fn two_threads_lose_nothing() {
                         while producer.signal(Signal::Barrier(upto)).is_err() && !producer.is_abandoned() {
                             std::thread::yield_now();
                         }
-                    } else if discard {
-                        producer.discard_oldest(3);
+                    } else if evict {
+                        evicted.extend((0..3).map_while(|_| producer.evict_oldest()));
                     }
                     std::thread::yield_now();
                 }
                 while producer.signal(Signal::End).is_err() && !producer.is_abandoned() {
                     std::thread::yield_now();
                 }
+                evicted
             });
-            let (mut last, mut barriers) = (None, 0);
+            let (mut all, mut last, mut barriers) = (Vec::new(), None, 0);
             loop {
+                if barriers % 300 == 0
+                    && let Some(&next) = consumer.peek()
+                {
+                    assert_eq!(consumer.read(1).next(), Some(next), "what was looked at stays");
+                    all.push(next);
+                    last = Some(next);
+                }
                 consumer.read(usize::MAX).for_each(|value| {
                     assert!(last < Some(value), "{last:?} then {value}");
                     assert!(barriers <= value && value < barriers + 100, "{value} after barrier {barriers}");
+                    all.push(value);
                     last = Some(value);
                 });
                 match consumer.next_signal() {
                     Some(Signal::Barrier(upto)) => {
                         assert_eq!(upto, barriers + 100);
                         barriers = upto;
-                        assert_eq!(consumer.popped() + consumer.discarded(), upto);
+                        assert_eq!(consumer.popped() + consumer.evicted(), upto);
                     }
                     Some(_) => break,
                     None => std::thread::yield_now(),
                 }
             }
-            assert_eq!(consumer.popped() + consumer.discarded(), ITEMS);
-            assert!(discard || consumer.discarded() == 0);
+            let evicted = producer.join().unwrap();
+            assert_eq!((consumer.popped(), consumer.evicted()), (all.len() as u64, evicted.len() as u64));
+            assert!(evicted.is_sorted() && evict != evicted.is_empty());
+            all.extend(evicted);
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..ITEMS));
         });
     }
 }

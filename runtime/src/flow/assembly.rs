@@ -288,9 +288,9 @@ impl Assembly {
                 }
                 let cells = Arc::new(InletCells::default());
                 self.edges[edge].inlets.push(Arc::clone(&cells));
-                let (ring, edge, on_drop) = (consumer, Arc::clone(&control), on_drop.clone());
-                input.push(InletRing { ring, cells, edge: Arc::clone(&edge), on_drop: on_drop.clone() });
-                senders.push(Sender::new(producer, edge, cost.clone(), on_drop));
+                input.push(InletRing { ring: consumer, cells, edge: Arc::clone(&control) });
+                let edge = Arc::clone(&control);
+                senders.push(Sender::new(producer, edge, cost.clone(), on_drop.clone()));
             }
             let cells = Arc::new(OutletCells::default());
             self.edges[edge].outlets.push(Arc::clone(&cells));

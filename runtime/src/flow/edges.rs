@@ -33,9 +33,8 @@ impl<S: Segment> Stream<S> {
         self.cost_by(S::Item::cost)
     }
 
-    /// Calls `f` with each item that the edge to the *next* stage drops because it is full, with the reason: what
-    /// `DropNewest` refuses on the producer's core, what `DropOldest` discards on the consumer's (or the producer's, if the
-    /// item was not yet in the ring). `f` must not block; a panic in it fails the pipeline. Items count as dropped either way.
+    /// Calls `f` with each item that the edge to the *next* stage drops because it is full, with the reason, on the producer's
+    /// core. `f` must not block; a panic in it fails the pipeline. Items count as dropped either way.
     ///
     /// An edge that blocks drops nothing, and one that is fused is never full.
     pub fn on_drop<F>(mut self, f: F) -> Self

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::edge::{DropHook, DropReason, EdgeCells, EdgeControl, Grant, InletCells, Lane, Window};
+use super::edge::{EdgeCells, EdgeControl, Grant, InletCells, Lane, Window};
 use crate::model::{Signal, Timestamp};
+use crate::policy::DropPolicy;
 use crate::ring::Consumer;
 use crate::stage::{Chain, StepCx, Valve};
 
@@ -41,8 +42,6 @@ pub struct InletRing<T> {
     pub cells: Arc<InletCells>,
     /// The edge, shared by all of its rings.
     pub edge: Arc<EdgeControl>,
-    /// Told of each item that is dropped from the ring.
-    pub on_drop: Option<DropHook<T>>,
 }
 
 struct Input<T> {
@@ -51,8 +50,14 @@ struct Input<T> {
     /// Which of the inlet's edges it belongs to.
     lane: usize,
     grant: Grant,
-    on_drop: Option<DropHook<T>>,
     left: u64,
+}
+
+impl<T> Input<T> {
+    /// Items that the producer has published, those evicted not counted.
+    fn published(&self) -> u64 {
+        self.ring.popped() + self.ring.len() as u64
+    }
 }
 
 /// Reads one or several rings as one stream.
@@ -78,16 +83,13 @@ impl<T: Send + 'static> Inlet<T> {
     pub fn new(rings: Vec<InletRing<T>>, policy: MergePolicy<T>) -> Self {
         let mut lanes: Vec<Lane> = Vec::new();
         let mut inputs = Vec::with_capacity(rings.len());
-        for InletRing { mut ring, cells, edge, on_drop } in rings {
+        for InletRing { ring, cells, edge } in rings {
             let known = lanes.iter().position(|lane| Arc::ptr_eq(&lane.control, &edge));
             let lane = known.unwrap_or(lanes.len());
             if known.is_none() {
                 lanes.push(Lane::new(edge));
             }
-            if on_drop.is_some() {
-                ring.hand_out_discarded();
-            }
-            inputs.push(Input { ring, cells, lane, grant: Grant::UNBOUND, on_drop, left: 0 });
+            inputs.push(Input { ring, cells, lane, grant: Grant::UNBOUND, left: 0 });
         }
         let mut inlet = Self {
             valve: Valve::new(inputs.len()),
@@ -106,8 +108,12 @@ impl<T: Send + 'static> Inlet<T> {
     /// Grants to each producer on an edge what its window says at first.
     fn grant_first(&mut self, lane: usize) {
         let window = self.lanes[lane].window;
+        let evicts = self.lanes[lane].control.policy().drop_policy == DropPolicy::DropOldest;
         for input in self.inputs.iter_mut().filter(|input| input.lane == lane) {
-            input.grant = window.first(input.ring.position(), input.ring.published());
+            if evicts {
+                input.ring.allow_evictions();
+            }
+            input.grant = window.first(input.ring.popped(), input.published());
             input.ring.grant(input.grant.upto);
         }
         self.steered = self.lanes.iter().any(|lane| lane.is_paced() || lane.window != Window::Slots);
@@ -158,7 +164,7 @@ impl<T: Send + 'static> Inlet<T> {
         let mut granted = false;
         for input in &mut self.inputs {
             let lane = &self.lanes[input.lane];
-            let (taken, published) = (input.ring.position(), input.ring.published());
+            let (taken, published) = (input.ring.popped(), input.published());
             if lane.window.more(&mut input.grant, taken, published, room, lane.demand()) {
                 input.ring.grant(input.grant.upto);
                 granted = true;
@@ -188,7 +194,7 @@ impl<T: Send + 'static> Inlet<T> {
         self.inputs.iter().map(|i| i.ring.popped()).sum()
     }
 
-    /// Items taken or discarded since the start.
+    /// Items taken or passed over since the start.
     #[inline]
     pub(super) fn taken(&self) -> u64 {
         self.inputs.iter().map(|i| i.ring.position()).sum()
@@ -234,9 +240,6 @@ impl<T: Send + 'static> Inlet<T> {
             return if budget > 0 && chain.takes_signal() { self.take_signals(i, chain, cx) } else { 0 };
         }
         let mut n = 0;
-        if self.inputs[i].on_drop.is_some() {
-            n += self.hand_out(i);
-        }
         let input = &mut self.inputs[i];
         let lane = &mut self.lanes[input.lane];
         let items = input.ring.read(room.min(lane.left));
@@ -249,18 +252,6 @@ impl<T: Send + 'static> Inlet<T> {
             drop(items);
         }
         n + self.take_signals(i, chain, cx)
-    }
-
-    /// Hands items that were marked to be discarded to the user's callback. How many.
-    #[cold]
-    fn hand_out(&mut self, i: usize) -> usize {
-        let Input { ring, on_drop, lane, .. } = &mut self.inputs[i];
-        let Some(hook) = on_drop else { return 0 };
-        let before = ring.discarded();
-        while let Some(item) = ring.next_discarded() {
-            hook.call(item, DropReason::Oldest, &self.lanes[*lane].control);
-        }
-        (ring.discarded() - before) as usize
     }
 
     #[inline]
@@ -365,9 +356,6 @@ impl<T: Send + 'static> Inlet<T> {
     fn pump_by_time<C: Chain<T>>(&mut self, chain: &mut C, budget: usize, cx: &StepCx) -> usize {
         let mut moved = 0;
         for i in 0..self.inputs.len() {
-            if self.inputs[i].on_drop.is_some() {
-                moved += self.hand_out(i);
-            }
             if self.inputs[i].ring.available() == 0 {
                 moved += self.take_signals(i, chain, cx);
             }
@@ -407,7 +395,7 @@ impl<T: Send + 'static> Inlet<T> {
 
     fn cells(&self, input: &Input<T>, popped: u64, depth: u64) -> EdgeCells {
         let lane = &self.lanes[input.lane];
-        let outstanding = input.grant.outstanding(input.ring.published());
+        let outstanding = input.grant.outstanding(input.published());
         let (credits, demand) = match lane.window {
             Window::Credits { .. } => (outstanding, 0),
             Window::Pull(_) => (0, outstanding),
@@ -415,7 +403,6 @@ impl<T: Send + 'static> Inlet<T> {
         };
         EdgeCells {
             popped,
-            dropped_oldest: input.ring.discarded(),
             left: input.left,
             depth,
             credits,
@@ -428,7 +415,6 @@ impl<T: Send + 'static> Inlet<T> {
     /// Counts and drops what is left in the rings, after both ends have stopped.
     pub fn close(&mut self) {
         for i in 0..self.inputs.len() {
-            self.hand_out(i);
             let input = &mut self.inputs[i];
             let before = input.ring.popped();
             loop {

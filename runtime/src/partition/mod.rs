@@ -10,6 +10,7 @@ mod exchange;
 mod inlet;
 mod machine;
 mod outlet;
+mod sender;
 mod task;
 mod wait;
 
@@ -22,6 +23,7 @@ pub use edge::{
 pub use exchange::{Exchange, ShardTable};
 pub use inlet::{Inlet, InletRing, MergePolicy};
 pub use machine::{Partition, PartitionBlueprint, Progress};
-pub use outlet::{Outlet, Sender, Senders, Spread};
+pub use outlet::{Outlet, Senders, Spread};
+pub use sender::Sender;
 pub use task::{InletTask, SourceTask, Task, TaskBlueprint};
 use wait::{BatchTimer, WaitProbe};

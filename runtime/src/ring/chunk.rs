@@ -72,7 +72,7 @@ impl<'a, T> Chunk<'a, T> {
         // First, so that a panic in a drop leaves no item to be dropped twice.
         let from = std::mem::replace(&mut self.at, self.end);
         // SAFETY: the positions were available and are taken once.
-        unsafe { self.slots.drop_items(from, self.end) };
+        unsafe { self.slots.drop_items(from..self.end, 0..0) };
     }
 }
 

@@ -25,7 +25,7 @@ const NO_SIGNAL: u64 = u64::MAX;
 pub struct Consumer<T> {
     pub(super) slots: View<T>,
     signals: View<(u64, Signal)>,
-    /// Items taken or discarded.
+    /// Items taken or passed over.
     pub(super) head: u64,
     /// The head that the producer knows.
     committed: u64,
@@ -35,9 +35,12 @@ pub struct Consumer<T> {
     stop: u64,
     signal_head: u64,
     signal_tail: u64,
-    discarded: u64,
-    /// Items that the producer marks are left for `next_discarded`.
-    hands_out: bool,
+    /// Items passed over.
+    evicted: u64,
+    /// The producer may evict: items are claimed before they are read.
+    claims: bool,
+    /// Where that is so, items before this position are this side's. Never less than `head`, never beyond `stop`.
+    owned: u64,
     bell: Option<std::sync::Arc<Doorbell>>,
     shared: Arc<Shared<T>>,
 }
@@ -56,8 +59,9 @@ impl<T> Consumer<T> {
             stop: NO_SIGNAL,
             signal_head: 0,
             signal_tail: 0,
-            discarded: 0,
-            hands_out: false,
+            evicted: 0,
+            claims: false,
+            owned: 0,
             bell: None,
             shared,
         }
@@ -84,11 +88,15 @@ impl<T> Consumer<T> {
         }
     }
 
-    /// Items that can be read now, before the next signal. Discards what the producer marked first.
+    /// Items that can be read now, before the next signal. Where the producer may evict, fewer may be left by the time they
+    /// are read.
     #[inline]
     pub fn available(&mut self) -> usize {
-        if self.shared.rare.discard_before.load(Ordering::Acquire) > self.head {
-            self.discard();
+        if self.claims {
+            if self.owned > self.head {
+                return (self.owned - self.head) as usize;
+            }
+            self.pass_evicted();
         }
         let ready = self.ready();
         if ready > 0 || self.head == self.stop {
@@ -124,52 +132,49 @@ impl<T> Consumer<T> {
         unsafe { *self.signals.get(self.signals.index(self.signal_head)) }
     }
 
-    /// Discards the items that the producer marked, as far as the next signal.
-    #[cold]
-    #[inline(never)]
-    fn discard(&mut self) {
-        if self.hands_out {
-            return;
+    /// From now on the producer may [evict](super::Producer::evict_oldest) what this side has not claimed. A read claims what
+    /// it takes, by a compare-and-swap; so does a look at the next item. There is no way back.
+    pub fn allow_evictions(&mut self) {
+        if !self.claims {
+            self.claims = true;
+            self.owned = self.head;
+            self.shared.claims.upto.store(self.head, Ordering::Relaxed);
+            // Release: the producer that sees it sees where the claims begin.
+            self.shared.rare.evictable.store(true, Ordering::Release);
         }
-        let before = self.shared.rare.discard_before.load(Ordering::Acquire);
-        if before > self.tail {
+    }
+
+    /// Passes over what the producer evicted, as far as the next signal. Nothing may be claimed and not taken.
+    #[inline(never)]
+    fn pass_evicted(&mut self) {
+        // Acquire: with evictions the tail behind them is seen, and with that the signals before it.
+        let claimed = self.shared.claims.upto.load(Ordering::Acquire);
+        if claimed > self.tail {
             self.refresh();
         }
-        let from = self.head;
-        let to = before.min(self.stop);
-        if to > from {
-            // First, so that a panic in a drop leaves no item to be dropped twice.
+        let to = claimed.min(self.stop);
+        if to > self.head {
+            self.evicted += to - self.head;
             self.head = to;
-            self.discarded += to - from;
-            // SAFETY: `to` is at most `before`, which is at most the published tail: the slots are full and this side's.
-            unsafe { self.slots.drop_items(from, to) };
+            self.owned = to;
             self.commit();
         }
     }
 
-    /// From now on items that the producer marks are not dropped unseen: [`next_discarded`](Self::next_discarded) hands them
-    /// out. Those that are not asked for before they are read are read.
-    pub fn hand_out_discarded(&mut self) {
-        self.hands_out = true;
-    }
-
-    /// Takes the next of the items that the producer marked to be discarded, if one comes before the next signal, and counts
-    /// it as discarded.
-    pub fn next_discarded(&mut self) -> Option<T> {
-        let before = self.shared.rare.discard_before.load(Ordering::Acquire);
-        if before > self.tail {
-            self.refresh();
+    /// Makes up to `wanted` of the items that are available this side's own; how many of the next ones are.
+    #[inline(never)]
+    fn claim(&mut self, wanted: usize) -> usize {
+        let mut n = wanted;
+        while n > 0 && self.owned == self.head {
+            let (claims, to) = (&self.shared.claims.upto, self.head + n as u64);
+            // Relaxed: the items were acquired with the tail; this only says whose they are.
+            match claims.compare_exchange(self.head, to, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => self.owned = to,
+                // The producer was first: look behind what it has evicted.
+                Err(_) => n = self.available().min(wanted),
+            }
         }
-        if self.head >= before.min(self.stop) {
-            return None;
-        }
-        let index = self.slots.index(self.head);
-        self.head += 1;
-        self.discarded += 1;
-        // SAFETY: the position is before `discard_before`, so before the published tail, and is taken once.
-        let item = unsafe { self.slots.take(index) };
-        self.commit();
-        Some(item)
+        n.min((self.owned - self.head) as usize)
     }
 
     /// Takes up to `max` items, as far as the next signal.
@@ -182,17 +187,20 @@ impl<T> Consumer<T> {
     /// ```
     #[inline]
     pub fn read(&mut self, max: usize) -> Chunk<'_, T> {
-        let n = self.available().min(max);
+        let mut n = self.available().min(max);
+        if self.claims {
+            n = self.claim(n);
+        }
         Chunk::new(self, n as u64)
     }
 
     /// Looks at the next item, if one comes before the next signal.
     #[inline]
     pub fn peek(&mut self) -> Option<&T> {
-        if self.available() == 0 {
+        if self.available() == 0 || self.claims && self.claim(1) == 0 {
             return None;
         }
-        // SAFETY: the head is before the published tail; the borrow of `self` keeps the item where it is.
+        // SAFETY: the head is before the published tail, and claimed where that matters; the borrow of `self` keeps the item where it is.
         Some(unsafe { self.slots.get(self.slots.index(self.head)) })
     }
 
@@ -217,16 +225,19 @@ impl<T> Consumer<T> {
         self.available() == 0 && self.head != self.stop
     }
 
-    #[allow(
-        clippy::len_without_is_empty,
-        reason = "`is_empty` discards and looks for signals, so it is `&mut`"
-    )]
-    /// Items in the ring that are visible now, beyond signals too, and those marked to be discarded too.
+    #[allow(clippy::len_without_is_empty, reason = "`is_empty` looks for signals, so it is `&mut`")]
+    /// Items in the ring that are visible now, beyond signals too.
     pub fn len(&self) -> usize {
-        (self.published() - self.head) as usize
+        let published = self.published();
+        if !self.claims {
+            return (published - self.head) as usize;
+        }
+        // Behind the tail if the producer has published and evicted since.
+        let claimed = self.shared.claims.upto.load(Ordering::Relaxed);
+        (self.owned - self.head + published.saturating_sub(claimed)) as usize
     }
 
-    /// Items taken or discarded since the start: the position of the next one.
+    /// Items taken or passed over since the start: the position of the next one, unless the producer has evicted it.
     #[inline]
     pub fn position(&self) -> u64 {
         self.head
@@ -238,27 +249,27 @@ impl<T> Consumer<T> {
         self.shared.written.tail.load(Ordering::Acquire)
     }
 
-    /// Lets the producer push up to `position` and no further, however many slots are free, and wakes it if it waits. At
-    /// first there is no such bound (`u64::MAX`).
+    /// Lets the producer push `items` items since the start and no more, those that it evicted not counted, however many slots
+    /// are free, and wakes it if it waits. At first there is no such bound (`u64::MAX`).
     ///
     /// A producer that has already pushed more, or has looked before, keeps to it from its next look on: see
     /// [`Producer::recheck`](super::Producer::recheck). Signals are not bound.
-    pub fn grant(&mut self, position: u64) {
+    pub fn grant(&mut self, items: u64) {
         // Relaxed: slots are handed over by the head alone.
-        self.shared.read.granted.store(position, Ordering::Relaxed);
+        self.shared.read.granted.store(items, Ordering::Relaxed);
         self.made_room();
     }
 
-    /// Items taken since the start, without those discarded.
+    /// Items taken since the start, without those passed over.
     #[inline]
     pub fn popped(&self) -> u64 {
-        self.head - self.discarded
+        self.head - self.evicted
     }
 
-    /// Items discarded since the start because the producer marked them.
+    /// Items passed over since the start because the producer had evicted them.
     #[inline]
-    pub fn discarded(&self) -> u64 {
-        self.discarded
+    pub fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// Whether the producer is gone. What it pushed may still have to be read.
@@ -306,6 +317,9 @@ impl<T> Consumer<T> {
 impl<T> Drop for Consumer<T> {
     fn drop(&mut self) {
         self.commit();
+        if self.claims {
+            self.shared.claims.kept.store(self.owned, Ordering::Relaxed);
+        }
         self.shared.rare.consumer_gone.store(true, Ordering::Release);
         if let Some(bell) = &self.bell {
             bell.ring();
@@ -318,7 +332,7 @@ impl<T> fmt::Debug for Consumer<T> {
         f.debug_struct("Consumer")
             .field("capacity", &self.capacity())
             .field("popped", &self.popped())
-            .field("discarded", &self.discarded)
+            .field("evicted", &self.evicted)
             .field("len", &self.len())
             .finish_non_exhaustive()
     }

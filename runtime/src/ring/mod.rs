@@ -7,8 +7,11 @@
 //! [`Signal`]s travel beside the items in a small ring of their own, each with the position between two items where it
 //! stands; a [`Chunk`] ends before the next signal. Slots therefore hold nothing but the item.
 //!
-//! The consumer may bound what the producer pushes further than the slots do, by a position that it
-//! [grants](Consumer::grant): credits and demand are such positions.
+//! The consumer may bound what the producer pushes further than the slots do, by a number of items that it
+//! [grants](Consumer::grant): credits and demand are such numbers.
+//!
+//! Where the consumer [allows it](Consumer::allow_evictions), the producer of a full ring may take its oldest item out again
+//! and push another. Both sides then claim items by a compare-and-swap of one position before they touch them.
 //!
 //! ```
 //! use corelane::model::Signal;
@@ -100,6 +103,7 @@ pub fn ring<T>(capacity: usize) -> Result<(Producer<T>, Consumer<T>), RingError>
         written: CachePadded::default(),
         read: CachePadded::default(),
         rare: CachePadded::default(),
+        claims: CachePadded::default(),
         items: Slots::new(capacity.next_power_of_two())?,
         signals: Slots::new(SIGNAL_CAPACITY)?,
     });
@@ -117,11 +121,11 @@ struct Written {
 
 /// What the consumer writes at every commit.
 struct Read {
-    /// Items taken or discarded.
+    /// Items taken or passed over.
     head: AtomicU64,
     /// Signals taken.
     signal_head: AtomicU64,
-    /// The producer may push up to this position, however many slots are free.
+    /// The producer may push so many items, those it evicted not counted, however many slots are free.
     granted: AtomicU64,
 }
 
@@ -138,14 +142,24 @@ impl Default for Read {
 /// What seldom changes, so that both sides have it in their caches.
 #[derive(Default)]
 struct Rare {
-    /// Items before this position are to be discarded, not read. At most the published tail.
-    discard_before: AtomicU64,
     /// The producer has found no room and wants its bell rung when there is some.
     starved: AtomicBool,
     /// Who may touch slots that never held an item: see [`touch`].
     touch: AtomicU8,
     producer_gone: AtomicBool,
     consumer_gone: AtomicBool,
+    /// The consumer claims items before it reads them, so that the producer may evict others. Never taken back.
+    evictable: AtomicBool,
+}
+
+/// Who has which of the items in an evictable ring.
+#[derive(Default)]
+struct Claims {
+    /// Items before this position are claimed, each by the side that moved it past the item: by the consumer, to read them,
+    /// or by the producer, to evict them. From the consumer's head to the published tail.
+    upto: AtomicU64,
+    /// Those before this position, from the head on, were the consumer's when it was dropped.
+    kept: AtomicU64,
 }
 
 /// States of `Rare::touch`. The slots of a fresh ring belong to nobody: the consumer may claim them to touch their pages,
@@ -159,11 +173,13 @@ mod touch {
 /// One ring. Positions count items since the start and never wrap; a slot's index is its position masked.
 ///
 /// The producer alone accesses the slots at positions from its tail up to `head + capacity`, the consumer alone those
-/// from its head up to `written.tail`. Each hands slots over with a release store that the other acquires.
+/// from its head up to `written.tail`. Each hands slots over with a release store that the other acquires. In an evictable
+/// ring the consumer accesses only the slots of what it has claimed, and the producer also those of what it has.
 struct Shared<T> {
     written: CachePadded<Written>,
     read: CachePadded<Read>,
     rare: CachePadded<Rare>,
+    claims: CachePadded<Claims>,
     items: Slots<T>,
     signals: Slots<(u64, Signal)>,
 }
@@ -177,7 +193,10 @@ impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         let head = self.read.head.load(Ordering::Relaxed);
         let tail = self.written.tail.load(Ordering::Relaxed);
+        // What the consumer had claimed and not taken; behind it, up to the claims, is what the producer evicted.
+        let kept = self.claims.kept.load(Ordering::Relaxed).max(head);
+        let rest = self.claims.upto.load(Ordering::Relaxed).max(kept);
         // SAFETY: both ends are gone and have stored their positions: these slots hold the items left.
-        unsafe { self.items.view().drop_items(head, tail) };
+        unsafe { self.items.view().drop_items(head..kept, rest..tail) };
     }
 }

@@ -1,6 +1,7 @@
 //! The writing end.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::slots::View;
 use super::{SIGNAL_CAPACITY, Shared, touch};
@@ -33,6 +34,9 @@ pub struct Producer<T> {
     signal_tail: u64,
     signal_limit: u64,
     signal_published: u64,
+    /// Items evicted, and the positions of the last ones of them that follow each other.
+    evicted: u64,
+    last_evicted: Range<u64>,
     bell: Option<std::sync::Arc<Doorbell>>,
     shared: Arc<Shared<T>>,
 }
@@ -52,6 +56,8 @@ impl<T> Producer<T> {
             signal_tail: 0,
             signal_limit: SIGNAL_CAPACITY as u64,
             signal_published: 0,
+            evicted: 0,
+            last_evicted: 0..0,
             bell: None,
             shared,
         }
@@ -89,9 +95,9 @@ impl<T> Producer<T> {
         if self.limit == 0 && !self.claim() {
             return;
         }
-        let free_before = self.shared.read.head.load(Ordering::Acquire) + self.slots.capacity() as u64;
+        let free_before = self.released() + self.slots.capacity() as u64;
         // Relaxed: it hands over no slot, and can only make the limit lower than the slots allow.
-        let granted = self.shared.read.granted.load(Ordering::Relaxed);
+        let granted = self.shared.read.granted.load(Ordering::Relaxed).saturating_add(self.evicted);
         self.limit = free_before.min(granted).max(self.tail);
     }
 
@@ -101,9 +107,11 @@ impl<T> Producer<T> {
         self.observe();
     }
 
-    /// Items that the consumer has taken or discarded: their slots are free again.
+    /// Items that the consumer has taken or this side evicted, up to the first that is neither: their slots are free again.
     pub fn released(&self) -> u64 {
-        self.shared.read.head.load(Ordering::Acquire)
+        let head = self.shared.read.head.load(Ordering::Acquire);
+        // What this side evicted right behind what the consumer is done with is free; the consumer need not have seen it yet.
+        if head >= self.last_evicted.start { head.max(self.last_evicted.end) } else { head }
     }
 
     /// Claims the slots for writing. False while the consumer is touching them.
@@ -258,21 +266,65 @@ impl<T> Producer<T> {
         self.signal_limit = self.shared.read.signal_head.load(Ordering::Acquire) + SIGNAL_CAPACITY as u64;
     }
 
-    /// Marks up to `n` of the oldest published items to be discarded instead of read. How many.
+    /// Takes the oldest item out of the ring that the consumer has not claimed, published or not. Its slot is free at once,
+    /// unless the consumer is still reading one before it. `None` if there is no such item, and until the consumer
+    /// [allows it](super::Consumer::allow_evictions).
     ///
-    /// The consumer discards and counts them when it next reads; their slots are free after that. An item that the
-    /// consumer takes at the same moment may be marked too late: it is then read, and not counted as discarded.
-    /// Signals are never discarded.
-    pub fn discard_oldest(&mut self, n: usize) -> usize {
-        let marked = &self.shared.rare.discard_before;
-        let head = self.shared.read.head.load(Ordering::Acquire);
-        let oldest = marked.load(Ordering::Relaxed).max(head);
-        let n = (n as u64).min(self.published - oldest);
-        if n > 0 {
-            // Release: the consumer that sees it sees the published tail, which is not before it.
-            marked.store(oldest + n, Ordering::Release);
+    /// The signals around it stay. Publishes what was pushed, if nothing older waits. One compare-and-swap.
+    ///
+    /// ```
+    /// let (mut producer, mut consumer) = corelane::ring::ring::<u64>(2)?;
+    /// consumer.allow_evictions();
+    /// producer.extend(&mut (1..=2));
+    /// assert_eq!(producer.push(3), Err(3));
+    /// assert_eq!(producer.evict_oldest(), Some(1));
+    /// producer.push(3).unwrap();
+    /// producer.publish();
+    /// assert_eq!(consumer.read(usize::MAX).collect::<Vec<_>>(), [2, 3]);
+    /// assert_eq!(consumer.evicted(), 1);
+    /// # Ok::<(), corelane::ring::RingError>(())
+    /// ```
+    pub fn evict_oldest(&mut self) -> Option<T> {
+        if !self.may_evict() {
+            return None;
         }
-        n as usize
+        // Relaxed: this side wrote the item itself, and only the position says whose it is.
+        let mut at = self.shared.claims.upto.load(Ordering::Relaxed);
+        loop {
+            if at == self.published {
+                if self.published == self.tail {
+                    return None;
+                }
+                self.publish();
+            }
+            let claims = &self.shared.claims.upto;
+            // Release: a consumer that passes the item over has to see the tail behind it, and the signals before that.
+            match claims.compare_exchange_weak(at, at + 1, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => at = now,
+            }
+        }
+        self.evicted += 1;
+        if at != self.last_evicted.end {
+            self.last_evicted.start = at;
+        }
+        self.last_evicted.end = at + 1;
+        self.observe();
+        // SAFETY: this side wrote the item at this position and has claimed it before the consumer did.
+        Some(unsafe { self.slots.take(self.slots.index(at)) })
+    }
+
+    /// Whether the consumer claims what it reads, so that this side may evict.
+    #[inline]
+    pub fn may_evict(&self) -> bool {
+        // Acquire: the claims begin where the consumer said before.
+        self.shared.rare.evictable.load(Ordering::Acquire)
+    }
+
+    /// Items in the ring that the consumer has not claimed, published or not. Right only where this side
+    /// [may evict](Self::may_evict).
+    pub fn waiting(&self) -> usize {
+        (self.tail - self.shared.claims.upto.load(Ordering::Relaxed)) as usize
     }
 
     /// Items pushed since the start, whether published or not.

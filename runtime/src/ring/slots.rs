@@ -1,6 +1,7 @@
 //! The memory of a ring: a power of two of slots that may or may not hold an item.
 
 use std::cell::UnsafeCell;
+use std::iter::Chain;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -208,13 +209,13 @@ impl<T> View<T> {
         }
     }
 
-    /// Drops the items at the positions from `from` to `to`, all of them even if one's drop panics.
+    /// Drops the items at the positions in `first` and in `second`, all of them even if one's drop panics.
     ///
     /// # Safety
-    /// As [`take`](Self::take) for every position in the range.
-    pub(super) unsafe fn drop_items(&self, from: u64, to: u64) {
+    /// As [`take`](Self::take) for every position in the ranges.
+    pub(super) unsafe fn drop_items(&self, first: Range<u64>, second: Range<u64>) {
         if std::mem::needs_drop::<T>() {
-            let mut rest = Rest { view: *self, from, to };
+            let mut rest = Rest { view: *self, positions: first.chain(second) };
             while rest.drop_one() {}
         }
     }
@@ -223,17 +224,13 @@ impl<T> View<T> {
 /// Items still to be dropped.
 struct Rest<T> {
     view: View<T>,
-    from: u64,
-    to: u64,
+    positions: Chain<Range<u64>, Range<u64>>,
 }
 
 impl<T> Rest<T> {
     fn drop_one(&mut self) -> bool {
-        if self.from == self.to {
-            return false;
-        }
-        let index = self.view.index(self.from);
-        self.from += 1;
+        let Some(position) = self.positions.next() else { return false };
+        let index = self.view.index(position);
         // SAFETY: promised by the caller of `drop_items`; every position is taken once.
         drop(unsafe { self.view.take(index) });
         true

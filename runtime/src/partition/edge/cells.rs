@@ -34,7 +34,7 @@ cells! {
 
 cells! {
     /// What the consuming end of one ring has counted.
-    InletCells: popped, dropped_oldest, left, depth, credits, demand,; batch,
+    InletCells: popped, left, depth, credits, demand,; batch,
 }
 
 /// One reading of an edge's counters.
@@ -44,7 +44,7 @@ pub struct EdgeCells {
     pub offered: u64,
     /// Of these, refused because the edge was full (`DropNewest`).
     pub dropped_newest: u64,
-    /// Discarded unread to make room (`DropOldest`).
+    /// Dropped unread to make room (`DropOldest`).
     pub dropped_oldest: u64,
     /// Of those offered, lost because the user's key function failed on them.
     pub unroutable: u64,

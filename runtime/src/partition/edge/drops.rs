@@ -42,8 +42,7 @@ impl<T> Clone for DropHook<T> {
 }
 
 impl<T> DropHook<T> {
-    /// Calls `callback`, on the core of the end that drops: the producer's for what is refused, the consumer's for what was
-    /// in the ring already. No lock is held meanwhile.
+    /// Calls `callback`, on the producer's core. No lock is held meanwhile.
     pub fn new(callback: impl Fn(Dropped<'_, T>) + Send + Sync + 'static) -> Self {
         Self { callback: Arc::new(callback) }
     }

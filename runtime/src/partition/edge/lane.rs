@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{BatchSize, EdgeControl};
 use crate::policy::BackpressureStrategy;
 
-/// What a producer may push beyond what has been taken.
+/// What a producer may push beyond what has been taken, in items that were not evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Window {
     /// As many items as there are slots.
@@ -27,9 +27,9 @@ pub(crate) enum Window {
 /// What one ring's producer has been granted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant {
-    /// It may push up to this position.
+    /// It may push so many items since the start.
     pub(crate) upto: u64,
-    /// Up to this position credits have been given back.
+    /// For so many of these, credits have been given back.
     returned: u64,
 }
 
@@ -43,7 +43,8 @@ impl Grant {
 }
 
 impl Window {
-    fn of(control: &EdgeControl) -> Self {
+    /// The window of an edge's present policy.
+    pub(crate) fn of(control: &EdgeControl) -> Self {
         let policy = control.policy();
         let at_least_one = |n: u32| u64::from(n).max(1);
         match policy.strategy {
@@ -62,8 +63,19 @@ impl Window {
         }
     }
 
-    /// The grant to begin with, when the producer has published items up to `published` and the consumer has taken those up
-    /// to `taken`. Never less than the producer has used already.
+    /// Items of a ring of `capacity` that may wait at most.
+    pub(crate) fn size(self, capacity: u64) -> u64 {
+        match self {
+            Self::Slots => capacity,
+            Self::Items(size)
+            | Self::Credits { initial: size, .. }
+            | Self::Pull(size)
+            | Self::Stated(size) => size,
+        }
+    }
+
+    /// The grant to begin with, when the producer has published `published` items and the consumer has taken `taken` of them,
+    /// those evicted never counted. Never less than the producer has used already.
     pub(crate) fn first(self, taken: u64, published: u64) -> Grant {
         let upto = match self {
             Self::Slots => return Grant::UNBOUND,

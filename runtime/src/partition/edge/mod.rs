@@ -6,6 +6,7 @@ mod cells;
 mod control;
 mod demand;
 mod drops;
+mod held;
 mod lane;
 mod weigher;
 
@@ -15,6 +16,7 @@ pub use cells::{EdgeCells, InletCells, OutletCells};
 pub use control::{EdgeControl, EdgePolicy};
 pub use demand::{Demand, ZeroRequest};
 pub use drops::{DropHook, DropReason, Dropped};
+pub(super) use held::Held;
 pub(super) use lane::{Grant, Lane, Window};
 pub use weigher::CostOf;
 pub(super) use weigher::Weigher;

@@ -20,10 +20,10 @@ pub(crate) struct Weigher<T> {
     /// Costs of the items in the ring, from position `released` on.
     in_ring: VecDeque<u64>,
     released: u64,
-    /// How many of these, the first ones, have been marked to be discarded.
-    marked: usize,
+    /// How many of these, the first ones, no longer wait: the consumer has claimed them, or they were evicted.
+    claimed: usize,
     ring_bytes: u64,
-    marked_bytes: u64,
+    claimed_bytes: u64,
     /// Costs of the items staged.
     staged: VecDeque<u64>,
     staged_bytes: u64,
@@ -37,9 +37,9 @@ impl<T> Weigher<T> {
             max,
             in_ring: VecDeque::new(),
             released: 0,
-            marked: 0,
+            claimed: 0,
             ring_bytes: 0,
-            marked_bytes: 0,
+            claimed_bytes: 0,
             staged: VecDeque::new(),
             staged_bytes: 0,
         }
@@ -56,16 +56,16 @@ impl<T> Weigher<T> {
         }
     }
 
-    /// The consumer has taken everything before `position`.
+    /// The slots of everything before `position` are free.
     pub(crate) fn release(&mut self, position: u64) {
         while self.released < position
             && let Some(bytes) = self.in_ring.pop_front()
         {
             self.released += 1;
             self.ring_bytes -= bytes;
-            if self.marked > 0 {
-                self.marked -= 1;
-                self.marked_bytes -= bytes;
+            if self.claimed > 0 {
+                self.claimed -= 1;
+                self.claimed_bytes -= bytes;
             }
         }
     }
@@ -99,19 +99,19 @@ impl<T> Weigher<T> {
         self.staged.front().copied().unwrap_or(0)
     }
 
-    /// The oldest item in the ring that was not yet marked has been.
-    pub(crate) fn mark(&mut self) {
-        if let Some(bytes) = self.in_ring.get(self.marked) {
-            self.marked_bytes += bytes;
-            self.marked += 1;
+    /// All but `waiting` of the items in the ring no longer wait.
+    pub(crate) fn claim(&mut self, waiting: usize) {
+        while self.claimed + waiting < self.in_ring.len() {
+            self.claimed_bytes += self.in_ring[self.claimed];
+            self.claimed += 1;
         }
     }
 
-    /// Whether an item of `bytes` fits beside everything that is not marked, in the ring and staged.
+    /// Whether an item of `bytes` fits beside everything that waits, in the ring and staged.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
-        let alone = self.marked == self.in_ring.len() && self.staged.is_empty();
-        let kept = self.ring_bytes - self.marked_bytes;
-        alone || kept.saturating_add(self.staged_bytes).saturating_add(bytes) <= self.max
+        let alone = self.claimed == self.in_ring.len() && self.staged.is_empty();
+        let waiting = self.ring_bytes - self.claimed_bytes;
+        alone || waiting.saturating_add(self.staged_bytes).saturating_add(bytes) <= self.max
     }
 
     /// About how many items may follow: as many as fit by the average of those in flight, at least one if any may.
