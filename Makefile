@@ -3,6 +3,7 @@
 CARGO ?= cargo
 OUT   ?= target/traces.ndjson
 SEEDS ?= 1000
+FIRST ?= 0
 CASES ?= 20000
 HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
 
@@ -39,8 +40,8 @@ bench-peers: ## The same beside other people's systems (many dependencies, some 
 fuzz: ## CASES random inputs (default 20000) into every reader of outside input, and into the ring and the wheel
 	PROPTEST_CASES=$(CASES) $(CARGO) test --release --workspace any_
 
-sim: ## SEEDS random graphs on the simulator (default 1000)
-	CORELANE_SEEDS=$(SEEDS) $(CARGO) test --release -p corelane --test simulation --test strategies --test deadlocks
+sim: ## SEEDS random graphs on the simulator (default 1000), from seed FIRST on (default 0)
+	CORELANE_SEEDS=$(SEEDS) CORELANE_FIRST_SEED=$(FIRST) $(CARGO) test --release -p corelane --test simulation --test strategies --test deadlocks
 
 planted: ## How many seeds the simulator needs to find each planted bug; writes the table of them
 	runtime/tests/planted.sh

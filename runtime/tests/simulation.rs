@@ -14,7 +14,7 @@ use corelane::stage::{Chain, Emitter, Produced, Source, StageError, StageSite};
 mod common;
 
 use common::reference::reference;
-use common::seeds::{seeds, shrunk, verdict};
+use common::seeds;
 use common::{Graph, Shape, build, check};
 
 /// Seeds that found a bug with the generator as it is now: every run repeats them. A change of the generator gives every
@@ -22,7 +22,7 @@ use common::{Graph, Shape, build, check};
 const REGRESSIONS: &[u64] = &[];
 
 /// One simulated run, as data: shrinking takes parts away.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Case {
     seed: u64,
     shape: Shape,
@@ -32,7 +32,7 @@ struct Case {
     drain_at: Option<u64>,
 }
 
-impl Case {
+impl seeds::Case for Case {
     fn of(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x6361_7365);
         let partitions = rng.usize(1..9);
@@ -47,7 +47,6 @@ impl Case {
         Self { seed, shape: Shape::ALL, partitions, largest_budget, stop_at, drain_at }
     }
 
-    /// Runs it: steps and trace, or what went wrong.
     fn run(&self) -> Result<(u64, u64), String> {
         let graph = Graph::random(self.seed, self.shape);
         let expected = reference(&graph);
@@ -65,53 +64,34 @@ impl Case {
         Ok((report.steps, report.trace_hash))
     }
 
-    /// The same with one thing less.
     fn smaller(&self) -> Vec<Self> {
-        let with = |change: &dyn Fn(&mut Self)| {
-            let mut case = *self;
-            change(&mut case);
-            case
-        };
-        let all = [
-            with(&|c| c.stop_at = None),
-            with(&|c| c.drain_at = None),
-            with(&|c| c.shape.drops = false),
-            with(&|c| c.shape.errors = false),
-            with(&|c| c.shape.panics = false),
-            with(&|c| c.shape.fails = false),
-            with(&|c| c.shape.holds = false),
-            with(&|c| c.shape.parallel = false),
-            with(&|c| c.partitions -= usize::from(c.partitions > 1)),
-            with(&|c| c.shape.items /= 2),
-            with(&|c| c.shape.items -= u64::from(c.shape.items > 0)),
-            with(&|c| c.shape.stages -= usize::from(c.shape.stages > 0)),
-        ];
-        let differs = |case: &Self| format!("{case:?}") != format!("{self:?}");
-        all.into_iter().filter(differs).collect()
+        seeds::changed(
+            self,
+            &[
+                &|c| c.stop_at = None,
+                &|c| c.drain_at = None,
+                &|c| c.shape.drops = false,
+                &|c| c.shape.errors = false,
+                &|c| c.shape.panics = false,
+                &|c| c.shape.fails = false,
+                &|c| c.shape.holds = false,
+                &|c| c.shape.parallel = false,
+                &|c| c.partitions -= usize::from(c.partitions > 1),
+                &|c| c.shape.items /= 2,
+                &|c| c.shape.items -= u64::from(c.shape.items > 0),
+                &|c| c.shape.stages -= usize::from(c.shape.stages > 0),
+            ],
+        )
+    }
+
+    fn describe(&self) -> String {
+        format!("{self:?}\n{:#?}", Graph::random(self.seed, self.shape))
     }
 }
 
 #[test]
 fn every_seed_accounts_for_every_item_and_computes_what_one_thread_computes() {
-    let mut steps = 0;
-    for seed in seeds(REGRESSIONS) {
-        let case = Case::of(seed);
-        match verdict(|| case.run()) {
-            Ok((taken, trace)) => {
-                steps += taken;
-                if seed % 20 == 0 {
-                    // C20: the same seed, the same run.
-                    assert_eq!(verdict(|| case.run()), Ok((taken, trace)), "SIM_SEED={seed}");
-                }
-            }
-            Err(error) => {
-                let (small, error) = shrunk(case, error, Case::smaller, Case::run);
-                let graph = Graph::random(seed, small.shape);
-                panic!("SIM_SEED={seed}\n{error}\nshrunk to {small:?}\n{graph:#?}");
-            }
-        }
-    }
-    println!("{steps} steps");
+    seeds::run_all::<Case>(REGRESSIONS);
 }
 
 #[test]
@@ -164,5 +144,5 @@ fn a_deadline_that_waits_for_room_does_not_hide_one_that_waits_for_time() {
 #[test]
 #[ignore = "only with a planted bug: run by `make planted`"]
 fn the_planted_bug_is_found() {
-    common::seeds::find(|seed| Case::of(seed).run());
+    seeds::find::<Case>();
 }

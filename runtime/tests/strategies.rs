@@ -19,7 +19,7 @@ use corelane::stage::StageSite;
 
 mod common;
 
-use common::seeds::{seeds, verdict};
+use common::seeds;
 use common::stages::{Stamp, worst_window};
 
 /// Seeds that found a bug with the generator as it is now: every run repeats them.
@@ -68,7 +68,7 @@ fn strategy(kind: u64, drop_policy: DropPolicy, rng: &mut fastrand::Rng) -> Back
     }
 }
 
-impl Case {
+impl seeds::Case for Case {
     fn of(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x0065_6467_6573);
         let (kind, drops, ordering) =
@@ -99,6 +99,52 @@ impl Case {
         }
     }
 
+    fn run(&self) -> Result<(u64, u64), String> {
+        let Built { pipeline, out, told, stamps } = self.build();
+        let watch = Watch::new(self);
+        let broken = Arc::clone(&watch.broken);
+        let mut simulation = Simulation::new(self.seed)
+            .partitions(self.partitions)
+            .budgets(1..self.largest_budget + 1)
+            .each_step(move |at| watch.look(at));
+        if let Some(step) = self.stop_at {
+            simulation = simulation.stop_at(step);
+        }
+        let report = simulation.run(pipeline).map_err(|error| error.to_string())?;
+        if let Some(broken) = broken.lock().unwrap().take() {
+            return Err(broken);
+        }
+        let delivered: Vec<u64> = out.take();
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        self.check(&report.result, &delivered, &told)?;
+        if let (RateShaping { rate, burst }, true) = (self.strategy, self.switches.is_empty()) {
+            let mut stamps = stamps.lock().unwrap().clone();
+            stamps.sort_unstable();
+            worst_window(&stamps, rate, burst).map_or(Ok(()), Err)?;
+        }
+        Ok((report.steps, report.trace_hash))
+    }
+
+    fn smaller(&self) -> Vec<Self> {
+        seeds::changed(
+            self,
+            &[
+                &|c| c.switches.clear(),
+                &|c| c.switches.truncate(c.switches.len().saturating_sub(1)),
+                &|c| c.stop_at = None,
+                &|c| c.max_bytes = None,
+                &|c| c.expand = 1,
+                &|c| c.producers = 1,
+                &|c| c.consumers = 1,
+                &|c| c.partitions = 1.max(c.partitions - 1),
+                &|c| c.items /= 2,
+                &|c| c.items = c.items.saturating_sub(1),
+            ],
+        )
+    }
+}
+
+impl Case {
     /// What is offered to the edge: each item and the source instance it came from.
     fn offered(&self) -> Vec<(u64, u64)> {
         let sources = u64::from(self.sources());
@@ -125,54 +171,6 @@ impl Case {
         let first =
             if let Bounded { drop_policy, .. } = self.strategy { drop_policy } else { self.drop_policy };
         first == policy || self.switches.iter().any(|(_, strategy)| sets(strategy))
-    }
-
-    fn smaller(&self) -> Vec<Self> {
-        let with = |change: &dyn Fn(&mut Self)| {
-            let mut case = self.clone();
-            change(&mut case);
-            case
-        };
-        let all = [
-            with(&|c| c.switches.clear()),
-            with(&|c| c.switches.truncate(c.switches.len().saturating_sub(1))),
-            with(&|c| c.stop_at = None),
-            with(&|c| c.max_bytes = None),
-            with(&|c| c.expand = 1),
-            with(&|c| c.producers = 1),
-            with(&|c| c.consumers = 1),
-            with(&|c| c.partitions = 1.max(c.partitions - 1)),
-            with(&|c| c.items /= 2),
-            with(&|c| c.items = c.items.saturating_sub(1)),
-        ];
-        all.into_iter().filter(|case| case != self).collect()
-    }
-
-    /// Runs it: steps and trace, or what went wrong.
-    fn run(&self) -> Result<(u64, u64), String> {
-        let Built { pipeline, out, told, stamps } = self.build();
-        let watch = Watch::new(self);
-        let broken = Arc::clone(&watch.broken);
-        let mut simulation = Simulation::new(self.seed)
-            .partitions(self.partitions)
-            .budgets(1..self.largest_budget + 1)
-            .each_step(move |at| watch.look(at));
-        if let Some(step) = self.stop_at {
-            simulation = simulation.stop_at(step);
-        }
-        let report = simulation.run(pipeline).map_err(|error| error.to_string())?;
-        if let Some(broken) = broken.lock().unwrap().take() {
-            return Err(broken);
-        }
-        let delivered: Vec<u64> = out.take();
-        let told = std::mem::take(&mut *told.lock().unwrap());
-        self.check(&report.result, &delivered, &told)?;
-        if let (RateShaping { rate, burst }, true) = (self.strategy, self.switches.is_empty()) {
-            let mut stamps = stamps.lock().unwrap().clone();
-            stamps.sort_unstable();
-            worst_window(&stamps, rate, burst).map_or(Ok(()), Err)?;
-        }
-        Ok((report.steps, report.trace_hash))
     }
 
     fn build(&self) -> Built {
@@ -333,10 +331,12 @@ impl Watch {
             _ => edge.capacity,
         };
         let used = in_rings + edge.credits.unwrap_or(0) + edge.demand.unwrap_or(0);
-        let within = used <= bound * self.rings;
+        // Staged items too, where nothing makes the producer wait for them.
+        let waiting = if edge.drop_policy == DropPolicy::Block { in_rings } else { edge.depth };
+        let within = used.max(waiting) <= bound * self.rings;
         let mut unsettled = self.unsettled.lock().unwrap();
         // Longer than the simulator starves anything.
-        if unsettled.is_some_and(|since| at.step > since + 400) && used <= bound {
+        if unsettled.is_some_and(|since| at.step > since + 400) && used.max(edge.depth) <= bound {
             *unsettled = None;
         }
         let settled = unsettled.is_none();
@@ -364,28 +364,11 @@ impl Watch {
 
 #[test]
 fn every_strategy_drop_policy_and_ordering_loses_and_reorders_only_what_it_says() {
-    let mut steps = 0;
-    for seed in seeds(REGRESSIONS) {
-        let case = Case::of(seed);
-        match verdict(|| case.run()) {
-            Ok((taken, trace)) => {
-                steps += taken;
-                if seed % 20 == 0 {
-                    // C20: the same seed, the same run.
-                    assert_eq!(verdict(|| case.run()), Ok((taken, trace)), "SIM_SEED={seed}");
-                }
-            }
-            Err(error) => {
-                let (small, error) = common::seeds::shrunk(case, error, Case::smaller, Case::run);
-                panic!("SIM_SEED={seed}\n{error}\nshrunk to {small:#?}");
-            }
-        }
-    }
-    println!("{steps} steps");
+    seeds::run_all::<Case>(REGRESSIONS);
 }
 
 #[test]
 #[ignore = "only with a planted bug: run by `make planted`"]
 fn the_planted_bug_is_found() {
-    common::seeds::find(|seed| Case::of(seed).run());
+    seeds::find::<Case>();
 }
