@@ -12,15 +12,15 @@
 //! | 1.04, 2.13 | `a_failure_is_told_exactly_once_and_unwinds_nowhere` |
 //! | 1.05, 2.09 | `a_source_completes_once_and_an_empty_one_without_any_demand` |
 //! | 1.06, 1.07, 1.08, 3.12 | `after_the_end_or_a_stop_nothing_more_is_delivered_and_everything_is_let_go` |
-//! | 1.09, 2.05, 2.12 | `a_stage_is_opened_once_and_before_any_item` |
+//! | 1.09, 2.05, 2.12 | `a_stage_is_opened_once_and_before_any_item`, `a_stage_that_refuses_to_open_is_named_and_gets_nothing` |
 //! | 1.10 | `the_same_edge_twice_is_refused_when_building` |
 //! | 1.11 | `a_broadcast_gives_all_consumers_the_same_items_in_the_same_order_whatever_they_request` |
 //! | 2.01 | `without_a_request_nothing_is_delivered_however_much_there_is` |
 //! | 2.02, 2.07 | do not apply: requests may come from any thread at any time, they only add to a number |
-//! | 2.03, 2.04 | do not apply: a stage is told of the end by `finish`, whose argument has no way to request |
+//! | 2.03, 2.04 | `a_request_made_at_the_end_is_void`; emitting in a sink's `finish` does not compile |
 //! | 2.06 | does not apply: there is no subscription object to be had twice |
 //! | 2.08 | `items_under_way_at_a_stop_are_counted_not_lost` |
-//! | 2.10 | `a_failure_is_told_exactly_once_and_unwinds_nowhere`, which requests nothing in half of its runs |
+//! | 2.10 | `a_failure_reaches_a_stage_that_has_requested_nothing` |
 //! | 2.11 | `tests/loom_ring.rs` (`items_arrive_once_and_in_order`), `examples/tsan_ring.rs` |
 //! | 3.01, 3.10, 3.11 | do not apply: they allow what a subscription may be called from |
 //! | 3.02, 3.03 | `demand_may_be_stated_from_within_the_stage_it_feeds_a_million_times` in `tests/edges.rs` |
@@ -28,10 +28,11 @@
 //! | 3.06, 3.07 | `a_stop_may_be_asked_for_again_and_again` |
 //! | 3.08 | `requests_add_up` |
 //! | 3.09 | `a_request_for_nothing_is_a_typed_error_and_changes_nothing` |
-//! | 3.13 | `after_the_end_or_a_stop_nothing_more_is_delivered_and_everything_is_let_go` |
+//! | 3.13 | `after_the_end_or_a_stop_nothing_more_is_delivered_and_everything_is_let_go`; of pooled buffers law C9 of every account |
 //! | 3.14 to 3.16 | do not apply: they allow what a cancelled publisher may do |
 //! | 3.17 | `requests_saturate_and_a_request_without_bound_stays_without` |
-//! | 4.01, 4.02 | `a_transform_between_two_pulled_edges_asks_upstream_only_for_what_it_was_asked_for` |
+//! | 4.01 | `a_transform_between_two_pulled_edges_asks_upstream_only_for_what_it_was_asked_for` |
+//! | 4.02 | `an_error_of_a_transform_stops_upstream_and_downstream_at_once`; recovering does not cancel upstream: `Ignore`, `DeadLetter` and `Retry` are about one item |
 //! | TCK: demand of long ago | `what_was_requested_long_ago_is_still_delivered` |
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
@@ -224,6 +225,119 @@ fn a_stage_is_opened_once_and_before_any_item() {
         .sink("out", move |_: &StageSite| Ok(sink));
     verified(apart(2).run(p.build().unwrap()).unwrap().result);
     assert_eq!(opened.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_stage_that_refuses_to_open_is_named_and_gets_nothing() {
+    struct Refusing;
+    impl Sink for Refusing {
+        type Item = u64;
+
+        fn open(&mut self, _site: &StageSite) -> Result<(), StageError> {
+            Err(StageError::msg("no such table"))
+        }
+
+        fn accept(&mut self, item: u64) -> Result<(), Rejected<u64>> {
+            unreachable!("{item} for a stage that is not open")
+        }
+    }
+    let demand = Demand::new();
+    demand.request(100).unwrap();
+    let p = PipelineBuilder::new("refuses");
+    p.generate("numbers", 50, |i| i)
+        .map("work", |i| i)
+        .input_demand(&demand, 8)
+        .sink("out", |_: &StageSite| Ok(Refusing));
+    let result = verified(apart(2).run(p.build().unwrap()).unwrap().result);
+    match &result.outcome {
+        Outcome::Failed { stage: Some(stage), error } => {
+            assert_eq!((stage.as_str(), error.matches("no such table").count()), ("out", 1));
+        }
+        other => panic!("{other}"),
+    }
+    assert_eq!((result.account.totals().delivered, demand.outstanding()), (0, 100));
+}
+
+#[test]
+fn a_failure_reaches_a_stage_that_has_requested_nothing() {
+    for seed in 0..20 {
+        let (pulled, free) = (Demand::new(), Arc::new(()));
+        let kept = Arc::clone(&free);
+        let p = PipelineBuilder::new("apart");
+        p.generate("numbers", 100, |i| i).map("work", |i| i).input_demand(&pulled, 8).for_each(
+            "out",
+            move |i| {
+                let _ = &kept;
+                unreachable!("nobody asked for {i}")
+            },
+        );
+        p.generate("others", 100, |i| i)
+            .try_map("check", |i| {
+                if *i == 50 { Err(format!("{} error", common::quiet::PLANNED)) } else { Ok(*i) }
+            })
+            .for_each("rest", drop);
+        let result = verified(apart(seed).run(p.build().unwrap()).unwrap().result);
+        assert!(
+            matches!(&result.outcome, Outcome::Failed { stage: Some(stage), .. } if stage.as_str() == "check")
+        );
+        assert_eq!((received(&result.account, "work"), Arc::strong_count(&free)), (0, 1), "and it is let go");
+    }
+}
+
+#[test]
+fn an_error_of_a_transform_stops_upstream_and_downstream_at_once() {
+    for seed in 0..20 {
+        let (demand, window) = (Demand::new(), 8);
+        demand.request(u64::MAX).unwrap();
+        let p = PipelineBuilder::new("in-between");
+        p.items("numbers", 0u64..)
+            .try_map("between", |i| {
+                if *i == 500 { Err(format!("{} error", common::quiet::PLANNED)) } else { Ok(*i) }
+            })
+            .input_backpressure(BackpressureStrategy::ReactivePull { window_size: window })
+            .map("work", |i| i)
+            .input_demand(&demand, window)
+            .for_each("out", |i| assert!(i < 500, "{i} after the error"));
+        let result = verified(apart(seed).run(p.build().unwrap()).unwrap().result);
+        assert!(
+            matches!(&result.outcome, Outcome::Failed { stage: Some(stage), .. } if stage.as_str() == "between")
+        );
+        // Upstream made no more than had been requested of it by then.
+        let made = received(&result.account, "numbers");
+        assert!(made <= 501 + u64::from(window), "{made}");
+    }
+}
+
+#[test]
+fn a_request_made_at_the_end_is_void() {
+    #[derive(Clone)]
+    struct Asking(Demand, Arc<AtomicU64>);
+    impl Sink for Asking {
+        type Item = u64;
+
+        fn accept(&mut self, _item: u64) -> Result<(), Rejected<u64>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+
+        fn finish(&mut self) -> Result<bool, StageError> {
+            self.0.request(1_000).unwrap();
+            Ok(true)
+        }
+    }
+    for seed in 0..20 {
+        let (demand, seen) = (Demand::new(), Arc::new(AtomicU64::new(0)));
+        demand.request(50).unwrap();
+        let p = PipelineBuilder::new("asks-at-the-end");
+        let sink = Asking(demand.clone(), Arc::clone(&seen));
+        p.generate("numbers", 50, |i| i)
+            .map("work", |i| i)
+            .input_demand(&demand, 8)
+            .sink("out", move |_: &StageSite| Ok(sink));
+        let result = verified(apart(seed).run(p.build().unwrap()).unwrap().result);
+        assert_eq!((result.outcome, result.account.totals().delivered), (Outcome::Completed, 50));
+        assert_eq!((seen.load(Ordering::Relaxed), demand.outstanding()), (50, 1_000));
+    }
 }
 
 #[test]
