@@ -28,11 +28,9 @@ mod primitives {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering, fence};
 
     /// `std::cell::UnsafeCell` with loom's access by closure.
-    #[allow(dead_code, reason = "the ring needs it under loom only")]
     #[repr(transparent)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
-    #[allow(dead_code, reason = "the ring needs it under loom only")]
     impl<T> UnsafeCell<T> {
         pub(crate) const fn new(value: T) -> Self {
             Self(std::cell::UnsafeCell::new(value))

@@ -93,8 +93,9 @@ pub(crate) struct Play {
     /// Whether times go back.
     backwards: bool,
     items: u64,
-    /// Sources that have few.
+    /// Sources that have no more than `few`.
     short: BTreeSet<String>,
+    few: u64,
 }
 
 impl Play {
@@ -102,15 +103,13 @@ impl Play {
     pub(crate) fn random(seed: u64, variant: u64) -> Self {
         let mut rng = Rng::with_seed(seed ^ variant << 32 ^ 0x706c_6179);
         let outputs = (0..40).filter(|_| rng.bool()).map(|i| (format!("s{i}"), ["a", "b"][i % 2].to_owned()));
-        Self {
-            seed: seed ^ variant,
-            outputs: outputs.collect(),
-            key: rng.bool().then(|| rng.u64(..8)),
-            pass: [0, 1, 1, 7][rng.usize(..4)],
-            backwards: rng.bool(),
-            items: [10, 500, 1_500][rng.usize(..3)],
-            short: (0..3).filter(|_| rng.bool()).map(|i| format!("s{i}")).collect(),
-        }
+        let outputs = outputs.collect();
+        let key = rng.bool().then(|| rng.u64(..8));
+        let pass = [0, 1, 1, 7][rng.usize(..4)];
+        let backwards = rng.bool();
+        let items = [10, 500, 1_500][rng.usize(..3)];
+        let short = (0..3).filter(|_| rng.bool()).map(|i| format!("s{i}")).collect();
+        Self { seed: seed ^ variant, outputs, key, pass, backwards, items, short, few: items / 100 }
     }
 }
 
@@ -165,12 +164,12 @@ impl Graph {
         let outputs: Vec<usize> = (self.streams..self.streams + outputs).collect();
         self.streams += outputs.len();
         open.extend(&outputs);
-        // All results of a fold come at once: a small buffer that drops would leave too few to fill anything. And one that
-        // drops the oldest gives next to nothing on as long as more comes than it holds.
+        // All results of a fold come at once: a small buffer that drops would leave too few to fill anything.
         let folded =
             |stream: &usize| self.nodes.iter().any(|n| n.what == What::Fold && n.outputs.contains(stream));
         let drops = rng.u8(..6) == 0 && !inputs.iter().any(folded);
-        let drop_policy = if drops { DropPolicy::DropNewest } else { DropPolicy::Block };
+        let dropping = [DropPolicy::DropNewest, DropPolicy::DropOldest][rng.usize(..2)];
+        let drop_policy = if drops { dropping } else { DropPolicy::Block };
         let buffer = BufferPolicy::new([1, 2, 8, 64][rng.usize(..4)], drop_policy);
         let two = rng.u8(..4) == 0 && !matches!(what, What::Source | What::Sink);
         let parallelism = if two { Parallelism::Fixed(rng.u32(2..4)) } else { Parallelism::Sequential };
@@ -185,27 +184,47 @@ impl Graph {
         self.nodes.push(Node { what, inputs, outputs, buffer, parallelism, ordered });
     }
 
-    /// What brings `deadlock` about: everything takes the full way of each wait, and what comes from elsewhere soon ends, or
-    /// does not.
+    /// What brings `deadlock` about: everything takes the way to the full way of each wait and then that, and what comes from
+    /// elsewhere soon ends, or does not.
     pub(crate) fn play_against(&self, deadlock: &Deadlock, variant: u64) -> Play {
         let mut wanted: Vec<usize> = deadlock.waits.iter().map(|wait| index_of(&wait.full[0])).collect();
         let mut above = BTreeSet::new();
+        // The outputs that lead there, of each branch.
+        let mut leading: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
         while let Some(index) = wanted.pop() {
-            above.insert(format!("s{index}"));
-            let origin = |input: &usize| self.nodes.iter().position(|node| node.outputs.contains(input));
-            wanted.extend(self.nodes[index].inputs.iter().filter_map(origin));
+            if !above.insert(format!("s{index}")) {
+                continue;
+            }
+            for input in &self.nodes[index].inputs {
+                let leads = |node: &Node| node.outputs.iter().position(|output| output == input);
+                let origins = self.nodes.iter().enumerate();
+                let Some((origin, output)) = origins.into_iter().find_map(|(i, n)| Some((i, leads(n)?)))
+                else {
+                    continue;
+                };
+                wanted.push(origin);
+                leading.entry(format!("s{origin}")).or_default().insert(["a", "b"][output]);
+            }
         }
         let sources = (0..self.nodes.len()).map(|index| format!("s{index}"));
-        let full = deadlock.waits.iter().flat_map(|wait| &wait.full);
-        let outputs = full.filter_map(|hop| hop.split_once('/'));
+        let only = |(stage, labels): (String, BTreeSet<&str>)| match labels.len() {
+            1 => labels.first().map(|label| (stage, (*label).to_owned())),
+            // Items are spread over both.
+            _ => None,
+        };
+        let mut outputs: BTreeMap<String, String> = leading.into_iter().filter_map(only).collect();
+        let full = deadlock.waits.iter().flat_map(|wait| &wait.full).filter_map(|hop| hop.split_once('/'));
+        outputs.extend(full.map(|(stage, label)| (stage.to_owned(), label.to_owned())));
         Play {
             seed: variant,
-            outputs: outputs.map(|(stage, label)| (stage.to_owned(), label.to_owned())).collect(),
+            outputs,
             key: Some(variant),
             pass: 1,
             backwards: variant.is_multiple_of(2),
             items: 3_000,
             short: sources.filter(|source| variant < 8 && !above.contains(source)).collect(),
+            // With even a few of their items merges may take so much that what edges that drop have kept fills nothing.
+            few: if variant.is_multiple_of(4) { 0 } else { 30 },
         }
     }
 
@@ -240,12 +259,14 @@ impl Node {
             let stream = if trusted && self.what != What::Fair { stream.assume_progress() } else { stream };
             vec![self.with(stream)]
         };
-        let (seed, pass, items) = (play.seed, play.pass, play.items);
+        // Stages draw apart: what one lets through must not be just what the next one refuses.
+        let seed = play.seed ^ (index_of(name) as u64) << 32;
+        let (pass, items) = (play.pass, play.items);
         match self.what {
             What::Source => {
                 let (backwards, start) = (play.backwards, 1 << 40);
                 let item = move |i| if backwards { start - i } else { start + i };
-                let items = if play.short.contains(name) { items / 100 } else { items };
+                let items = if play.short.contains(name) { play.few } else { items };
                 return vec![p.generate(name, items, item).boxed()];
             }
             What::Fair => return merge(MergePolicy::Fair, inputs),
