@@ -7,7 +7,7 @@ FIRST ?= 0
 CASES ?= 20000
 HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: run test lint doc loom tsan bench bench-peers fuzz sim planted soak deny ci help
+.PHONY: run test lint doc loom tsan bench bench-peers bench-compare fuzz sim planted soak deny ci help
 
 run: ## The main job: spans recorded from a real application, assembled into traces, on all cores
 	@mkdir -p $(dir $(OUT))
@@ -36,6 +36,9 @@ bench: ## What this machine can do, beside hand-written programs in the same run
 
 bench-peers: ## The same beside other people's systems (many dependencies, some minutes to build)
 	$(CARGO) run --release --quiet -p corelane-bench --features peers -- all
+
+bench-compare: ## corelane at commit BASE and now, in turn: make bench-compare BASE=... WORKLOAD=chain
+	bench/compare.py $(BASE) $(WORKLOAD)
 
 fuzz: ## CASES random inputs (default 20000) into every reader of outside input, and into the ring and the wheel
 	PROPTEST_CASES=$(CASES) $(CARGO) test --release --workspace any_
