@@ -10,7 +10,7 @@ use std::time::Duration;
 use corelane::driver::{Environment, SimReport, Simulation};
 use corelane::engine::{Engine, ExecutionOptions};
 use corelane::flow::{Pipeline, PipelineBuilder};
-use corelane::observe::{BreakerState, LogLevel, MemoryLogger, PipelineResult, StageAccount};
+use corelane::observe::{BreakerState, LogLevel, MemoryLogger, PipelineResult};
 use corelane::partition::MergePolicy;
 use corelane::policy::{
     AfterRetries, Backoff, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy, Parallelism, WhileOpen,
@@ -20,21 +20,13 @@ use corelane::stage::{DeadLetter, FailureKind, Output, Rejected, Sink, StageErro
 mod common;
 
 use common::quiet::{PLANNED, planned_panics};
+use common::run::{stage, verified};
 use common::watchdog::real_drivers;
-
-fn verified(result: &PipelineResult) {
-    result.account.verify().unwrap_or_else(|broken| panic!("{broken:?}\n{}", result.account));
-    assert!(result.account.totals().closes(), "{}", result.account);
-}
 
 fn simulate(seed: u64, pipeline: Pipeline) -> SimReport {
     let report = Simulation::new(seed).run(pipeline).unwrap();
     verified(&report.result);
     report
-}
-
-fn stage(result: &PipelineResult, name: &str) -> StageAccount {
-    result.account.stages[&name.parse().unwrap()]
 }
 
 const MS: Duration = Duration::from_millis(1);
@@ -433,6 +425,54 @@ fn a_breaker_that_is_open_does_not_hold_up_the_end_when_nothing_waits() {
     let report = simulate(1, p.build().unwrap());
     assert!(report.result.success && report.result.duration < Duration::from_secs(1));
     assert_eq!(stage(&report.result, "call").breaker_opened, 1);
+}
+
+#[test]
+fn sources_go_on_once_the_stage_whose_breaker_paused_them_has_no_more_input() {
+    let policy = CircuitBreakerPolicy {
+        minimum_throughput: 1,
+        cooldown_period: Duration::from_secs(3_600),
+        ..breaker(WhileOpen::PauseSources)
+    };
+    for kind in ["try_map", "keyed", "transform", "sink"] {
+        for seed in 0..20 {
+            let p = PipelineBuilder::new("retired");
+            let failing = p.items("one", [0u64]);
+            let refuse = |_: &u64| Err::<u64, _>("down");
+            match kind {
+                "try_map" => {
+                    let call = failing.try_map("call", refuse).on_error(ErrorPolicy::Ignore);
+                    call.circuit_breaker(policy).for_each("end", drop);
+                }
+                "keyed" => {
+                    let call = failing.key_by(|x| *x).try_map("call", refuse).on_error(ErrorPolicy::Ignore);
+                    call.circuit_breaker(policy).for_each("end", drop);
+                }
+                "transform" => {
+                    let call = failing.transform("call", |_: &StageSite| Ok(Refuser { gives_back: false }));
+                    call.on_error(ErrorPolicy::Ignore).circuit_breaker(policy).for_each("end", drop);
+                }
+                _ => {
+                    let call = failing.sink("call", |_: &StageSite| Ok(Picky(Arc::default())));
+                    call.on_error(ErrorPolicy::Ignore);
+                    call.circuit_breaker(policy);
+                }
+            }
+            let out = p.generate("numbers", 5_000, |i| i).collect("out");
+            // With room for more than its one item the first source ends with it.
+            let partitions = 1 + seed as usize % 2;
+            let simulation = Simulation::new(seed).partitions(partitions).budgets(2..65);
+            let report = simulation.run(p.build().unwrap());
+            let report = report.unwrap_or_else(|error| panic!("{kind}, seed {seed}: {error}"));
+            verified(&report.result);
+            assert_eq!(out.take().len(), 5_000, "{kind}, seed {seed}");
+            let call = stage(&report.result, "call");
+            assert_eq!((call.ignored, call.breaker_opened), (1, 1), "{kind}, seed {seed}");
+            // A partition that the simulator starves lets time pass meanwhile.
+            let in_time = partitions > 1 || report.result.duration < Duration::from_secs(3_600);
+            assert!(in_time, "{kind}, seed {seed}: a source waited for the cooldown");
+        }
+    }
 }
 
 #[test]

@@ -57,7 +57,8 @@ pub type StateOf<In, A> = AccumulatorState<<A as Accumulator<In>>::Key, <A as Ac
 /// opens it anew. Limits of the policy need no item to be kept: a key is checked once more when its time is up or the
 /// input ends, and if it is still incomplete, [`flush_forced`](Self::flush_forced) may make of it what it can.
 ///
-/// A panic in any of these ends the pipeline, whatever the error policy: the state may be damaged and is not used again.
+/// A panic in any of these but [`close`](Self::close) ends the pipeline, whatever the error policy: the state may be damaged and
+/// is not used again.
 ///
 /// ```
 /// use corelane::keyed::{Accumulator, FlushReason, CheckTime, StateOf};
@@ -173,6 +174,7 @@ pub trait Accumulator<In>: Sized + 'static {
         Err(SpillError::Unsupported)
     }
 
-    /// Releases what the instance holds. Called once, after the last item or when the pipeline stops.
+    /// Releases what the instance holds. Called once, after the last item or when the pipeline stops. A panic here, or in the
+    /// `Drop` of what is left then, is counted, and fails the pipeline unless the stage's error policy says otherwise.
     fn close(&mut self) {}
 }

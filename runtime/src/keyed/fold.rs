@@ -61,7 +61,6 @@ pub struct FoldByKeyOp<In, K, A, F, I, G> {
     ending: Option<Ending<K, A>>,
     results: u64,
     given: u64,
-    close_error: Option<StageError>,
 }
 
 impl<In, K: Eq, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G> {
@@ -83,7 +82,6 @@ impl<In, K: Eq, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G> {
             ending: None,
             results: 0,
             given: 0,
-            close_error: None,
         }
     }
 }
@@ -294,19 +292,16 @@ where
     }
 
     fn last_error(&mut self) -> Option<String> {
-        let closing = self.close_error.take().map(|error| error.to_string());
-        closing.or_else(|| self.gate.take_last_error())
+        self.gate.take_last_error()
     }
 
-    fn close(&mut self, _discard: bool) {
+    fn close(&mut self, _discard: bool) -> Result<(), StageError> {
         if self.phase == Phase::Folding {
             self.phase = Phase::Stopped;
         }
-        let Self { table, large, ahead, ending, .. } = self;
+        let Self { table, large, ahead, ending, gate, .. } = self;
         // Values are dropped here: user code.
-        if let Err(error) = catch(|| (table.clear(), large.take(), ending.take(), ahead.clear())) {
-            self.close_error = Some(error);
-        }
+        gate.close(|| (table.clear(), large.take(), ending.take(), ahead.clear()))
     }
 }
 

@@ -221,12 +221,9 @@ impl<K: Hash + Eq, T> KeyedLot<K, T> {
         Some(outcome)
     }
 
-    /// Fills in what waits and what was thrown away; the number of items that are through.
+    /// See [`Trial::account`].
     pub(super) fn account(&self, trial: &Trial<T>, account: &mut StageAccount) -> u64 {
-        trial.account(account);
-        account.waiting_retry = self.waiting as u64;
-        account.discarded = self.discarded;
-        account.received - trial.lost() - account.waiting_retry - self.discarded
+        trial.account(self.waiting, self.discarded, account)
     }
 
     /// Drops everything that waits.

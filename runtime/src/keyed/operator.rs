@@ -33,8 +33,6 @@ pub struct AccumulateOp<In, A: Accumulator<In>> {
     /// Memory was used up in the last step, with nothing that will free any.
     stuck: bool,
     discarded: u64,
-    close_error: Option<StageError>,
-    close_errors: u64,
 }
 
 impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
@@ -50,8 +48,6 @@ impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
             blocked: false,
             stuck: false,
             discarded: 0,
-            close_error: None,
-            close_errors: 0,
         }
     }
 
@@ -237,25 +233,18 @@ impl<In: 'static, A: Accumulator<In>> Operator<In> for AccumulateOp<In, A> {
         account.add(&self.keys.tally());
         self.gate.account(account);
         account.discarded += self.discarded;
-        account.errors += self.close_errors;
-        account.panics += self.close_errors;
         self.keys.account_results(account);
     }
 
     fn last_error(&mut self) -> Option<String> {
-        let closing = self.close_error.take().map(|error| error.to_string());
-        closing.or_else(|| self.gate.take_last_error()).or_else(|| self.keys.take_alarm())
+        self.gate.take_last_error().or_else(|| self.keys.take_alarm())
     }
 
-    fn close(&mut self, _discard: bool) {
-        self.keys.results().clear();
-        let keys = &mut self.keys;
-        // The user's `close`, and the `Drop` of what was left.
-        for step in [Keys::clear, Keys::close_disk, |keys: &mut Keys<In, A>| keys.user().close()] {
-            if let Err(error) = catch(|| step(keys)) {
-                self.close_errors += 1;
-                self.close_error = Some(error);
-            }
-        }
+    fn close(&mut self, _discard: bool) -> Result<(), StageError> {
+        let Self { keys, gate, .. } = self;
+        // The user's `close`, and the `Drop` of what was left. Each has its turn, whatever the others do.
+        let steps: [fn(&mut Keys<In, A>); 4] =
+            [|keys| keys.results().clear(), Keys::clear, Keys::close_disk, |keys| keys.user().close()];
+        steps.into_iter().map(|step| gate.close(|| step(keys))).fold(Ok(()), Result::and)
     }
 }

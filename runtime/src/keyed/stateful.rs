@@ -107,7 +107,6 @@ pub struct StatefulOp<In, S: Stateful<In>> {
     /// The item during which it did.
     failed: u64,
     discarded: u64,
-    close_error: Option<StageError>,
     items: std::marker::PhantomData<fn(In)>,
 }
 
@@ -125,7 +124,6 @@ impl<In: 'static, S: Stateful<In>> StatefulOp<In, S> {
             suspect: false,
             failed: 0,
             discarded: 0,
-            close_error: None,
             items: std::marker::PhantomData,
         }
     }
@@ -250,15 +248,13 @@ impl<In: 'static, S: Stateful<In>> Operator<In> for StatefulOp<In, S> {
     }
 
     fn last_error(&mut self) -> Option<String> {
-        let closing = self.close_error.take().map(|error| error.to_string());
-        closing.or_else(|| self.gate.take_last_error())
+        self.gate.take_last_error()
     }
 
-    fn close(&mut self, _discard: bool) {
+    fn close(&mut self, _discard: bool) -> Result<(), StageError> {
         // Results and state are dropped here: user code.
-        let Self { state, results, .. } = self;
-        if let Err(error) = catch(|| (state.clear(), results.clear())) {
-            self.close_error = Some(error);
-        }
+        let Self { state, results, gate, .. } = self;
+        let cleared = gate.close(|| state.clear());
+        gate.close(|| results.clear()).and(cleared)
     }
 }

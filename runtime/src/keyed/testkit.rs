@@ -135,7 +135,9 @@ where
     }
 
     pub(crate) fn close(&mut self) {
-        self.op.close(true);
+        if let Err(error) = self.op.close(true) {
+            self.failure.get_or_insert(error.to_string());
+        }
         self.account();
     }
 

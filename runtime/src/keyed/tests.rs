@@ -45,11 +45,12 @@ type Result = (u8, Option<FlushReason>, Vec<u64>);
 /// Keeps the ids of its items.
 struct Ids {
     panic_in_flush: bool,
+    panic_in_close: bool,
     /// Complete at the first check at or after this time.
     complete_at: i64,
 }
 
-const IDS: Ids = Ids { panic_in_flush: false, complete_at: 1 << 62 };
+const IDS: Ids = Ids { panic_in_flush: false, panic_in_close: false, complete_at: 1 << 62 };
 
 impl Accumulator<Item> for Ids {
     type Key = u8;
@@ -90,6 +91,9 @@ impl Accumulator<Item> for Ids {
     fn flush_forced(&mut self, of: &mut StateOf<Item, Self>, reason: FlushReason) -> Option<Result> {
         assert!(!self.panic_in_flush, "told to");
         Some((of.key, Some(reason), of.state.0.clone()))
+    }
+    fn close(&mut self) {
+        assert!(!self.panic_in_close, "told to");
     }
 }
 
@@ -339,6 +343,27 @@ fn a_panic_in_user_code_ends_the_pipeline_and_the_account_still_closes() {
         let a = b.account();
         let of_the_key = if by_limit { 3 } else { 2 };
         assert_eq!((a.absorbed, a.failed, a.discarded, a.panics), (1, 0, of_the_key, 1));
+    }
+}
+
+#[test]
+fn a_panic_in_close_is_counted_and_judged_by_the_error_policy() {
+    use crate::policy::ErrorPolicy;
+    for (policy, fails) in
+        [(ErrorPolicy::Fail, true), (ErrorPolicy::Ignore, false), (ErrorPolicy::DeadLetter, false)]
+    {
+        let site = crate::stage::StageSite { error_policy: policy, ..site() };
+        let ids = Ids { panic_in_close: true, ..IDS };
+        let mut b: Op = Bench::new(AccumulateOp::new(ids, partial(), &site));
+        b.give([item(1, 0, 0)]);
+        b.close();
+        assert_eq!(b.failure.as_deref(), fails.then_some("panic: told to"), "{policy:?}");
+        let a = b.account();
+        assert_eq!(
+            (a.discarded, a.errors, a.panics, a.failed),
+            (1, 1, 1, 0),
+            "what it held is counted all the same"
+        );
     }
 }
 

@@ -7,7 +7,9 @@ use super::lot::KeyedLot;
 use crate::model::Signal;
 use crate::observe::StageAccount;
 use crate::policy::{DEFAULT_MAX_PARKED, ErrorPolicy};
-use crate::stage::{Chain, Letters, Operator, Posts, StageError, StageSite, StepCx, Trial, attempt, hold};
+use crate::stage::{
+    Chain, Letters, Operator, Posts, StageError, StageSite, StepCx, Trial, attempt, hold, retry_all,
+};
 
 /// One item in, one out or an error. An item that is to be tried again parks its key: items of other keys go on, items of
 /// the same key wait behind it, so that the order of each key is kept.
@@ -42,6 +44,9 @@ impl<K: Hash + Eq, T, G, F> TryMapByKey<K, T, G, F> {
             && down.takes_signal()
             && let Some(signal) = self.held.pop_front()
         {
+            if signal == Signal::End {
+                self.trial.retire();
+            }
             down.signal(signal, cx);
             moved = true;
         }
@@ -89,13 +94,7 @@ where
     fn tick<D: Chain<U>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
         let Self { f, trial, lot, .. } = self;
         trial.tick(cx);
-        let mut moved = false;
-        while down.room() > 0
-            && let Some(outcome) = lot.retry(trial, cx, |item| attempt(f, item))
-        {
-            moved = true;
-            down.run(outcome.into_iter(), cx);
-        }
+        let moved = retry_all(down, cx, || lot.retry(trial, cx, |item| attempt(f, item)));
         self.pass_on(down, cx) | moved
     }
 
@@ -112,10 +111,11 @@ where
         self.trial.take_last_error()
     }
 
-    fn close(&mut self, discard: bool) {
+    fn close(&mut self, discard: bool) -> Result<(), StageError> {
         if discard {
             self.lot.discard();
         }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::outlet::Senders;
 use crate::model::{Signal, StageId};
+use crate::observe::StageCells;
 use crate::stage::{Chain, Gate, StageError, StageSite, StepCx};
 
 /// Which instance owns which shard of a key space.
@@ -50,19 +51,21 @@ pub struct Exchange<T, H> {
     shards: ShardTable,
     hash: H,
     gate: Gate,
+    /// Of the keyed stage: its key function runs here.
+    cells: Arc<StageCells>,
 }
 
 impl<T: Send, H> Exchange<T, H> {
-    /// Routes by `hash` over `senders`, one per downstream instance.
+    /// Routes by `hash` over `senders`, one per instance of the stage at `site`.
     pub fn new(senders: Senders<T>, shards: ShardTable, hash: H, site: &StageSite) -> Self {
-        Self { senders, shards, hash, gate: Gate::new(site) }
+        Self { senders, shards, hash, gate: Gate::new(site), cells: Arc::clone(&site.cells) }
     }
 }
 
 impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, H> {
     #[inline(always)]
     fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx) {
-        let Self { senders, shards, hash, gate } = self;
+        let Self { senders, shards, hash, gate, .. } = self;
         let mut unroutable = 0;
         let each = &mut senders.each[..];
         items.for_each(|item| match gate.stateful(cx, || hash(&item)) {
@@ -113,6 +116,9 @@ impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, 
 
     fn report(&mut self, _received: u64) {
         self.senders.report();
+        if let Some(error) = self.gate.take_last_error() {
+            self.cells.set_last_error(error);
+        }
     }
 
     fn close(&mut self, _discard: bool) {

@@ -269,7 +269,12 @@ pub trait Operator<In>: 'static {
     }
 
     /// Releases user code. With `discard`, what is held inside counts as discarded.
-    fn close(&mut self, _discard: bool) {}
+    ///
+    /// # Errors
+    /// What user code threw meanwhile, if that is to fail the pipeline. A panic that is not caught fails it, too.
+    fn close(&mut self, _discard: bool) -> Result<(), StageError> {
+        Ok(())
+    }
 }
 
 /// An operator and what follows it.
@@ -342,7 +347,7 @@ impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Chain<In> for Linked<O, D> 
 
     fn close(&mut self, discard: bool) {
         // The stages that follow are still to be closed, and everything to be counted.
-        self.close_error = super::catch(|| self.op.close(discard)).err();
+        self.close_error = super::catch(|| self.op.close(discard)).and_then(|said| said).err();
         self.site.closed(discard);
         self.down.close(discard);
     }

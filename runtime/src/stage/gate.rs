@@ -204,13 +204,20 @@ impl Gate {
     #[cold]
     pub fn lose_state(&mut self, error: StageError, cx: &StepCx) {
         self.note(&error);
-        let fails = match self.policy {
-            ErrorPolicy::Retry { then, .. } => then == AfterRetries::Fail,
-            policy => policy == ErrorPolicy::Fail,
-        };
-        if fails {
+        if self.last_resort() == AfterRetries::Fail {
             cx.fail(&self.stage, error);
         }
+    }
+
+    /// Runs user code when no step follows: what closes a stage, or drops what it held. A panic is counted and judged by the
+    /// policy without its retries.
+    ///
+    /// # Errors
+    /// The panic, if it is to fail the pipeline.
+    pub fn close<R>(&mut self, f: impl FnOnce() -> R) -> Result<(), StageError> {
+        let Err(error) = catch(f) else { return Ok(()) };
+        self.note(&error);
+        if self.last_resort() == AfterRetries::Fail { Err(error) } else { Ok(()) }
     }
 
     #[cold]

@@ -87,6 +87,11 @@ impl Guard {
         result
     }
 
+    /// No call follows: nothing would close the breaker, and the sources of others need not wait for it.
+    pub(super) fn retire(&mut self) {
+        self.pause_sources(false);
+    }
+
     pub(super) fn refuse(&mut self) {
         self.refused += 1;
     }

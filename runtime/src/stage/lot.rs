@@ -123,12 +123,9 @@ impl<T> Lot<T> {
         (self.tried, self.due, self.detour) = (tried, due, true);
     }
 
-    /// Fills in what waits, what was thrown away, and by that what is through.
+    /// See [`Trial::account`].
     pub(super) fn account(&self, trial: &Trial<T>, account: &mut StageAccount) -> u64 {
-        trial.account(account);
-        account.waiting_retry = self.waiting.len() as u64;
-        account.discarded = self.discarded;
-        account.received - trial.lost() - account.waiting_retry - self.discarded
+        trial.account(self.waiting.len(), self.discarded, account)
     }
 
     /// Drops everything that waits.

@@ -41,6 +41,6 @@ pub use stream_fn::{StreamFn, StreamIn};
 pub use transform::{Output, Transform, TransformOp};
 pub(crate) use trial::{Admission, Attempt, Trial, Tried};
 pub use try_map::TryMap;
-pub(crate) use try_map::attempt;
+pub(crate) use try_map::{attempt, retry_all};
 pub(crate) use valve::Valve;
 pub use watermarks::{EventTime, WatermarkOp};

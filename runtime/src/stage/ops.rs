@@ -1,7 +1,7 @@
 //! The stateless operators that take an item once: map, filter, filter_map, flat_map, and the one that only counts.
 
 use super::pending::Pending;
-use super::{Chain, Gate, Operator, StageSite, StepCx};
+use super::{Chain, Gate, Operator, StageError, StageSite, StepCx};
 use crate::model::Signal;
 use crate::observe::StageAccount;
 
@@ -199,8 +199,9 @@ impl<T: 'static, U: 'static, O: IntoIterator<Item = U>, F: FnMut(T) -> O + 'stat
         self.gate.take_last_error()
     }
 
-    fn close(&mut self, _discard: bool) {
+    fn close(&mut self, _discard: bool) -> Result<(), StageError> {
         self.pending.clear();
+        Ok(())
     }
 }
 

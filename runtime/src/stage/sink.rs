@@ -122,6 +122,7 @@ impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
             self.dirty = true;
         }
         if self.ending == Ending::Asked && lot.is_empty() {
+            trial.retire();
             match catch(|| sink.finish()) {
                 Ok(Ok(true)) => {
                     self.ending = Ending::Done;

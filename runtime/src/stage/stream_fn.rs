@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_core::Stream;
 
 use super::gate::catch;
-use super::{Chain, Gate, Operator, StageSite, StepCx};
+use super::{Chain, Gate, Operator, StageError, StageSite, StepCx};
 use crate::model::Signal;
 use crate::observe::StageAccount;
 use crate::sync::Doorbell;
@@ -197,10 +197,11 @@ impl<T: 'static, S: Stream + 'static> Operator<T> for StreamFn<T, S> {
         self.gate.take_last_error()
     }
 
-    fn close(&mut self, _discard: bool) {
+    fn close(&mut self, _discard: bool) -> Result<(), StageError> {
         self.stream = None;
         let mut inbox = self.inbox.borrow_mut();
         self.discarded += inbox.items.len() as u64;
         inbox.items.clear();
+        Ok(())
     }
 }

@@ -176,6 +176,7 @@ impl<X: Transform> Operator<X::In> for TransformOp<X> {
             Signal::Watermark(time) => self.call(cx, |user, out| user.on_watermark(time, out)),
             Signal::End => {
                 self.timer = None;
+                self.trial.retire();
                 self.call(cx, |user, out| user.finish(out));
             }
             Signal::Idle | Signal::Barrier(_) | Signal::Turn => {}
@@ -222,11 +223,12 @@ impl<X: Transform> Operator<X::In> for TransformOp<X> {
         self.trial.take_last_error()
     }
 
-    fn close(&mut self, discard: bool) {
+    fn close(&mut self, discard: bool) -> Result<(), StageError> {
         self.pending.clear();
         if discard {
             self.lot.discard();
         }
+        Ok(())
     }
 }
 

@@ -97,6 +97,13 @@ impl<T> Trial<T> {
         }
     }
 
+    /// No item follows, and none waits: sources that the breaker has paused may go on.
+    pub(crate) fn retire(&mut self) {
+        if let Some(guard) = &mut self.guard {
+            guard.retire();
+        }
+    }
+
     /// Makes an attempt that was admitted. `tried` attempts were made before.
     pub(crate) fn attempt<U>(
         &mut self,
@@ -166,11 +173,16 @@ impl<T> Trial<T> {
         self.gate.lost()
     }
 
-    pub(crate) fn account(&self, account: &mut StageAccount) {
+    /// Fills in what was counted here, with `waiting` items that wait for another attempt and `discarded` that were thrown
+    /// away while they did; the number of items that are through.
+    pub(crate) fn account(&self, waiting: usize, discarded: u64, account: &mut StageAccount) -> u64 {
         self.gate.account(account);
         if let Some(guard) = &self.guard {
             guard.account(account);
         }
+        account.waiting_retry = waiting as u64;
+        account.discarded = discarded;
+        account.received - self.lost() - account.waiting_retry - discarded
     }
 
     pub(crate) fn take_last_error(&mut self) -> Option<String> {

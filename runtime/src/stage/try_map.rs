@@ -4,6 +4,7 @@ use super::letters::{Letters, Posts};
 use super::lot::Lot;
 use super::trial::{Attempt, Trial};
 use super::{Chain, Operator, Rejected, StageError, StageSite, StepCx, catch};
+use crate::model::Signal;
 use crate::observe::StageAccount;
 
 /// One item in, one out or an error; the item is kept until its call succeeds, so that it can be retried or handed on
@@ -44,6 +45,23 @@ pub(crate) fn attempt<T, U>(f: &mut impl FnMut(&T) -> Result<U, StageError>, ite
     }
 }
 
+/// Tries again what is due, as long as there is room for what may come of it. True if anything was tried.
+#[inline]
+pub(crate) fn retry_all<U, D: Chain<U>>(
+    down: &mut D,
+    cx: &StepCx,
+    mut retry: impl FnMut() -> Option<Option<U>>,
+) -> bool {
+    let mut moved = false;
+    while down.room() > 0
+        && let Some(outcome) = retry()
+    {
+        moved = true;
+        down.run(outcome.into_iter(), cx);
+    }
+    moved
+}
+
 impl<T: 'static, U: 'static, F: FnMut(&T) -> Result<U, StageError> + 'static> Operator<T> for TryMap<F, T> {
     type Out = U;
 
@@ -63,17 +81,17 @@ impl<T: 'static, U: 'static, F: FnMut(&T) -> Result<U, StageError> + 'static> Op
         self.lot.is_empty() && down.takes_signal()
     }
 
+    fn signal<D: Chain<U>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
+        if signal == Signal::End {
+            self.trial.retire();
+        }
+        down.signal(signal, cx);
+    }
+
     fn tick<D: Chain<U>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
         let Self { f, trial, lot } = self;
         trial.tick(cx);
-        let mut moved = false;
-        while down.room() > 0
-            && let Some(outcome) = lot.retry(trial, cx, |item| attempt(f, item))
-        {
-            moved = true;
-            down.run(outcome.into_iter(), cx);
-        }
-        moved
+        retry_all(down, cx, || lot.retry(trial, cx, |item| attempt(f, item)))
     }
 
     fn next_deadline(&self) -> Option<i64> {
@@ -89,10 +107,11 @@ impl<T: 'static, U: 'static, F: FnMut(&T) -> Result<U, StageError> + 'static> Op
         self.trial.take_last_error()
     }
 
-    fn close(&mut self, discard: bool) {
+    fn close(&mut self, discard: bool) -> Result<(), StageError> {
         if discard {
             self.lot.discard();
         }
+        Ok(())
     }
 }
 

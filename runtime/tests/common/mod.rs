@@ -12,11 +12,14 @@
 )]
 
 pub mod build;
+pub mod calls;
 pub mod check;
+pub mod draw;
 pub mod graph;
 pub mod item;
 pub mod quiet;
 pub mod reference;
+pub mod run;
 pub mod seeds;
 pub mod stages;
 pub mod watchdog;
