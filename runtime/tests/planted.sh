@@ -13,5 +13,7 @@ done <<BUGS
 bug_lost_credit strategies
 bug_capacity_off_by_one strategies
 bug_double_drop_count strategies
+bug_retry_overtakes simulation
+bug_breaker_never_half_opens simulation
 BUGS
 mv "$table.new" "$table"

@@ -4,10 +4,12 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use corelane::driver::Simulation;
+use corelane::driver::{DiskFaults, SimDisks, Simulation};
 use corelane::flow::PipelineBuilder;
+use corelane::observe::StageAccount;
 use corelane::policy::{AfterRetries, Backoff, BufferPolicy, DropPolicy, ErrorPolicy};
 use corelane::stage::{Chain, Emitter, Produced, Source, StageError, StageSite};
 
@@ -32,6 +34,9 @@ struct Case {
     drain_at: Option<u64>,
 }
 
+/// What all runs together have counted.
+static COUNTED: Mutex<Option<StageAccount>> = Mutex::new(None);
+
 impl seeds::Case for Case {
     fn of(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x6361_7365);
@@ -50,17 +55,39 @@ impl seeds::Case for Case {
     fn run(&self) -> Result<(u64, u64), String> {
         let graph = Graph::random(self.seed, self.shape);
         let expected = reference(&graph);
-        let (pipeline, seen) = build::build(&graph);
-        let mut simulation =
-            Simulation::new(self.seed).partitions(self.partitions).budgets(1..self.largest_budget + 1);
+        let disks = SimDisks::new(self.seed, DiskFaults::harmless(self.seed));
+        let mut simulation = Simulation::new(self.seed)
+            .partitions(self.partitions)
+            .budgets(1..self.largest_budget + 1)
+            .disks(disks.clone());
+        let (pipeline, seen) = build::build_on(&graph, Some(&simulation.clock()));
         if let Some(step) = self.stop_at {
             simulation = simulation.stop_at(step);
         }
         if let Some(step) = self.drain_at {
             simulation = simulation.drain_at(step);
         }
+        // C1 to C4 also while it runs. Not always: it costs more than the run.
+        let broken = Arc::new(Mutex::new(None));
+        if self.seed.is_multiple_of(8) {
+            let broken = Arc::clone(&broken);
+            simulation = simulation.each_step(move |at| {
+                if let (true, Err(laws)) = (at.step.is_multiple_of(13), at.monitor.account().verify()) {
+                    broken.lock().unwrap().get_or_insert_with(|| format!("step {}: {laws:?}", at.step));
+                }
+            });
+        }
         let report = simulation.run(pipeline).map_err(|error| error.to_string())?;
+        if let Some(broken) = broken.lock().unwrap().take() {
+            return Err(broken);
+        }
         check::check(&expected, &report.result, &seen)?;
+        if disks.files() > 0 {
+            return Err(format!("C21: {} files are left", disks.files()));
+        }
+        let mut counted = COUNTED.lock().unwrap();
+        let counted = counted.get_or_insert_default();
+        report.result.account.stages.values().for_each(|stage| counted.add(stage));
         Ok((report.steps, report.trace_hash))
     }
 
@@ -75,6 +102,8 @@ impl seeds::Case for Case {
                 &|c| c.shape.panics = false,
                 &|c| c.shape.fails = false,
                 &|c| c.shape.holds = false,
+                &|c| c.shape.breakers = false,
+                &|c| c.shape.spills = false,
                 &|c| c.shape.parallel = false,
                 &|c| c.partitions -= usize::from(c.partitions > 1),
                 &|c| c.shape.items /= 2,
@@ -92,6 +121,15 @@ impl seeds::Case for Case {
 #[test]
 fn every_seed_accounts_for_every_item_and_computes_what_one_thread_computes() {
     seeds::run_all::<Case>(REGRESSIONS);
+    if std::env::var_os("SIM_SEED").is_none() {
+        // What never happened has not been tested.
+        let counted = COUNTED.lock().unwrap().unwrap();
+        let StageAccount { retries, dead_lettered, refused, breaker_opened, breaker_closed, .. } = counted;
+        let StageAccount { slow_calls, spills, restores, waiting_retry, .. } = counted;
+        let happened =
+            [retries, dead_lettered, refused, breaker_opened, breaker_closed, slow_calls, spills, restores];
+        assert!(happened.iter().all(|n| *n > 0) && waiting_retry == 0, "{counted:?}");
+    }
 }
 
 #[test]

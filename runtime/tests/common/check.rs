@@ -1,7 +1,5 @@
 //! Whether a run did what the reference says.
 
-use std::collections::BTreeMap;
-
 use corelane::observe::{Outcome, PipelineResult};
 
 use super::Item;
@@ -12,20 +10,19 @@ use super::reference::{Expected, Reference};
 ///
 /// # Errors
 /// That text.
-pub fn check(
-    reference: &Reference,
-    result: &PipelineResult,
-    seen: &BTreeMap<String, Seen>,
-) -> Result<(), String> {
+pub fn check(reference: &Reference, result: &PipelineResult, seen: &Seen) -> Result<(), String> {
     let mut wrong = Vec::new();
     books(reference, result, &mut wrong);
     outcome(reference, result, &mut wrong);
     if result.outcome == Outcome::Completed {
         counters(reference, result, &mut wrong);
     }
+    for (name, witness) in &seen.calls {
+        witness.check(name, &result.account.stages[&name.parse().unwrap()], &mut wrong);
+    }
     let whole = result.outcome == Outcome::Completed;
     for (name, expected) in &reference.sinks {
-        let got = seen[name].take();
+        let got = seen.sinks[name].take();
         let delivered = result.account.stages[&name.parse().unwrap()].delivered;
         if got.len() as u64 != delivered {
             wrong.push(format!("{name}: {} items seen, {delivered} counted as delivered", got.len()));
@@ -104,8 +101,10 @@ fn compare(expected: &Expected, mut got: Vec<Item>, whole: bool) -> Result<(), S
     }
     let mut want = expected.items.clone();
     if !expected.ordered {
-        got.sort_unstable();
-        want.sort_unstable();
+        // C5: what is in order by key stays so under a sort that only moves keys together.
+        let by_key = |item: &Item| (item.key, if expected.keyed { None } else { Some(*item) });
+        got.sort_by_key(by_key);
+        want.sort_by_key(by_key);
     }
     if exact {
         if got == want {
@@ -113,14 +112,18 @@ fn compare(expected: &Expected, mut got: Vec<Item>, whole: bool) -> Result<(), S
         }
         let at = got.iter().zip(&want).take_while(|(a, b)| a == b).count();
         let (a, b) = (got.get(at), want.get(at));
-        let order = if expected.ordered { "in order, " } else { "" };
+        let order = match (expected.ordered, expected.keyed) {
+            (true, _) => "in order, ",
+            (_, true) => "by key in order, ",
+            _ => "",
+        };
         return Err(format!("{order}got {}, want {}; number {at}: {a:?}, {b:?}", got.len(), want.len()));
     }
     // What is left of a sequence is a subsequence of it; sorted, that is what a part of a multiset is.
     let mut rest = want.iter();
     match got.iter().position(|item| !rest.any(|other| other == item)) {
         None => Ok(()),
-        Some(at) if expected.ordered => {
+        Some(at) if expected.ordered || expected.keyed => {
             Err(format!("number {at} is out of order or invented: {:?}", got[at]))
         }
         Some(at) => Err(format!("invented or doubled: {:?}", got[at])),

@@ -51,6 +51,14 @@ impl Item {
     }
 }
 
+/// A dead letter as an item; `mark` tells the letters of one stage from those of others.
+pub fn lettered(item: Option<Item>, mark: u64) -> Item {
+    match item {
+        Some(item) => item.through(mark),
+        None => Item { id: 0, key: 0, value: 0, lineage: mark },
+    }
+}
+
 /// One step of a fold over the items of a key: count and digest. `by_order` makes the digest depend on their order.
 pub fn fold_step(state: &mut (u64, u64), item: &Item, by_order: bool) {
     state.0 += 1;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use corelane::policy::{AfterRetries, DropPolicy, ErrorPolicy};
 
-use super::graph::{Graph, Op, Options, SinkKind, What};
-use super::item::{Item, fold_step, folded, grouped};
+use super::graph::{Graph, Node, Op, Options, SinkKind, What};
+use super::item::{Item, fold_step, folded, grouped, lettered};
 
 /// What a sink must have seen.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,8 @@ pub struct Expected {
     pub items: Vec<Item>,
     /// Whether the graph promises the order.
     pub ordered: bool,
+    /// Whether it promises the order of each key.
+    pub keyed: bool,
     /// Whether an edge upstream may drop.
     pub lossy: bool,
     /// Whether there is a fold upstream: then a partial input gives other items, not fewer.
@@ -49,6 +51,66 @@ pub struct Reference {
     pub drops: BTreeMap<String, bool>,
 }
 
+/// What happens to the items of one stage.
+struct Visit<'a> {
+    name: &'a str,
+    options: &'a Options,
+    /// What tells its dead letters from those of others.
+    mark: u64,
+    counts: Counts,
+    letters: Vec<Item>,
+    /// An item ends the pipeline.
+    fatal: bool,
+}
+
+impl<'a> Visit<'a> {
+    fn new(node: &'a Node, received: usize) -> Self {
+        let counts = Counts { received: received as u64, ..Counts::default() };
+        let Node { name, options, .. } = node;
+        Self { name, options, mark: node.letter_mark(), counts, letters: Vec::new(), fatal: false }
+    }
+
+    /// Whether an item that fails `failures` times in a row gets through. If the stage does not hand it back, it is tried
+    /// once, and its letter is without it.
+    fn passes(&mut self, item: &Item, failures: u32, handed_back: bool) -> bool {
+        let letter = lettered(handed_back.then_some(*item), self.mark);
+        if self.options.turns_away() {
+            // Any item may be turned away.
+            self.letters.push(lettered(Some(*item), self.mark));
+            if !handed_back {
+                self.letters.push(letter);
+            }
+        }
+        if failures == 0 {
+            return true;
+        }
+        let policy = self.options.on_error.unwrap_or_default();
+        if let (true, ErrorPolicy::Retry { max_retries, .. }) = (handed_back, policy) {
+            self.counts.retries += u64::from(failures.min(max_retries));
+            if failures <= max_retries {
+                return true;
+            }
+        }
+        match policy.last_resort() {
+            AfterRetries::Ignore => self.counts.ignored += 1,
+            AfterRetries::DeadLetter => {
+                self.counts.dead_lettered += 1;
+                if !self.options.turns_away() {
+                    self.letters.push(letter);
+                }
+            }
+            AfterRetries::Fail => self.fatal = true,
+        }
+        false
+    }
+
+    /// Whether an item of which stage `salt` fails about one in `every` gets through.
+    fn keeps(&mut self, item: &Item, (salt, every): (u64, u64), failures: u32, handed_back: bool) -> bool {
+        let failures = if item.hits(salt, every) { failures } else { 0 };
+        self.passes(item, failures, handed_back)
+    }
+}
+
 struct Interpreter<'a> {
     graph: &'a Graph,
     streams: Vec<Expected>,
@@ -76,14 +138,16 @@ impl Interpreter<'_> {
             }
             What::Op { input, op } => {
                 let mut stream = self.input(*input, dropping);
-                let mut counts = Counts { received: stream.items.len() as u64, ..Counts::default() };
+                // What a breaker sends away is lost to the main output.
+                stream.lossy |= node.options.turns_away();
                 let items = std::mem::take(&mut stream.items);
                 self.unforeseen(name, &node.options, op.trouble(), &stream);
                 if let Op::Fold { panic_every, .. } = *op {
                     self.unforeseen(name, &Options::default(), panic_every, &stream);
                 }
-                stream.items = self.op(name, *op, &node.options, items, &mut counts, stream.lossy);
-                self.count(name, counts, stream.lossy);
+                let mut visit = Visit::new(node, items.len());
+                stream.items = visit.op(*op, items);
+                self.leave(node, visit, &stream);
                 if let Op::Accumulate { ttl: Some(_), .. } = op {
                     stream.lossy = true;
                 }
@@ -118,19 +182,35 @@ impl Interpreter<'_> {
             }
             What::Sink { input, kind } => {
                 let mut stream = self.input(*input, dropping);
-                stream.ordered = node.ordered;
-                let mut counts = Counts { received: stream.items.len() as u64, ..Counts::default() };
+                stream.lossy |= node.options.turns_away();
+                (stream.ordered, stream.keyed) = (node.ordered, node.keyed);
+                let mut visit = Visit::new(node, stream.items.len());
                 if let SinkKind::Grudging { salt, every, failures } = *kind {
                     self.unforeseen(name, &node.options, every, &stream);
-                    stream.items.retain(|item| {
-                        let fails = if item.hits(salt, every) { failures } else { 0 };
-                        self.judge(name, &node.options, fails, true, &mut counts, stream.lossy)
-                    });
+                    stream.items.retain(|item| visit.keeps(item, (salt, every), failures, true));
                 }
-                counts.delivered = stream.items.len() as u64;
-                self.count(name, counts, stream.lossy);
+                visit.counts.delivered = stream.items.len() as u64;
+                self.leave(node, visit, &stream);
                 self.out.sinks.insert(name.clone(), stream);
             }
+        }
+    }
+
+    /// Takes down what a visit came to; its dead letters go on like `stream`.
+    fn leave(&mut self, node: &Node, visit: Visit<'_>, stream: &Expected) {
+        let Visit { name, counts, letters, fatal, .. } = visit;
+        if !stream.lossy {
+            self.out.counts.insert(name.to_owned(), counts);
+        }
+        if fatal {
+            self.out.fatal.insert(name.to_owned());
+            if !stream.lossy {
+                self.out.surely_fatal.insert(name.to_owned());
+            }
+        }
+        if let (true, Some(&output)) = (node.options.letters, node.outputs.last()) {
+            let Expected { lossy, folded, tainted, .. } = *stream;
+            self.streams[output] = Expected { items: letters, lossy, folded, tainted, ..Expected::default() };
         }
     }
 
@@ -149,96 +229,44 @@ impl Interpreter<'_> {
             self.out.fatal.insert(name.to_owned());
         }
     }
+}
 
-    fn count(&mut self, name: &str, counts: Counts, lossy: bool) {
-        if !lossy {
-            self.out.counts.insert(name.to_owned(), counts);
-        }
-    }
-
-    /// Whether an item that fails `failures` times in a row gets through. Without `retries` the stage cannot try again.
-    fn judge(
-        &mut self,
-        name: &str,
-        options: &Options,
-        failures: u32,
-        retries: bool,
-        counts: &mut Counts,
-        lossy: bool,
-    ) -> bool {
-        if failures == 0 {
-            return true;
-        }
-        if let (true, ErrorPolicy::Retry { max_retries, .. }) =
-            (retries, options.on_error.unwrap_or_default())
-        {
-            counts.retries += u64::from(failures.min(max_retries));
-            if failures <= max_retries {
-                return true;
-            }
-        }
-        match options.on_error.unwrap_or_default().last_resort() {
-            AfterRetries::Ignore => counts.ignored += 1,
-            AfterRetries::DeadLetter => counts.dead_lettered += 1,
-            AfterRetries::Fail => self.fatal(name, lossy),
-        }
-        false
-    }
-
-    fn fatal(&mut self, name: &str, lossy: bool) {
-        self.out.fatal.insert(name.to_owned());
-        if !lossy {
-            self.out.surely_fatal.insert(name.to_owned());
-        }
-    }
-
-    fn op(
-        &mut self,
-        name: &str,
-        op: Op,
-        options: &Options,
-        mut items: Vec<Item>,
-        counts: &mut Counts,
-        lossy: bool,
-    ) -> Vec<Item> {
-        let mut keep = |run: &mut Self, item: &Item, salt, every, failures, retries| {
-            let failures = if item.hits(salt, every) { failures } else { 0 };
-            run.judge(name, options, failures, retries, counts, lossy)
-        };
+impl Visit<'_> {
+    fn op(&mut self, op: Op, mut items: Vec<Item>) -> Vec<Item> {
         match op {
             Op::Map { salt, panic_every } => {
-                items.retain(|item| keep(self, item, salt, panic_every, 1, false));
+                items.retain(|item| self.keeps(item, (salt, panic_every), 1, false));
                 items.into_iter().map(|item| item.through(salt)).collect()
             }
             Op::Filter { salt, one_in, panic_every } => {
-                items.retain(|item| keep(self, item, salt, panic_every, 1, false));
+                items.retain(|item| self.keeps(item, (salt, panic_every), 1, false));
                 let before = items.len();
                 items.retain(|item| item.draw(salt, one_in) == 0);
-                counts.filtered = (before - items.len()) as u64;
+                self.counts.filtered = (before - items.len()) as u64;
                 items
             }
             Op::FlatMap { salt, upto } => {
                 items.into_iter().flat_map(|item| item.expand(salt, upto)).collect()
             }
-            Op::TryMap { salt, every, failures, .. } => {
-                items.retain(|item| keep(self, item, salt, every, failures, true));
+            Op::TryMap { salt, every, failures, .. } | Op::KeyedTry { salt, every, failures, .. } => {
+                items.retain(|item| self.keeps(item, (salt, every), failures, true));
                 items.into_iter().map(|item| item.through(salt)).collect()
             }
-            Op::Delay { salt, error_every, .. } => {
-                items.retain(|item| keep(self, item, salt, error_every, 1, false));
+            Op::Delay { salt, error_every, hands_back, .. } => {
+                // It would refuse it for ever.
+                items.retain(|item| self.keeps(item, (salt, error_every), u32::MAX, hands_back));
                 items.into_iter().map(|item| item.through(salt)).collect()
             }
             Op::StreamFn { salt, .. } => items.into_iter().map(|item| item.through(salt)).collect(),
             Op::Trio { salt, upto, every } => {
                 let items = items.into_iter().map(|item| item.through(salt));
                 let mut items: Vec<Item> = items.flat_map(|item| item.expand(salt, upto)).collect();
-                let received = items.len() as u64;
-                items.retain(|item| keep(self, item, salt, every, 1, true));
-                counts.received = received;
+                self.counts.received = items.len() as u64;
+                items.retain(|item| self.keeps(item, (salt, every), 1, true));
                 items.into_iter().map(|item| item.through(salt)).collect()
             }
             Op::Accumulate { keys, size, partial, .. } => {
-                counts.absorbed = items.len() as u64;
+                self.counts.absorbed = items.len() as u64;
                 let mut sizes = BTreeMap::<u64, u64>::new();
                 items.iter().for_each(|item| *sizes.entry(item.key % keys).or_default() += 1);
                 let groups = |(key, all): (u64, u64)| {
@@ -248,10 +276,8 @@ impl Interpreter<'_> {
                 sizes.into_iter().flat_map(groups).collect()
             }
             Op::Fold { salt, keys, by_order, panic_every } => {
-                counts.absorbed = items.len() as u64;
-                if items.iter().any(|item| item.hits(salt, panic_every)) {
-                    self.fatal(name, lossy);
-                }
+                self.counts.absorbed = items.len() as u64;
+                self.fatal |= items.iter().any(|item| item.hits(salt, panic_every));
                 let mut states = BTreeMap::<u64, (u64, u64)>::new();
                 for item in &items {
                     fold_step(states.entry(item.key % keys).or_default(), item, by_order);

@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use corelane::keyed::{Accumulator, CheckTime, FlushReason, StateOf};
+use corelane::keyed::{
+    Accumulator, CheckTime, FlushReason, SpillError, SpillSchema, StateOf, from_archive, to_archive,
+};
 use corelane::model::Completeness;
 use corelane::stage::{Chain, Emitter, Output, Produced, Rejected, Sink, Source, StageError, Transform};
 
+use super::calls::Calls;
 use super::item::{Item, grouped};
 use super::quiet::PLANNED;
 
@@ -43,44 +46,19 @@ impl Source for Faltering {
     }
 }
 
-/// Counts how often the item it is at has failed: the items of one stage instance are tried one after the other.
-#[derive(Clone, Default)]
-pub struct Attempts {
-    made: u32,
-}
-
-impl Attempts {
-    /// True if this attempt at an item that fails `failures` times is to fail; `max` retries are made.
-    ///
-    /// Panics when there is one attempt too many.
-    pub fn fails(&mut self, failures: u32, max: u32) -> bool {
-        self.made += 1;
-        let fails = self.made <= failures;
-        assert!(self.made <= max + 1, "attempt {} of {} at most", self.made, max + 1);
-        if !fails || self.made == max + 1 {
-            self.made = 0;
-        }
-        fails
-    }
-}
-
 /// Takes a few items at a time, sometimes none; hands some back; needs to be asked twice to finish.
 pub struct Grudging {
-    pub taken: Arc<Mutex<Vec<Item>>>,
-    pub salt: u64,
-    pub every: u64,
-    pub failures: u32,
-    pub max_retries: u32,
-    attempts: Attempts,
-    calls: u64,
+    taken: Arc<Mutex<Vec<Item>>>,
+    salt: u64,
+    calls: Calls,
+    asked: u64,
     room: usize,
     finishing: u32,
 }
 
 impl Grudging {
-    pub fn new(taken: Arc<Mutex<Vec<Item>>>, salt: u64, every: u64, failures: u32, max_retries: u32) -> Self {
-        let attempts = Attempts::default();
-        Self { taken, salt, every, failures, max_retries, attempts, calls: 0, room: 0, finishing: 0 }
+    pub fn new(taken: Arc<Mutex<Vec<Item>>>, salt: u64, calls: Calls) -> Self {
+        Self { taken, salt, calls, asked: 0, room: 0, finishing: 0 }
     }
 }
 
@@ -89,8 +67,7 @@ impl Sink for Grudging {
 
     fn accept(&mut self, item: Item) -> Result<(), Rejected<Item>> {
         assert_eq!(self.finishing, 0, "an item after the end");
-        let failures = if item.hits(self.salt, self.every) { self.failures } else { 0 };
-        if self.attempts.fails(failures, self.max_retries) {
+        if self.calls.fails(&item) {
             return Err(Rejected { item, error: StageError::msg(format!("{PLANNED} refusal")) });
         }
         self.taken.lock().unwrap().push(item);
@@ -98,9 +75,9 @@ impl Sink for Grudging {
     }
 
     fn room(&mut self) -> usize {
-        self.calls += 1;
-        if self.calls.is_multiple_of(5) {
-            self.room = super::item::mix(self.calls, self.salt) as usize % 9;
+        self.asked += 1;
+        if self.asked.is_multiple_of(5) {
+            self.room = super::item::mix(self.asked, self.salt) as usize % 9;
         }
         self.room
     }
@@ -111,7 +88,7 @@ impl Sink for Grudging {
     }
 }
 
-/// Groups the items of a key by their number.
+/// Groups the items of a key by their number. A state says that it takes much more memory than it does.
 #[derive(Clone)]
 pub struct Groups {
     pub keys: u64,
@@ -120,18 +97,24 @@ pub struct Groups {
 
 impl Accumulator<Item> for Groups {
     type Key = u64;
-    type State = ();
+    type State = Vec<u64>;
     type Out = Item;
 
     fn key(&self, item: &Item) -> u64 {
         item.key % self.keys
     }
 
-    fn init(&mut self, _key: &u64, _first: &Item) {}
+    fn init(&mut self, _key: &u64, _first: &Item) -> Vec<u64> {
+        Vec::new()
+    }
 
-    fn update(&mut self, _of: &mut StateOf<Item, Self>, _item: Item) {}
+    fn update(&mut self, of: &mut StateOf<Item, Self>, item: Item) {
+        of.state.push(item.key);
+    }
 
     fn check(&mut self, of: &mut StateOf<Item, Self>, _time: CheckTime) -> Completeness<Item> {
+        assert_eq!(of.state.len() as u64, of.size_items, "a state that is not that of its key");
+        assert!(of.state.iter().all(|key| key % self.keys == of.key), "a state of another key");
         if of.size_items < self.size {
             return Completeness::Incomplete;
         }
@@ -141,21 +124,38 @@ impl Accumulator<Item> for Groups {
     fn flush_forced(&mut self, of: &mut StateOf<Item, Self>, _reason: FlushReason) -> Option<Item> {
         Some(grouped(of.key, of.size_items))
     }
+
+    fn held_bytes(&self, of: &StateOf<Item, Self>) -> u64 {
+        of.state.len() as u64 * 1_500
+    }
+
+    fn spill_schema(&self) -> Option<SpillSchema> {
+        Some(SpillSchema::archive_of::<StateOf<Item, Self>>())
+    }
+
+    fn serialize_spill(&self, of: &StateOf<Item, Self>, into: &mut Vec<u8>) -> Result<(), SpillError> {
+        to_archive(of, into)
+    }
+
+    fn deserialize_spill(&self, bytes: &[u8]) -> Result<StateOf<Item, Self>, SpillError> {
+        from_archive(bytes)
+    }
 }
 
-/// Holds items until a timer is due; refuses some.
+/// Holds items until a timer is due; refuses some, and may hand those back.
 pub struct Delay {
-    pub salt: u64,
-    pub nanos: i64,
-    pub error_every: u64,
+    salt: u64,
+    nanos: i64,
+    calls: Calls,
+    hands_back: bool,
     held: VecDeque<Item>,
     due: Option<i64>,
     ended: bool,
 }
 
 impl Delay {
-    pub fn new(salt: u64, nanos: u64, error_every: u64) -> Self {
-        Self { salt, nanos: nanos as i64, error_every, held: VecDeque::new(), due: None, ended: false }
+    pub fn new(salt: u64, nanos: u64, calls: Calls, hands_back: bool) -> Self {
+        Self { salt, nanos: nanos as i64, calls, hands_back, held: VecDeque::new(), due: None, ended: false }
     }
 }
 
@@ -166,8 +166,13 @@ impl Transform for Delay {
 
     fn process(&mut self, item: Item, out: &mut Output<'_, Item>) -> Result<(), StageError> {
         assert!(!self.ended, "an item after the end");
-        if item.hits(self.salt, self.error_every) {
-            return Err(StageError::msg(format!("{PLANNED} error")));
+        if self.calls.fails(&item) {
+            let error = format!("{PLANNED} error");
+            return Err(if self.hands_back {
+                StageError::handing_back(item, error)
+            } else {
+                StageError::msg(error)
+            });
         }
         self.held.push_back(item.through(self.salt));
         if self.due.is_none() {
