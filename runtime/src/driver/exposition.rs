@@ -157,6 +157,15 @@ impl Monitor {
             let about = ("corelane_partition_steps", "Steps of the partition.", Counter);
             snapshot.add(about, labels(partition.partition), partition.steps.into());
         }
+        let about =
+            ("corelane_partition_silent_seconds", "Time since the partition last told of a step.", Gauge);
+        for partition in &state.partitions {
+            snapshot.add(
+                about,
+                labels(partition.partition),
+                MetricValue::Number(partition.silent_for.as_secs_f64()),
+            );
+        }
         let steps = ("corelane_partition_step_seconds", "How long steps with work took, sampled.");
         snapshot.declare(steps.0, steps.1, Histogram);
         for (partition, cells) in self.partition_cells().enumerate() {

@@ -103,6 +103,7 @@ pub(crate) fn prepare(
         sites: sites.into(),
         edges: edges.into(),
         pulses: pulses.into(),
+        clock,
         memory: Arc::new(memory),
         control,
     };
@@ -163,6 +164,8 @@ pub struct Monitor {
     pub(super) edges: Arc<[EdgeWires]>,
     memory: Arc<MemoryPlan>,
     pulses: Arc<[Arc<PartitionCells>]>,
+    /// What partitions are stepped by.
+    clock: Arc<dyn CallClock>,
     control: Arc<Control>,
 }
 
@@ -249,7 +252,7 @@ impl Monitor {
     /// What every stage and partition is doing, and the account so far. Reads what has been published; no partition waits
     /// for it.
     pub fn inspect_all(&self) -> PipelineState {
-        let partitions = self.pulses.iter().enumerate();
+        let (partitions, now) = (self.pulses.iter().enumerate(), self.clock.nanos());
         PipelineState {
             pipeline_id: self.graph().id.clone().unwrap_or_default(),
             phase: match self.control.phase() {
@@ -259,7 +262,7 @@ impl Monitor {
             },
             failure: self.control.failure().map(|failure| failure.to_string()),
             stages: (0..self.ids.len()).map(|index| self.stage_state(index)).collect(),
-            partitions: partitions.map(|(partition, cells)| cells.read(partition)).collect(),
+            partitions: partitions.map(|(partition, cells)| cells.read(partition, now)).collect(),
             memory: self.memory(),
             pool: self.pool_statistics(),
             account: self.account(),

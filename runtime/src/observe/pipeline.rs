@@ -93,13 +93,14 @@ impl fmt::Display for PipelineState {
                 writeln!(f, "{}/{}: last error: {error}", stage.stage_id, i.instance)?;
             }
         }
-        let mut rows =
-            vec![["core", "steps", "last step", "step p50", "step p99"].map(str::to_owned).to_vec()];
+        let mut rows = vec![
+            ["core", "steps", "last step", "silent for", "step p50", "step p99"].map(str::to_owned).to_vec(),
+        ];
         for p in &self.partitions {
             let pulse = format!("{:?}", p.pulse).to_lowercase();
-            let row =
-                [p.partition.to_string(), p.steps.to_string(), pulse, time(p.step.p50), time(p.step.p99)];
-            rows.push(row.to_vec());
+            let (number, steps) = (p.partition.to_string(), p.steps.to_string());
+            let times = [p.silent_for.as_secs_f64(), p.step.p50, p.step.p99].map(time);
+            rows.push([number, steps, pulse].into_iter().chain(times).collect());
         }
         write!(f, "\n{}\n{}\n{}", Table::of(rows), self.memory, self.account)
     }

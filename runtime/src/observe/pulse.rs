@@ -1,6 +1,7 @@
 //! How a partition is doing.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,10 +64,12 @@ impl PartitionCells {
         Pulse::ALL.get(usize::from(self.pulse.load(Ordering::Relaxed))).copied().unwrap_or_default()
     }
 
-    /// What has been published.
-    pub fn read(&self, partition: usize) -> PartitionState {
-        let steps = self.steps.load(Ordering::Relaxed);
-        PartitionState { partition, steps, pulse: self.pulse(), step: self.step.summary() }
+    /// What has been published, as seen at the monotonic time `now`.
+    pub fn read(&self, partition: usize, now: i64) -> PartitionState {
+        let (steps, pulse) = (self.steps.load(Ordering::Relaxed), self.pulse());
+        let silent = if pulse == Pulse::Drained { 0 } else { now.saturating_sub(self.now()) };
+        let silent_for = Duration::from_nanos(u64::try_from(silent).unwrap_or(0));
+        PartitionState { partition, steps, pulse, silent_for, step: self.step.summary() }
     }
 }
 
@@ -79,6 +82,11 @@ pub struct PartitionState {
     pub steps: u64,
     /// What the latest step found.
     pub pulse: Pulse,
+    /// Time since the step that it last told of; zero once it has ended. A partition that works tells every few steps, one
+    /// without work before and after each of its short sleeps: much more than that is a stage that does not return from a call,
+    /// or a core that others have.
+    #[serde(default)]
+    pub silent_for: Duration,
     /// How long steps with work took, sampled.
     pub step: LatencySummary,
 }
@@ -94,8 +102,10 @@ mod tests {
         for (steps, pulse) in (7..).zip(Pulse::ALL) {
             cells.publish(steps, pulse, 70 + steps.cast_signed());
             assert_eq!(cells.now(), 70 + steps.cast_signed());
-            let state = cells.read(4);
+            let state = cells.read(4, 100 + steps.cast_signed());
             assert_eq!((state.partition, state.steps, state.pulse), (4, steps, pulse));
+            let silent = if pulse == Pulse::Drained { 0 } else { 30 };
+            assert_eq!(state.silent_for, Duration::from_nanos(silent));
         }
         assert!(Pulse::Blocked.is_waiting() && !Pulse::Drained.is_waiting() && !Pulse::Working.is_waiting());
     }
