@@ -159,6 +159,7 @@ fn run(driver: Option<DriverChoice>, cores: u32, pipeline: Pipeline) -> Pipeline
     }
 }
 
+/// Case 71 for sources, transforms and sinks; `panics` has closures and accumulators.
 #[test]
 fn whatever_a_stage_does_wrong_the_pipeline_fails_under_its_name_and_the_account_closes() {
     planned_panics();

@@ -79,3 +79,18 @@ pub struct DiskError {
     #[source]
     pub fault: DiskFault,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_56_every_way_of_having_no_space_is_the_same_to_those_who_write() {
+        let fault = |errno: Errno| DiskFault::from(std::io::Error::from_raw_os_error(errno.raw_os_error()));
+        for full in [Errno::DQUOT, Errno::FBIG, Errno::NOSPC] {
+            assert_eq!(fault(full), DiskFault::NoSpace);
+        }
+        assert_eq!(fault(Errno::NFILE), DiskFault::TooManyFiles);
+        assert_eq!(fault(Errno::IO), DiskFault::Os(Errno::IO.raw_os_error()));
+    }
+}
