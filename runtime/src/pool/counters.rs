@@ -22,12 +22,6 @@ impl Flow {
         [&self.buffers, &self.bytes, &self.requested]
     }
 
-    /// Adds one buffer. One thread only may write.
-    #[inline(always)]
-    pub(super) fn add(&self, bytes: u64, requested: u64) {
-        self.add_many([1, bytes, requested]);
-    }
-
     /// Adds buffers, their bytes, and what was asked for. One thread only may write.
     #[inline(always)]
     pub(super) fn add_many(&self, amounts: [u64; 3]) {

@@ -84,30 +84,39 @@ impl Home {
         unsafe { self.store(|store| store.owner.upgrade()) }
     }
 
-    /// Rents a buffer of `size` bytes.
+    /// Rents where no block is ready at hand; the buffer that [`LocalPool::rent`](super::LocalPool::rent) did not find.
     ///
     /// # Safety
     /// The caller is on the home's thread.
-    #[inline(always)]
+    #[inline]
     pub(super) unsafe fn rent(&self, size: usize) -> Result<PooledBuffer, RentError> {
-        if size <= MAX_BLOCK_BYTES {
-            let stack = &self.counters.stacks[class_of(size)];
-            // SAFETY: promised by the caller.
-            if let Some(block) = unsafe { stack.pop(size as u64) } {
-                return Ok(PooledBuffer::new(block.0, size as u32, 0));
-            }
-        }
         // SAFETY: promised by the caller.
-        unsafe { self.rent_slowly(size) }
+        match unsafe { self.rent_slowly(size) } {
+            Some(buffer) => Ok(buffer),
+            // SAFETY: promised by the caller.
+            None => Err(unsafe { self.store(|store| store.refusal) }),
+        }
     }
 
-    /// Rents where no block is ready: takes in what has come back, asks the system, gives idle memory of other classes up.
+    /// Leaves the reason of a refusal in the store: a result that carried it would come back through memory, and what is rented the
+    /// fast way would have to go through that memory too.
     ///
     /// # Safety
     /// As [`rent`](Self::rent).
     #[cold]
     #[inline(never)]
-    unsafe fn rent_slowly(&self, size: usize) -> Result<PooledBuffer, RentError> {
+    unsafe fn rent_slowly(&self, size: usize) -> Option<PooledBuffer> {
+        let refusal = match self.find_slowly(size) {
+            Ok(buffer) => return Some(buffer),
+            Err(refusal) => refusal,
+        };
+        // SAFETY: promised by the caller.
+        unsafe { self.store(|store| store.refusal = refusal) };
+        None
+    }
+
+    /// Takes in what has come back, asks the system, gives idle memory of other classes up. On the home's thread.
+    fn find_slowly(&self, size: usize) -> Result<PooledBuffer, RentError> {
         let class = self.class_for(size)?;
         let mut found = self.find(class, size);
         if matches!(found, Err(RentError::Exhausted { .. })) {
@@ -191,7 +200,7 @@ impl Home {
             self.store(|store| {
                 store.incoming.extend(mail.into_iter().flatten());
                 store.drain();
-                store.take_in(|put| self.outside.take_all(put));
+                store.take_in(&self.outside);
             });
         }
     }

@@ -6,8 +6,10 @@ use std::ptr::{NonNull, null};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::class::tabled_class;
 use super::home::Home;
 use super::shared::Shared;
+use super::stack::Stack;
 use super::{MemoryPool, PooledBuffer, RentError};
 use crate::observe::MemoryPoolStats;
 use crate::sync::Doorbell;
@@ -59,18 +61,25 @@ impl Drop for Owner {
 #[derive(Clone)]
 pub struct LocalPool {
     owner: Rc<Owner>,
+    /// The home's stacks, one for each class: what a rent needs, without a detour.
+    stacks: NonNull<Stack>,
 }
 
 impl LocalPool {
     pub(super) fn open(shared: &Arc<Shared>, bell: Option<Arc<Doorbell>>) -> Result<Self, RentError> {
         let seat = shared.take_seat(bell);
         let owner = Rc::new_cyclic(|owner| Owner(Home::open(Arc::clone(shared), seat, owner.clone())));
-        let core = Self { owner };
+        let core = Self::of(owner);
         for wanted in &shared.options.preallocate {
             // SAFETY: the home was opened on this thread.
             unsafe { core.owner.home().preallocate(wanted.size, wanted.count) }?;
         }
         Ok(core)
+    }
+
+    fn of(owner: Rc<Owner>) -> Self {
+        let stacks = NonNull::from(&owner.home().counters.stacks).cast();
+        Self { owner, stacks }
     }
 
     /// The handle that the running thread has entered, if it is of `pool`.
@@ -79,7 +88,7 @@ impl LocalPool {
         let home = unsafe { current().as_ref() }.filter(|home| Arc::ptr_eq(&home.pool, pool))?;
         // SAFETY: what is current belongs to this thread.
         let owner = unsafe { home.owner() }?;
-        Some(Self { owner })
+        Some(Self::of(owner))
     }
 
     /// Rents a buffer of exactly `size` bytes. What is in it is left over from earlier use.
@@ -93,6 +102,16 @@ impl LocalPool {
     /// waiting.
     #[inline]
     pub fn rent(&self, size: usize) -> Result<PooledBuffer, RentError> {
+        if let Some(class) = tabled_class(size) {
+            // SAFETY: there is a stack for each class.
+            let stack = unsafe { self.stacks.add(class) };
+            // SAFETY: the stacks live as long as the home, which has not been closed.
+            let stack = unsafe { stack.as_ref() };
+            // SAFETY: a handle stays on its home's thread.
+            if let Some(block) = unsafe { stack.pop_noted(size as u64) } {
+                return Ok(PooledBuffer::new(block.0, size as u32, 0));
+            }
+        }
         // SAFETY: a handle stays on its home's thread.
         unsafe { self.owner.home().rent(size) }
     }

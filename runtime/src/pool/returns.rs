@@ -1,19 +1,20 @@
 //! How a block comes home from another core: through the return ring of the two cores, or, from a thread that has no ring to
 //! that home, over a stack that only such threads push to.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::counters::Flow;
 use super::home::Home;
 use super::slab::Block;
-use crate::ring::{Consumer, Producer};
+use crate::ring::Producer;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Doorbell, Ordering, fence};
 
 /// Slots of a return ring.
 pub(super) const RETURN_SLOTS: usize = if cfg!(corelane_loom) { 2 } else { 1024 };
 
 /// Returns that may wait, before a core makes them visible without being told to.
-const RETURN_BATCH: u32 = if cfg!(corelane_loom) { 2 } else { 64 };
+const RETURN_BATCH: u64 = if cfg!(corelane_loom) { 2 } else { 64 };
 
 /// Tells a home that found no memory that some has come back.
 pub(super) struct Wake {
@@ -107,24 +108,28 @@ pub(super) struct Peer {
     ring: Producer<Parked>,
     /// What the ring had no room for. Bounded by what the home has; kept, so that it does not allocate again.
     overflow: Vec<Parked>,
-    waiting: u32,
+    /// Blocks sent since the last flush, their bytes, and what was asked for: counted there, all at once.
+    waiting: u64,
+    bytes: u64,
+    requested: u64,
     wake: Arc<Wake>,
     returned: Arc<Flow>,
 }
 
 impl Peer {
     pub(super) fn new(lane: u64, ring: Producer<Parked>, wake: Arc<Wake>, returned: Arc<Flow>) -> Self {
-        Self { lane, ring, overflow: Vec::new(), waiting: 0, wake, returned }
+        Self { lane, ring, overflow: Vec::new(), waiting: 0, bytes: 0, requested: 0, wake, returned }
     }
 
     /// Sends a block home, at the latest when [`flush`](Self::flush) is called.
     #[inline]
     pub(super) fn send(&mut self, block: Block, bytes: u64, requested: u64) -> Sent {
-        self.returned.add(bytes, requested);
         if let Err(parked) = self.ring.push(Parked::new(block)) {
             self.overflow.push(parked);
         }
         self.waiting += 1;
+        self.bytes += bytes;
+        self.requested += requested;
         if self.waiting >= RETURN_BATCH { Sent::BatchFull } else { Sent::Waiting }
     }
 
@@ -133,7 +138,7 @@ impl Peer {
         if self.waiting == 0 && self.overflow.is_empty() {
             return;
         }
-        self.waiting = 0;
+        self.count();
         if self.ring.is_abandoned() {
             self.overflow.clear();
         }
@@ -150,6 +155,13 @@ impl Peer {
         self.wake.came_back();
     }
 
+    /// Counts what was sent. Before it is visible at home, so that it is never seen there and not here.
+    fn count(&mut self) {
+        let [buffers, bytes, requested] =
+            [&mut self.waiting, &mut self.bytes, &mut self.requested].map(std::mem::take);
+        self.returned.add_many([buffers, bytes, requested]);
+    }
+
     /// Whether nothing more can be sent, because the home has closed.
     pub(super) fn is_closed(&self) -> bool {
         self.ring.is_abandoned()
@@ -161,10 +173,10 @@ impl Peer {
     }
 }
 
-/// Takes everything out of a return ring.
-#[inline]
-pub(super) fn drain(ring: &mut Consumer<Parked>, take: &mut dyn FnMut(Block)) {
-    ring.read(usize::MAX).for_each(|parked| take(parked.take()));
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.count();
+    }
 }
 
 /// The stack for returns from threads without a ring to this home.
@@ -214,17 +226,15 @@ impl Outside {
         self.head.load(Ordering::Relaxed).is_null()
     }
 
-    /// Takes all blocks there are; only the home does.
-    pub(super) fn take_all(&self, take: &mut dyn FnMut(Block)) {
-        if self.is_empty() {
-            return;
-        }
-        let mut next =
-            std::ptr::NonNull::new(self.head.swap(std::ptr::null_mut(), Ordering::Acquire)).map(Block);
-        while let Some(block) = next {
-            // SAFETY: the exchange made the whole list the home's; every block in it was linked by `push`.
-            next = unsafe { block.next() };
-            take(block);
-        }
+    /// Takes all blocks there are; only the home does. What is not iterated over is lost.
+    pub(super) fn take_all(&self) -> impl Iterator<Item = Block> {
+        let head = if self.is_empty() {
+            std::ptr::null_mut()
+        } else {
+            self.head.swap(std::ptr::null_mut(), Ordering::Acquire)
+        };
+        // SAFETY: the exchange made the whole list the home's; every block in it was linked by `push`. The iterator reads the link
+        // before it gives the block away.
+        std::iter::successors(NonNull::new(head).map(Block), |block| unsafe { block.next() })
     }
 }

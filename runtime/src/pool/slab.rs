@@ -174,7 +174,8 @@ impl Block {
     /// The region is mapped and stays so while the reference is used.
     #[inline(always)]
     pub(super) unsafe fn header<'a>(self) -> &'a Header {
-        let header = self.0.as_ptr().map_addr(|address| address & !(SLAB_BYTES - 1)).cast::<Header>();
+        let offset = self.0.as_ptr().addr() % SLAB_BYTES;
+        let header = self.0.as_ptr().wrapping_sub(offset).cast::<Header>();
         // SAFETY: blocks start in the first slab of their region, which starts with a header.
         unsafe { &*header }
     }

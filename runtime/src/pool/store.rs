@@ -5,12 +5,13 @@ use std::ptr::NonNull;
 use std::rc::Weak;
 use std::sync::Arc;
 
+use super::RentError;
 use super::check::{Checked, Marks};
 use super::class::{CLASSES, bytes_of};
 use super::counters::Counters;
 use super::home::Home;
 use super::local::Owner;
-use super::returns::{Parked, Peer, Sent, drain};
+use super::returns::{Outside, Parked, Peer, Sent};
 use super::slab::{Block, HEADER_BYTES, Header, Region};
 use super::stack::Stack;
 use crate::ring::Consumer;
@@ -39,6 +40,8 @@ pub(super) struct Store {
     pub(super) looked_at: usize,
     /// Steps since.
     pub(super) steps_since: u32,
+    /// Why a buffer was refused last.
+    pub(super) refusal: RentError,
     /// The home itself, as it was allocated.
     pub(super) me: NonNull<Home>,
     pub(super) owner: Weak<Owner>,
@@ -58,6 +61,7 @@ impl Store {
             spare: Vec::new(),
             looked_at: 0,
             steps_since: 0,
+            refusal: RentError::Exhausted { size: 0, limit: 0 },
             me: NonNull::dangling(),
             owner,
         }
@@ -104,24 +108,30 @@ impl Store {
         }
     }
 
-    /// Takes in the blocks that `from` hands over, which came from elsewhere. How many.
+    /// Takes in blocks that came from elsewhere. How many.
     #[inline]
-    fn put_all(&mut self, from: impl FnOnce(&mut dyn FnMut(Block))) -> u64 {
+    fn put_all(&mut self, from: impl Iterator<Item = Block>) -> u64 {
         let (mut blocks, mut bytes) = (0, 0);
-        from(&mut |block| {
+        from.for_each(|block| {
             // SAFETY: the block is of one of this home's regions.
             let header = unsafe { block.header() };
             blocks += 1;
             bytes += header.block_bytes;
-            self.push(block, header.class as usize);
+            if self.checked.is_some() {
+                return self.push(block, header.class as usize);
+            }
+            // SAFETY: the stack lives as long as the home.
+            let stack = unsafe { &*header.stack };
+            // SAFETY: a store is used on its home's thread only; the header says which class the block is of.
+            unsafe { stack.push(block) };
         });
         self.counters.came_home.add_many([blocks, bytes, 0]);
         blocks
     }
 
     /// Takes in what outsiders have returned.
-    pub(super) fn take_in(&mut self, from: impl FnOnce(&mut dyn FnMut(Block))) {
-        self.came_by_stack += self.put_all(from);
+    pub(super) fn take_in(&mut self, outside: &Outside) {
+        self.came_by_stack += self.put_all(outside.take_all());
     }
 
     /// Whether a ring from another core has something.
@@ -134,7 +144,7 @@ impl Store {
         let mut incoming = std::mem::take(&mut self.incoming);
         incoming.retain_mut(|ring| {
             let gone = ring.is_abandoned();
-            self.put_all(|put| drain(ring, put));
+            self.put_all(ring.read(usize::MAX).map(Parked::take));
             !gone
         });
         self.incoming = incoming;
