@@ -21,21 +21,16 @@ const SLOTS: usize = 1_024;
 /// Buffers published, and taken, at once.
 const CHUNK: usize = 64;
 
-/// The sizes that are compared, each with the names of its variants.
-const SIZES: [(usize, &str, &str); 4] = [
-    (64, "local64", "remote64"),
-    (256, "local256", "remote256"),
-    (1_024, "local1024", "remote1024"),
-    (4_096, "local4096", "remote4096"),
-];
-
 /// Where buffers come from; they go back when dropped.
 pub trait Buffers {
     /// A buffer.
-    type Buffer: AsRef<[u8]> + Send + 'static;
+    type Buffer: Send + 'static;
 
     /// Takes a buffer of `size` bytes, of which the first are those of `stamp`.
     fn take(&mut self, size: usize, stamp: u64) -> Self::Buffer;
+
+    /// The stamp of a buffer, read from its memory.
+    fn stamp(buffer: &Self::Buffer) -> u64;
 
     /// Does a slice of work on the core that this was made on.
     fn step<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R;
@@ -44,10 +39,6 @@ pub trait Buffers {
 /// The sum of all stamps.
 pub fn expected(pairs: u64) -> u64 {
     (0..pairs).fold(0, u64::wrapping_add)
-}
-
-fn stamp(buffer: &[u8]) -> u64 {
-    buffer.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 fn outcome(pairs: u64, elapsed: std::time::Duration, checksum: u64) -> Outcome {
@@ -74,9 +65,9 @@ pub fn local<B: Buffers>(
             for pair in 0..pairs {
                 let buffer = buffers.take(size, pair);
                 let old = in_use[pair as usize % IN_USE].replace(buffer);
-                sum = sum.wrapping_add(old.map_or(0, |old| stamp(old.as_ref())));
+                sum = sum.wrapping_add(old.map_or(0, |old| B::stamp(&old)));
             }
-            let rest = in_use.iter_mut().filter_map(Option::take).map(|last| stamp(last.as_ref()));
+            let rest = in_use.iter_mut().filter_map(Option::take).map(|last| B::stamp(&last));
             sum = rest.fold(sum, u64::wrapping_add);
         });
         (start.elapsed(), sum)
@@ -121,7 +112,7 @@ pub fn remote<B: Buffers>(
         while count < pairs {
             buffers.step(|_| {
                 for buffer in consumer.read(CHUNK) {
-                    sum = sum.wrapping_add(stamp(buffer.as_ref()));
+                    sum = sum.wrapping_add(B::stamp(&buffer));
                     count += 1;
                 }
             });
@@ -134,19 +125,34 @@ pub fn remote<B: Buffers>(
 
 /// The same by hand: the global allocator, which is mimalloc in `corelane-bench`.
 pub mod hand {
+    use std::mem::MaybeUninit;
+
     use super::Buffers;
 
-    /// `malloc` and `free`.
-    pub struct Malloc;
+    /// `malloc` and `free` of `8 + REST` bytes.
+    ///
+    /// As lean as they can be used: the size is a constant, a buffer is one pointer, and nothing but the stamp is written. (A `Vec`
+    /// would be moved as three words, at a stall of the core for each.)
+    pub struct Malloc<const REST: usize>;
 
-    impl Buffers for Malloc {
-        type Buffer = Vec<u8>;
+    /// What is allocated.
+    pub struct Stamped<const REST: usize> {
+        stamp: u64,
+        _rest: MaybeUninit<[u8; REST]>,
+    }
+
+    impl<const REST: usize> Buffers for Malloc<REST> {
+        type Buffer = Box<Stamped<REST>>;
+
+        #[inline(always)]
+        fn take(&mut self, size: usize, stamp: u64) -> Self::Buffer {
+            debug_assert_eq!(size, size_of::<Stamped<REST>>());
+            Box::new(Stamped { stamp, _rest: MaybeUninit::uninit() })
+        }
 
         #[inline]
-        fn take(&mut self, size: usize, stamp: u64) -> Vec<u8> {
-            let mut buffer = Vec::with_capacity(size);
-            buffer.extend_from_slice(&stamp.to_le_bytes());
-            buffer
+        fn stamp(buffer: &Self::Buffer) -> u64 {
+            buffer.stamp
         }
 
         #[inline]
@@ -158,32 +164,44 @@ pub mod hand {
 
 /// The comparisons.
 pub fn cases(setup: &Setup) -> Vec<Case> {
-    let (local_pairs, remote_pairs) = (setup.scaled(LOCAL_PAIRS), setup.scaled(REMOTE_PAIRS));
-    let work = |pairs: u64, size: usize| format!("{} M pairs of {size} bytes", pairs / 1_000_000);
-    let mut cases = Vec::new();
-    for (size, name, _) in SIZES {
-        let case = Case::new("pool", name, 1, expected(local_pairs))
-            .work(work(local_pairs, size))
-            .reference("mimalloc")
-            .system("mimalloc", move |setup| local(local_pairs, size, &setup.cores, || hand::Malloc))
-            .system("corelane", move |setup| {
-                let pool = lane::pool::new();
-                local(local_pairs, size, &setup.cores, || lane::pool::Rented::new(&pool))
-            });
-        cases.push(case);
-    }
-    for (size, _, name) in SIZES {
-        let case = Case::new("pool", name, 2, expected(remote_pairs))
-            .work(work(remote_pairs, size))
-            .reference("mimalloc")
-            .try_system("mimalloc", move |setup| remote(remote_pairs, size, &setup.cores, || hand::Malloc))
-            .try_system("corelane", move |setup| {
-                let pool = lane::pool::new();
-                remote(remote_pairs, size, &setup.cores, || lane::pool::Rented::new(&pool))
-            });
-        cases.push(case);
-    }
+    let mut cases = vec![
+        one_core::<56>("local64", setup),
+        one_core::<248>("local256", setup),
+        one_core::<1_016>("local1024", setup),
+        one_core::<4_088>("local4096", setup),
+    ];
+    cases.extend([
+        two_cores::<56>("remote64", setup),
+        two_cores::<248>("remote256", setup),
+        two_cores::<1_016>("remote1024", setup),
+        two_cores::<4_088>("remote4096", setup),
+    ]);
     cases
+}
+
+fn case(name: &'static str, cores: usize, pairs: u64, size: usize) -> Case {
+    let work = format!("{} M pairs of {size} bytes", pairs / 1_000_000);
+    Case::new("pool", name, cores, expected(pairs)).work(work).reference("mimalloc")
+}
+
+fn one_core<const REST: usize>(name: &'static str, setup: &Setup) -> Case {
+    let (pairs, size) = (setup.scaled(LOCAL_PAIRS), size_of::<hand::Stamped<REST>>());
+    case(name, 1, pairs, size)
+        .system("mimalloc", move |setup| local(pairs, size, &setup.cores, || hand::Malloc::<REST>))
+        .system("corelane", move |setup| {
+            let pool = lane::pool::new();
+            local(pairs, size, &setup.cores, || lane::pool::Rented::new(&pool))
+        })
+}
+
+fn two_cores<const REST: usize>(name: &'static str, setup: &Setup) -> Case {
+    let (pairs, size) = (setup.scaled(REMOTE_PAIRS), size_of::<hand::Stamped<REST>>());
+    case(name, 2, pairs, size)
+        .try_system("mimalloc", move |setup| remote(pairs, size, &setup.cores, || hand::Malloc::<REST>))
+        .try_system("corelane", move |setup| {
+            let pool = lane::pool::new();
+            remote(pairs, size, &setup.cores, || lane::pool::Rented::new(&pool))
+        })
 }
 
 #[cfg(test)]
@@ -192,17 +210,30 @@ mod tests {
 
     #[test]
     fn every_buffer_brings_its_stamp_to_where_it_is_given_back() {
-        let cores = crate::pin::allowed();
-        let (pairs, pool) = (10_007, lane::pool::new());
-        for size in [8, 64, 4_096] {
-            let rented = || lane::pool::Rented::new(&pool);
-            assert_eq!(local(pairs, size, &cores, || hand::Malloc).checksum, expected(pairs));
+        fn check<const REST: usize>(pool: &corelane::pool::MemoryPool) {
+            let (pairs, cores, size) = (10_007, crate::pin::allowed(), size_of::<hand::Stamped<REST>>());
+            let rented = || lane::pool::Rented::new(pool);
+            assert_eq!(local(pairs, size, &cores, || hand::Malloc::<REST>).checksum, expected(pairs));
             assert_eq!(local(pairs, size, &cores, rented).checksum, expected(pairs));
             if cores.len() >= 2 {
-                assert_eq!(remote(pairs, size, &cores, || hand::Malloc).unwrap().checksum, expected(pairs));
+                let by_hand = remote(pairs, size, &cores, || hand::Malloc::<REST>).unwrap();
+                assert_eq!(by_hand.checksum, expected(pairs));
                 assert_eq!(remote(pairs, size, &cores, rented).unwrap().checksum, expected(pairs));
             }
         }
+        let pool = lane::pool::new();
+        check::<0>(&pool);
+        check::<56>(&pool);
+        check::<4_088>(&pool);
         assert_eq!(pool.statistics().rented_buffers, 0);
+    }
+
+    #[test]
+    fn variants_are_named_by_the_size_that_they_allocate() {
+        let setup = Setup { cores: Vec::new(), driver: crate::case::Driver::Auto, quick: true };
+        for case in cases(&setup) {
+            let size: String = case.variant.chars().filter(char::is_ascii_digit).collect();
+            assert!(case.work.ends_with(&format!(" of {size} bytes")), "{}: {}", case.variant, case.work);
+        }
     }
 }
