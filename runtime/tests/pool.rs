@@ -230,6 +230,84 @@ fn a_pool_may_be_dropped_before_its_buffers() {
 }
 
 #[test]
+fn a_buffer_that_is_forgotten_stays_rented_and_nothing_else_suffers() {
+    let pool = pool(4 << 20, false);
+    let home = pool.open(None).unwrap();
+    let mut forgotten = std::mem::ManuallyDrop::new(home.rent(100).unwrap());
+    drop(home);
+    assert_eq!((pool.statistics().rented_buffers, pool.reserved_bytes() > 0), (1, true));
+    forgotten.fill(7);
+    let other = pool.open(None).unwrap();
+    assert_ne!(other.rent(100).unwrap().as_ptr(), forgotten.as_ptr());
+    assert!(forgotten.iter().all(|byte| *byte == 7));
+}
+
+#[test]
+fn homes_of_two_pools_may_be_entered_within_each_other_and_every_buffer_finds_its_own() {
+    let pools = [pool(4 << 20, false), pool(4 << 20, false)];
+    let homes = pools.each_ref().map(|pool| pool.open(None).unwrap());
+    let rent = |size| homes.each_ref().map(|home| home.rent(size).unwrap());
+    homes[0].enter(|| {
+        let outer = rent(64);
+        homes[1].enter(|| drop((outer, rent(64))));
+        assert!(pools[0].current().is_some() && pools[1].current().is_none());
+        drop(rent(4096));
+    });
+    assert_eq!(pools.each_ref().map(|pool| pool.statistics().rented_buffers), [0, 0]);
+    drop(homes);
+    assert_eq!(pools.each_ref().map(MemoryPool::reserved_bytes), [0, 0]);
+}
+
+#[test]
+fn a_home_and_its_buffers_may_end_in_any_order_while_their_thread_ends() {
+    type Kept = (Option<LocalPool>, Vec<PooledBuffer>);
+    thread_local! {
+        static FIRST: std::cell::RefCell<Kept> = const { std::cell::RefCell::new((None, Vec::new())) };
+        static SECOND: std::cell::RefCell<Kept> = const { std::cell::RefCell::new((None, Vec::new())) };
+    }
+    let pool = pool(4 << 20, true);
+    for home_first in [true, false] {
+        let there = pool.clone();
+        let ended = std::thread::spawn(move || {
+            let home = there.open(None).unwrap();
+            let buffers = vec![home.rent(64).unwrap(), home.rent(10_000).unwrap()];
+            let (for_home, for_buffers) = if home_first { (&FIRST, &SECOND) } else { (&SECOND, &FIRST) };
+            for_home.with_borrow_mut(|kept| kept.0 = Some(home));
+            for_buffers.with_borrow_mut(|kept| kept.1 = buffers);
+        });
+        ended.join().unwrap();
+        assert_eq!((pool.statistics().rented_buffers, pool.reserved_bytes()), (0, 0));
+    }
+}
+
+#[test]
+fn a_share_of_a_pool_has_a_limit_of_its_own_and_gets_back_what_its_homes_give_up() {
+    let whole = pool(3 << 20, false);
+    let shares = [whole.limited_to(1 << 20), whole.limited_to(5 << 20)];
+    let homes = shares.each_ref().map(|share| share.open(None).unwrap());
+    let fill = |home: &LocalPool| -> Vec<PooledBuffer> {
+        std::iter::from_fn(|| home.rent(LARGE).ok()).take(100).collect()
+    };
+    for _ in 0..3 {
+        let mine = fill(&homes[0]);
+        assert_eq!(mine.len() as u64, (1 << 20) / LARGE_REGION);
+        assert!(matches!(homes[0].rent(LARGE), Err(RentError::Exhausted { limit: 1_048_576, .. })));
+        let theirs = fill(&homes[1]);
+        // The share has room, and the pool has none.
+        assert_eq!((mine.len() + theirs.len()) as u64, (3 << 20) / LARGE_REGION);
+        assert!(homes[1].rent(LARGE).is_err());
+        homes[0].enter(|| drop(mine));
+        homes[1].enter(|| drop(theirs));
+        // Another size needs the memory that was given up.
+        assert!(homes[0].rent(900_000).is_ok() && homes[1].rent(1_900_000).is_ok());
+    }
+    assert!(matches!(homes[0].rent(2 << 20), Err(RentError::TooLarge { limit: 1_048_576, .. })));
+    assert!(homes[0].pool().open(None).unwrap().rent(2 << 20).is_err(), "a handle's pool is its share");
+    drop(homes);
+    assert_eq!(whole.reserved_bytes(), 0);
+}
+
+#[test]
 fn homes_on_two_threads_return_each_others_buffers_and_the_balance_is_zero() {
     let pool = pool(32 << 20, true);
     let (to_b, from_a) = mpsc::sync_channel::<PooledBuffer>(64);

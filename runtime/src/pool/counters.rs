@@ -47,7 +47,7 @@ impl Flow {
 #[derive(Debug)]
 pub(super) struct Counters {
     /// What is ready, by class; and by that, what is not at home.
-    pub(super) stacks: [Stack; CLASSES],
+    pub(super) stacks: Box<[Stack]>,
     /// Returned by threads without a ring. Any thread writes.
     pub(super) outside: Flow,
     /// Returned on other cores; each writes its own.
@@ -61,7 +61,8 @@ pub(super) struct Counters {
 impl Default for Counters {
     fn default() -> Self {
         Self {
-            stacks: std::array::from_fn(|_| Stack::default()),
+            // Not an array: that would be put together on the thread's stack, where it is large.
+            stacks: (0..CLASSES).map(|_| Stack::default()).collect(),
             outside: Flow::default(),
             returned: Mutex::default(),
             came_home: Flow::default(),

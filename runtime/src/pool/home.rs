@@ -11,7 +11,7 @@ use super::class::{MAX_BLOCK_BYTES, class_of};
 use super::counters::Counters;
 use super::local::{Owner, current};
 use super::returns::{Outside, Parked, Peer, RETURN_SLOTS, Sent, Wake};
-use super::shared::{Seat, Shared};
+use super::shared::{Quota, Seat, Shared};
 use super::slab::{Block, HUGE_BYTES, Header, Region, SLAB_BYTES};
 use super::store::Store;
 use super::{RentError, check};
@@ -27,6 +27,8 @@ pub(super) struct Home {
     pub(super) slot: u32,
     pub(super) pool_id: u64,
     pub(super) pool: Arc<Shared>,
+    /// What the homes of one user of the pool may map all together, beside the pool's own limit.
+    pub(super) share: Option<Arc<Quota>>,
     pub(super) counters: Arc<Counters>,
     pub(super) wake: Arc<Wake>,
     outside: Outside,
@@ -42,13 +44,19 @@ pub(super) struct Home {
 
 impl Home {
     /// A home without memory. `owner` is what closes it.
-    pub(super) fn open(pool: Arc<Shared>, seat: Seat, owner: Weak<Owner>) -> NonNull<Self> {
+    pub(super) fn open(
+        pool: Arc<Shared>,
+        share: Option<Arc<Quota>>,
+        seat: Seat,
+        owner: Weak<Owner>,
+    ) -> NonNull<Self> {
         let (checked, counters) = (pool.options.checked, seat.counters);
         let home = Self {
             lane: seat.lane,
             slot: seat.slot,
             pool_id: pool.id,
             pool,
+            share,
             counters: Arc::clone(&counters),
             wake: seat.wake,
             outside: Outside::new(),
@@ -143,7 +151,7 @@ impl Home {
 
     /// The class of a buffer, guards included.
     fn class_for(&self, size: usize) -> Result<usize, RentError> {
-        let limit = self.pool.options.limit_bytes;
+        let limit = self.limit();
         let guards = if self.pool.options.checked { FRONT_BYTES + BACK_BYTES } else { 0 };
         let needed = size.saturating_add(guards);
         let fits = needed <= MAX_BLOCK_BYTES && Region::bytes_for(class_of(needed)) as u64 <= limit;
@@ -185,7 +193,32 @@ impl Home {
     }
 
     fn exhausted(&self, size: usize) -> RentError {
-        RentError::Exhausted { size, limit: self.pool.options.limit_bytes }
+        RentError::Exhausted { size, limit: self.limit() }
+    }
+
+    /// Bytes that may be mapped at most.
+    fn limit(&self) -> u64 {
+        let share = self.share.as_ref().map_or(u64::MAX, |share| share.limit());
+        share.min(self.pool.quota.limit())
+    }
+
+    fn reserve(&self, bytes: usize) -> bool {
+        let bytes = bytes as u64;
+        if !self.share.as_ref().is_none_or(|share| share.take(bytes)) {
+            return false;
+        }
+        let taken = self.pool.quota.take(bytes);
+        if !taken && let Some(share) = &self.share {
+            share.give_back(bytes);
+        }
+        taken
+    }
+
+    fn release(&self, bytes: u64) {
+        self.pool.quota.give_back(bytes);
+        if let Some(share) = &self.share {
+            share.give_back(bytes);
+        }
     }
 
     /// Takes in everything that has come back from elsewhere, on the home's thread.
@@ -224,11 +257,11 @@ impl Home {
         let map = |bytes: usize, align: usize| {
             let mapped = Region::map(bytes, align, huge);
             mapped.map_err(|error| {
-                self.pool.release(bytes as u64);
+                self.release(bytes as u64);
                 RentError::OutOfMemory { bytes, os_error: error.raw_os_error() }
             })
         };
-        if huge && bytes == SLAB_BYTES && self.pool.reserve(HUGE_BYTES as u64) {
+        if huge && bytes == SLAB_BYTES && self.reserve(HUGE_BYTES) {
             let region = map(HUGE_BYTES, HUGE_BYTES)?;
             self.counters.allocated.fetch_add(HUGE_BYTES as u64, Relaxed);
             let mut slabs = region.into_slabs();
@@ -239,7 +272,7 @@ impl Home {
                 return Ok(first);
             }
         }
-        if !self.pool.reserve(bytes as u64) {
+        if !self.reserve(bytes) {
             return Err(self.exhausted(size));
         }
         let region = map(bytes, SLAB_BYTES)?;
@@ -257,7 +290,7 @@ impl Home {
         drop(idle);
         if bytes > 0 {
             self.counters.allocated.fetch_sub(bytes, Relaxed);
-            self.pool.release(bytes);
+            self.release(bytes);
         }
         bytes
     }
@@ -457,8 +490,8 @@ impl Home {
         let regions = unsafe { home.store(|store| std::mem::take(&mut store.regions)) };
         pool.forget_regions(&regions);
         drop(regions);
+        home.release(held);
         drop(home);
-        pool.release(held);
         pool.wake_starving();
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ptr::{NonNull, null};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use super::class::tabled_class;
@@ -66,9 +66,11 @@ pub struct LocalPool {
 }
 
 impl LocalPool {
-    pub(super) fn open(shared: &Arc<Shared>, bell: Option<Arc<Doorbell>>) -> Result<Self, RentError> {
+    pub(super) fn open(pool: &MemoryPool, bell: Option<Arc<Doorbell>>) -> Result<Self, RentError> {
+        let MemoryPool { shared, share } = pool;
         let seat = shared.take_seat(bell);
-        let owner = Rc::new_cyclic(|owner| Owner(Home::open(Arc::clone(shared), seat, owner.clone())));
+        let open = |owner: &Weak<Owner>| Home::open(Arc::clone(shared), share.clone(), seat, owner.clone());
+        let owner = Rc::new_cyclic(|owner| Owner(open(owner)));
         let core = Self::of(owner);
         for wanted in &shared.options.preallocate {
             // SAFETY: the home was opened on this thread.
@@ -78,7 +80,7 @@ impl LocalPool {
     }
 
     fn of(owner: Rc<Owner>) -> Self {
-        let stacks = NonNull::from(&owner.home().counters.stacks).cast();
+        let stacks = NonNull::from(&*owner.home().counters.stacks).cast();
         Self { owner, stacks }
     }
 
@@ -128,7 +130,8 @@ impl LocalPool {
 
     /// The pool that this is a part of.
     pub fn pool(&self) -> MemoryPool {
-        MemoryPool::of(Arc::clone(&self.owner.home().pool))
+        let home = self.owner.home();
+        MemoryPool { shared: Arc::clone(&home.pool), share: home.share.clone() }
     }
 
     /// This core's statistics.

@@ -57,7 +57,7 @@ mod store;
 use std::fmt;
 use std::sync::Arc;
 
-use shared::Shared;
+use shared::{Quota, Shared};
 
 pub use buffer::{PooledBuffer, RawBuffer};
 pub use check::Misuse;
@@ -106,16 +106,32 @@ pub enum RentError {
 #[derive(Clone)]
 pub struct MemoryPool {
     shared: Arc<Shared>,
+    /// What homes that are opened through this handle may map all together.
+    share: Option<Arc<Quota>>,
 }
 
 impl MemoryPool {
     /// A pool that holds nothing yet.
     pub fn new(options: MemoryPoolOptions) -> Self {
-        Self { shared: Arc::new(Shared::new(options)) }
+        Self { shared: Arc::new(Shared::new(options)), share: None }
     }
 
-    fn of(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    /// The same pool for one of its users: the homes opened through this handle and its clones map at most `bytes` all together, and
+    /// the pool no more than its own limit. So a pipeline counts what it rents against its memory budget.
+    ///
+    /// ```
+    /// use corelane::pool::{MemoryPool, RentError};
+    ///
+    /// let pool = MemoryPool::default();
+    /// let core = pool.limited_to(1 << 20).open(None)?;
+    /// assert!(core.rent(100_000).is_ok());
+    /// assert!(matches!(core.rent(2 << 20), Err(RentError::TooLarge { limit: 1_048_576, .. })));
+    /// assert!(pool.open(None)?.rent(2 << 20).is_ok());
+    /// # Ok::<(), RentError>(())
+    /// ```
+    #[must_use]
+    pub fn limited_to(&self, bytes: u64) -> Self {
+        Self { shared: Arc::clone(&self.shared), share: Some(Arc::new(Quota::new(bytes))) }
     }
 
     /// Its options.
@@ -129,7 +145,7 @@ impl MemoryPool {
     /// # Errors
     /// [`RentError`] when what is to be made ready does not fit.
     pub fn open(&self, bell: Option<Arc<Doorbell>>) -> Result<LocalPool, RentError> {
-        LocalPool::open(&self.shared, bell)
+        LocalPool::open(self, bell)
     }
 
     /// The home that the running thread has [entered](LocalPool::enter), if it is of this pool. Stages are built and run inside of
@@ -150,7 +166,7 @@ impl MemoryPool {
 
     /// Bytes that count against the limit: mapped, rented or not.
     pub fn reserved_bytes(&self) -> u64 {
-        self.shared.reserved()
+        self.shared.quota.taken()
     }
 
     /// Puts a buffer together again.

@@ -14,11 +14,42 @@ use crate::sync::{Doorbell, Mutex};
 /// Numbers of homes and pools: no two of a process have the same.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
+/// So many bytes, and how many of them are taken.
+#[derive(Debug)]
+pub(super) struct Quota {
+    limit: u64,
+    taken: AtomicU64,
+}
+
+impl Quota {
+    pub(super) fn new(limit: u64) -> Self {
+        Self { limit, taken: AtomicU64::new(0) }
+    }
+
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Takes `bytes`, if there are so many left.
+    pub(super) fn take(&self, bytes: u64) -> bool {
+        let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    pub(super) fn give_back(&self, bytes: u64) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
 pub(super) struct Shared {
     pub(super) id: u64,
     pub(super) options: MemoryPoolOptions,
-    /// Bytes mapped, or about to be. At most the limit.
-    reserved: AtomicU64,
+    /// Bytes mapped, or about to be.
+    pub(super) quota: Quota,
     pub(super) starving: Arc<Starving>,
     homes: Mutex<Homes>,
     /// In checked mode, where memory is: start and bytes.
@@ -61,8 +92,8 @@ impl Shared {
     pub(super) fn new(options: MemoryPoolOptions) -> Self {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            quota: Quota::new(options.limit_bytes),
             options,
-            reserved: AtomicU64::new(0),
             starving: Arc::default(),
             homes: Mutex::new(Homes::default()),
             regions: Mutex::new(BTreeMap::new()),
@@ -98,21 +129,6 @@ impl Shared {
     pub(super) fn statistics_by_core(&self) -> Vec<MemoryPoolStats> {
         let homes = self.homes.lock();
         homes.entries.iter().filter(|entry| entry.open).map(|entry| entry.counters.statistics()).collect()
-    }
-
-    /// Takes `bytes` of the limit, if there are so many left.
-    pub(super) fn reserve(&self, bytes: u64) -> bool {
-        let fits = |reserved: u64| reserved.checked_add(bytes).filter(|sum| *sum <= self.options.limit_bytes);
-        self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
-    }
-
-    pub(super) fn release(&self, bytes: u64) {
-        self.reserved.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Bytes taken of the limit.
-    pub(super) fn reserved(&self) -> u64 {
-        self.reserved.load(Ordering::Relaxed)
     }
 
     /// Wakes every home that waits for memory.
