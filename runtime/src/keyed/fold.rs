@@ -5,6 +5,7 @@ use std::hash::Hash;
 use hashbrown::HashTable;
 use hashbrown::hash_table::IntoIter;
 
+use super::fold_bound::{Bound, memory};
 use super::fold_table::{Entries, FoldTable, Found};
 use super::hash_key;
 use crate::model::Signal;
@@ -34,7 +35,9 @@ type Ending<K, A> = (IntoIter<(K, A)>, Entries<K, A>);
 
 /// Folds the items of each key into one value; the end of the input gives out every key with its value.
 ///
-/// Has no limits: its memory is that of all keys. Costs one look-up per item; while its table is larger than the cache,
+/// Holds every key until the end. Where the instance has a limit of memory, one key more than fits it fails the pipeline with
+/// [`MemoryExhausted`](super::MemoryExhausted), before its memory is taken: nothing can go to disk, and nothing would free any. Keys and values count by
+/// the size of their types, without what they point to. Costs one look-up per item; while its table is larger than the cache,
 /// the memory of many items' keys is fetched at the same time before they are folded, in their order. Results come in the order of the table,
 /// which is the same whenever the items come in the same order; at most 1 024 of them per step, and before the end is
 /// passed on.
@@ -51,14 +54,17 @@ pub struct FoldByKeyOp<In, K, A, F, I, G> {
     init: I,
     fold: G,
     gate: Gate,
+    bound: Bound,
     folded: u64,
-    /// The item during which user code panicked.
+    /// The item during which user code panicked, or for which there was no memory.
     failed: u64,
     discarded: u64,
     suspect: bool,
     phase: Phase,
     /// Present from the end of the input until the last result has gone.
     ending: Option<Ending<K, A>>,
+    /// Bytes of their tables.
+    ending_bytes: usize,
     results: u64,
     given: u64,
 }
@@ -74,12 +80,14 @@ impl<In, K: Eq, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G> {
             init,
             fold,
             gate: Gate::new(site),
+            bound: Bound::new(site),
             folded: 0,
             failed: 0,
             discarded: 0,
             suspect: false,
             phase: Phase::Folding,
             ending: None,
+            ending_bytes: 0,
             results: 0,
             given: 0,
         }
@@ -133,6 +141,12 @@ fn insert_large<K: Hash + Eq, A>(
     }
 }
 
+/// Whether a table for few keys is larger than the cache.
+#[inline]
+fn is_large<K, A>(table: &HashTable<(K, A)>) -> bool {
+    table.capacity() * size_of::<(K, A)>() > CACHE_BYTES
+}
+
 /// Moves all keys to the table for many.
 #[cold]
 #[inline(never)]
@@ -150,6 +164,17 @@ impl<In, K, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G>
 where
     K: Hash + Eq,
 {
+    /// Bytes of keys and values.
+    fn memory(&self) -> usize {
+        let ahead = self.ahead.capacity() * size_of::<(u64, K, In)>();
+        memory(&self.table, &self.large) + self.ending_bytes + ahead
+    }
+
+    #[inline]
+    fn spare(&self) -> usize {
+        self.bound.spare(&self.table, &self.large, is_large(&self.table))
+    }
+
     fn keys(&self) -> usize {
         self.table.len() + self.large.len()
     }
@@ -173,6 +198,7 @@ where
             return budget < BATCH;
         }
         self.ending = None;
+        self.ending_bytes = 0;
         down.signal(Signal::End, cx);
         true
     }
@@ -195,13 +221,29 @@ where
         J: Iterator<Item = In>,
         D: Chain<(K, A)>,
     {
-        let Self { table, large, ahead, key, init, fold, .. } = self;
+        let is_tight = self.spare() == 0;
+        let Self { table, large, ahead, key, init, fold, bound, .. } = self;
         let mut counts = (0, 0);
         let each = || {
             let mut tally = Tally { taken: 0, folded: 0, into: &mut counts };
+            if is_tight {
+                // Without room for a key more there is still room for the keys that are there.
+                return items.by_ref().find_map(|item| {
+                    tally.taken += 1;
+                    let k = key(&item);
+                    let hash = hash_key(&k);
+                    match (table.find_mut(hash, |(other, _)| *other == k), large.find(hash, &k)) {
+                        (Some((_, value)), _) => fold(value, item),
+                        (_, Some(Found::At(at))) => fold(large.value(at), item),
+                        _ => return Some(bound.exhausted(table, large)),
+                    }
+                    tally.folded += 1;
+                    None
+                });
+            }
             if large.len() == 0 {
-                if table.capacity() * size_of::<(K, A)>() <= CACHE_BYTES {
-                    return items.by_ref().for_each(|item| {
+                if !is_large(table) || !bound.may_move(table, large) {
+                    items.by_ref().for_each(|item| {
                         tally.taken += 1;
                         let k = key(&item);
                         let hash = hash_key(&k);
@@ -211,6 +253,7 @@ where
                         }
                         tally.folded += 1;
                     });
+                    return None;
                 }
                 outgrow(table, large);
             }
@@ -223,7 +266,7 @@ where
                     ahead.push((hash, k, item));
                 });
                 if ahead.is_empty() {
-                    return;
+                    return None;
                 }
                 ahead.drain(..).for_each(|(hash, k, item)| {
                     match large.find(hash, &k) {
@@ -235,10 +278,13 @@ where
             }
         };
         if !self.suspect {
-            let panicked = catch(each).err();
+            let ended = match catch(each) {
+                Ok(exhausted) => exhausted.map(|error| StageError::User(Box::new(error))),
+                Err(panic) => Some(panic),
+            };
             let (taken, folded) = counts;
             self.folded += folded;
-            if let Some(error) = panicked {
+            if let Some(error) = ended {
                 self.suspect = true;
                 self.failed = 1;
                 // Taken together with the one that failed, and not folded before it.
@@ -253,7 +299,7 @@ where
 
     #[inline]
     fn room<D: Chain<(K, A)>>(&mut self, down: &mut D) -> usize {
-        if self.suspect || self.ending.is_some() { 0 } else { down.room() }
+        if self.suspect || self.ending.is_some() { 0 } else { down.room().min(self.spare().max(1)) }
     }
 
     fn signal<D: Chain<(K, A)>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
@@ -263,6 +309,7 @@ where
         if signal == Signal::End {
             self.phase = Phase::Ended;
             self.results = self.keys() as u64;
+            self.ending_bytes = memory(&self.table, &self.large);
             self.ending = Some((std::mem::take(&mut self.table).into_iter(), self.large.take()));
             self.give_out(down, cx);
         } else {
@@ -280,6 +327,7 @@ where
         account.discarded = self.discarded;
         account.emitted = self.given;
         account.keys = self.keys() as u64;
+        account.state_bytes = self.memory() as u64;
         account.unsent = self.results - self.given;
         match self.phase {
             Phase::Folding => (account.absorbed, account.items_open) = (self.folded, self.folded),
@@ -299,6 +347,7 @@ where
         if self.phase == Phase::Folding {
             self.phase = Phase::Stopped;
         }
+        self.ending_bytes = 0;
         let Self { table, large, ahead, ending, gate, .. } = self;
         // Values are dropped here: user code.
         gate.close(|| (table.clear(), large.take(), ending.take(), ahead.clear()))
@@ -410,6 +459,60 @@ mod tests {
             let absorbed = u64::from(MANY) + at as u64;
             assert_eq!((a.absorbed, a.failed, a.discarded), (absorbed, 1, (n - at - 1) as u64), "{at}");
         }
+    }
+
+    fn bounded(memory: u64) -> Bench<Item, impl Operator<Item, Out = Sums>> {
+        let resources = crate::stage::Resources { memory: Some(memory), ..Default::default() };
+        let site = StageSite { resources, ..site() };
+        let fold = |(count, sum): &mut (u64, u64), item: Item| (*count, *sum) = (*count + 1, *sum + item.1);
+        let mut b = Bench::new(FoldByKeyOp::new(|item: &Item| item.0, || (0, 0), fold, &site));
+        b.room = usize::MAX;
+        b
+    }
+
+    /// Gives one item for each of `keys`, and then another, as far as there is room; how many were folded.
+    fn fill(b: &mut Bench<Item, impl Operator<Item, Out = Sums>>, keys: u16, memory: u64) -> u64 {
+        for item in (0..keys).chain(0..keys).map(|key| (key, 1)) {
+            if b.op_room() == 0 {
+                break;
+            }
+            b.give([item]);
+            let held = b.account().state_bytes;
+            assert!(held <= memory, "{held} of {memory} bytes");
+        }
+        b.account().absorbed
+    }
+
+    #[test]
+    fn fault_78_a_fold_that_outgrows_its_memory_fails_the_pipeline_and_takes_no_more() {
+        // In the small table, in the small one because the large one does not fit, and in the large one.
+        for (memory, fits) in [(100_000, false), (1_000_000, false), (8_000_000, true), (20_000_000, true)] {
+            let mut b = bounded(memory);
+            let folded = fill(&mut b, u16::MAX, memory);
+            if fits {
+                assert_eq!((folded, &b.failure), (2 * u64::from(u16::MAX), &None));
+                continue;
+            }
+            let keys = b.account().keys;
+            assert!(keys * 24 > memory / 8, "{keys} keys in {memory} bytes");
+            assert!(b.failure.as_ref().unwrap().contains("bytes of memory"), "{:?}", b.failure);
+            let a = b.account();
+            assert_eq!((a.absorbed, a.failed, a.discarded, b.op_room()), (keys, 1, 0, 0));
+        }
+    }
+
+    #[test]
+    fn where_no_more_keys_fit_those_that_are_there_are_folded_on() {
+        let memory = 100_000;
+        let mut full = bounded(memory);
+        fill(&mut full, u16::MAX, memory);
+        let fit = full.account().keys as u16;
+        let mut b = bounded(memory);
+        assert_eq!(fill(&mut b, fit, memory), 2 * u64::from(fit));
+        assert_eq!(b.failure, None);
+        b.end();
+        assert!(b.take().iter().all(|(_, (count, _))| *count == 2));
+        assert!(b.account().state_bytes < memory / 10, "{}", b.account().state_bytes);
     }
 
     #[test]

@@ -46,9 +46,24 @@ impl<K: Eq, A> FoldTable<K, A> {
     pub(super) fn with_room_for(keys: usize) -> Self {
         let mut table = Self { slots: Vec::new(), len: 0 };
         if keys > 0 {
-            table.slots = empty((keys.saturating_mul(4) / 3 + 1).next_power_of_two().max(FIRST));
+            table.slots = empty(slots_for(keys));
         }
         table
+    }
+
+    /// Bytes of a table made with room for `keys` keys, of which there is one at least.
+    pub(super) fn bytes_for(keys: usize) -> usize {
+        slots_for(keys).saturating_mul(size_of::<Option<Full<K, A>>>())
+    }
+
+    /// Bytes of this table, without what keys and values point to.
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Option<Full<K, A>>>()
+    }
+
+    /// Keys that it holds before it grows.
+    pub(super) fn capacity(&self) -> usize {
+        self.slots.len() / 4 * 3
     }
 
     pub(super) fn len(&self) -> usize {
@@ -129,6 +144,10 @@ impl<K: Eq, A> FoldTable<K, A> {
         let left = std::mem::take(&mut self.len);
         Entries { slots: std::mem::take(&mut self.slots).into_iter(), left }
     }
+}
+
+fn slots_for(keys: usize) -> usize {
+    (keys.saturating_mul(4) / 3 + 1).next_power_of_two().max(FIRST)
 }
 
 fn empty<K, A>(slots: usize) -> Vec<Option<Full<K, A>>> {

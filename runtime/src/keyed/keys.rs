@@ -14,6 +14,7 @@ use crate::stage::Pending;
 use cold::{Cold, Due};
 
 pub use cold::MemoryExhausted;
+pub(super) use cold::usable;
 
 /// A key with state.
 struct Open<S> {

@@ -2,6 +2,7 @@
 
 mod accumulator;
 mod fold;
+mod fold_bound;
 mod fold_table;
 mod keys;
 mod lot;

@@ -136,13 +136,17 @@ pub enum MemoryExhausted {
     },
 }
 
+/// What state may take of the least of `limits`, in bytes. The rest is for what the allocator takes beside what it is asked for.
+pub(in crate::keyed) fn usable(limits: impl IntoIterator<Item = Option<u64>>) -> Option<usize> {
+    let limit =
+        limits.into_iter().flatten().min().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))?;
+    Some((limit - limit / 8).max(LEAST))
+}
+
 impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
     /// Bounds memory as the policy's `memory` and the resources of `site` say, and opens a place on disk if `spill`.
     pub(in crate::keyed) fn bound(&mut self, memory: Option<u64>, spill: bool, site: &StageSite) {
-        let limit = [memory, site.resources.memory].into_iter().flatten().min();
-        let Some(limit) = limit.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)) else { return };
-        // The rest is for what the allocator takes beside what it is asked for.
-        let limit = (limit - limit / 8).max(LEAST);
+        let Some(limit) = usable([memory, site.resources.memory]) else { return };
         self.limit = Some(limit);
         // Until it is known what an item takes, few come at a time.
         self.growth = (limit / 64) as u64;
