@@ -85,8 +85,9 @@ pub struct ExecutionOptions {
     pub idle: Option<IdlePolicy>,
     /// Items that a task moves in one step at most.
     pub step_budget: usize,
-    /// Bytes of memory that rings and keyed state may take together. At the limit cold keys go to disk where they may, and
-    /// input waits; the process does not run out of memory on account of them. Default: no limit.
+    /// Bytes of memory that rings, the memory pool and keyed state may take together. At the limit cold keys go to disk where they may, input
+    /// waits, and sources that rent wait; the process does not run out of memory on account of them. The pool counts with its limit if
+    /// one was set; otherwise it has what the rings leave, or an eighth of that beside keyed state. Default: no limit.
     pub memory_budget: Option<u64>,
 }
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use corelane::driver::{DriverChoice, Environment, Simulation};
+use corelane::driver::{DriverChoice, Environment, LaunchError, SimError, Simulation};
 use corelane::engine::{Engine, ExecutionOptions};
 use corelane::flow::{Pipeline, PipelineBuilder};
 use corelane::observe::{Law, Outcome, PipelineResult, Place};
@@ -129,6 +129,59 @@ fn on_the_simulator_nothing_stays_rented_wherever_it_is_stopped() {
             Outcome::Stopped => assert!(seed % 3 > 0),
             other => panic!("seed {seed}: {other}"),
         }
+    }
+}
+
+#[test]
+fn what_is_rented_counts_against_the_memory_budget_and_at_the_limit_the_source_waits() {
+    // The rings take what they take; a pipeline that has just that is told how much it needs.
+    let run = |budget: u64, memory_pool: MemoryPool| {
+        let environment = Environment { memory_pool, ..Environment::default() };
+        let (pipeline, numbers) = summing();
+        let simulation = Simulation::new(3).partitions(2).memory_budget(budget);
+        simulation.run_in(pipeline, &environment).map(|report| (report, numbers))
+    };
+    let rings = match run(0, MemoryPool::default()) {
+        Err(SimError::Launch(LaunchError::Memory(small))) => small.needed,
+        other => panic!("{:?}", other.map(|(report, _)| report.result.outcome)),
+    };
+    for buffers in [1, 3, 600] {
+        let memory_pool = MemoryPool::default();
+        let (report, numbers) = run(rings + buffers * REGION, memory_pool.clone()).unwrap();
+        assert_eq!(report.result.outcome, Outcome::Completed);
+        verify(&report.result, buffers);
+        assert!(numbers.take().into_iter().eq(0..BUFFERS));
+        assert_eq!(memory_pool.reserved_bytes(), 0);
+    }
+    // Less than one buffer: waiting would not help.
+    let (report, _) = run(rings + REGION / 2, MemoryPool::default()).unwrap();
+    match report.result.outcome {
+        Outcome::Failed { stage: Some(_), error } => assert!(error.contains("limit"), "{error}"),
+        other => panic!("{other}"),
+    }
+    report.result.account.verify().unwrap();
+    // A limit that was set is kept free for the pool, or refused.
+    assert!(run(rings + REGION, pool(2, false)).is_err());
+    verify(&run(rings + 2 * REGION, pool(2, false)).unwrap().0.result, 2);
+}
+
+#[test]
+fn a_pipeline_that_rents_nothing_maps_nothing_unless_it_is_told_to() {
+    for (count, mapped) in [(0, 0), (1, 2 * REGION)] {
+        let preallocate = vec![corelane::policy::Preallocation { size: SIZE, count }];
+        let memory_pool = MemoryPool::new(MemoryPoolOptions { preallocate, ..Default::default() });
+        let environment = Environment { memory_pool: memory_pool.clone(), ..Environment::default() };
+        let p = PipelineBuilder::new("lean");
+        let seen = memory_pool.clone();
+        let out = p
+            .generate("numbers", 100, |i| i)
+            .map("look", move |_| seen.reserved_bytes())
+            .parallel(Parallelism::Fixed(2))
+            .collect("out");
+        let report = Simulation::new(1).partitions(2).run_in(p.build().unwrap(), &environment).unwrap();
+        report.result.account.verify().unwrap();
+        assert_eq!(out.take(), vec![mapped; 100]);
+        assert_eq!(memory_pool.reserved_bytes(), 0);
     }
 }
 

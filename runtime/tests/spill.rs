@@ -9,15 +9,18 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use common::watchdog::{PATIENCE, real_drivers, watched};
 use corelane::disk::FileName;
-use corelane::driver::{DiskFaults, LaunchError, SimDisks, Simulation, SpillDirError};
+use corelane::driver::{DiskFaults, DriverChoice, LaunchError, SimDisks, Simulation, SpillDirError};
 use corelane::engine::{Engine, ExecutionOptions, StartError};
+use corelane::flow::PipelineBuilder;
+use corelane::model::StageId;
 use corelane::observe::{MemoryHolder, Outcome};
-use corelane::policy::{AccumulatorPolicy, SpillOptions};
+use corelane::policy::{AccumulatorPolicy, MemoryPoolOptions, SpillOptions};
+use corelane::pool::MemoryPool;
 use spill_kit::{ENDLESS, Sessions, collected, expected, files, pipeline, session_pipeline};
 
 const BUDGET: u64 = 2 << 20;
 
-fn options(driver: corelane::driver::DriverChoice) -> ExecutionOptions {
+fn options(driver: DriverChoice) -> ExecutionOptions {
     ExecutionOptions { driver, memory_budget: Some(BUDGET), virtual_cores: Some(2), ..Default::default() }
 }
 
@@ -183,6 +186,66 @@ fn a_budget_that_the_rings_alone_use_up_is_refused_before_anything_starts() {
     let error = Engine::new(options).run(p).unwrap_err();
     assert!(matches!(error, StartError::Launch(LaunchError::Memory(_))), "{error}");
     assert!(error.to_string().contains("the rings alone take"), "{error}");
+}
+
+#[test]
+fn a_pool_whose_limit_does_not_fit_the_budget_is_refused_with_every_part_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |limit_bytes: u64| {
+        let (p, _) = pipeline(10, 1, AccumulatorPolicy::until_end().spilling(), dir.path());
+        let memory_pool = MemoryPool::new(MemoryPoolOptions { limit_bytes, ..Default::default() });
+        Engine::new(ExecutionOptions { memory_pool, ..options(DriverChoice::Thread) }).run(p)
+    };
+    let error = run(BUDGET).unwrap_err();
+    let StartError::Launch(LaunchError::Memory(small)) = &error else { panic!("{error}") };
+    assert_eq!((small.budget, small.pool), (BUDGET, BUDGET));
+    assert!(small.rings > 0 && small.instances == 2 && small.needed > BUDGET, "{small}");
+    for part in [small.rings, small.pool, small.least, small.needed] {
+        assert!(error.to_string().contains(&part.to_string()), "{error} does not name {part}");
+    }
+    // What would do does.
+    let fits = BUDGET - (small.needed - BUDGET);
+    run(fits).unwrap().account.verify().unwrap();
+    assert!(run(fits + 1).is_err());
+}
+
+#[test]
+fn a_fold_counts_against_the_budget_and_fails_by_name_where_its_keys_do_not_fit() {
+    for driver in real_drivers() {
+        watched(&format!("a fold within a budget on {driver:?}"), move || {
+            let run = |keys: u64| {
+                let p = PipelineBuilder::new("bounded");
+                let out = p
+                    .generate("numbers", 2 * keys, move |i| i % keys)
+                    .key_by(|key| *key)
+                    .fold("count", || 0_u64, |count, _| *count += 1)
+                    .collect("out");
+                let running = Engine::new(options(driver)).start(p.build().unwrap()).unwrap();
+                let monitor = running.monitor();
+                let mut most = 0;
+                while !running.wait_timeout(std::time::Duration::from_millis(1)) {
+                    let memory = monitor.memory();
+                    assert!(memory.total() <= BUDGET, "{memory}");
+                    most = most.max(memory.of(&MemoryHolder::State(StageId::new("count").unwrap())));
+                }
+                (running.join(), out.take(), most)
+            };
+            let (result, out, _) = run(10_000);
+            assert_eq!(result.outcome, Outcome::Completed);
+            result.account.verify().unwrap();
+            assert!(out.len() == 10_000 && out.iter().all(|(_, count)| *count == 2));
+
+            let (result, out, most) = run(3_000_000);
+            result.account.verify().unwrap();
+            match &result.outcome {
+                Outcome::Failed { stage: Some(stage), error } => {
+                    assert!(stage.as_str() == "count" && error.contains("bytes of memory"), "{error}");
+                }
+                other => panic!("{other}"),
+            }
+            assert!(out.is_empty() && most <= BUDGET);
+        });
+    }
 }
 
 #[test]

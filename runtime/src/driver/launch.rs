@@ -81,7 +81,12 @@ pub(crate) fn prepare(
     let plan = plan(&graph, placement).map_err(LaunchError::Plan)?;
     let doorbells: Vec<Arc<Doorbell>> = (0..plan.partitions).map(|_| Arc::new(Doorbell::new())).collect();
     let pulses: Vec<Arc<PartitionCells>> = (0..plan.partitions).map(|_| Arc::default()).collect();
-    let shares = Shares::new(&graph, &plan, pipeline.item_bytes(), means)?;
+    let pool_limit = environment.memory_pool.options().limit_bytes;
+    let shares = Shares::new(&graph, &plan, pipeline.item_bytes(), means, pool_limit)?;
+    let mut environment = environment.clone();
+    if let Some(bytes) = shares.pool {
+        environment.memory_pool = environment.memory_pool.limited_to(bytes);
+    }
     let memory = MemoryPlan {
         budget: means.memory,
         rings: shares.rings,
@@ -89,7 +94,7 @@ pub(crate) fn prepare(
     };
     let control = Control::new(environment.memory_pool.clone());
     let seams = (&clock, control.source_pause());
-    let sites = sites(&graph, &plan, (&doorbells, &pulses), environment, seams, &shares.state);
+    let sites = sites(&graph, &plan, (&doorbells, &pulses), &environment, seams, &shares.state);
     let ends = graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
     let places = plan.instances.clone().into();
     let assembled = pipeline.assemble(plan, sites, doorbells, pulses.clone(), control);

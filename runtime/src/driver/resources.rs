@@ -11,6 +11,7 @@ use crate::flow::Pipeline;
 use crate::graph::ValidatedGraph;
 use crate::model::StageKind;
 use crate::plan::Plan;
+use crate::policy::MemoryPoolOptions;
 use crate::stage::Resources;
 
 /// State that an instance needs to do anything at all.
@@ -28,14 +29,16 @@ pub(crate) struct Means {
 /// The memory budget does not go far enough.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the memory budget is {budget} bytes; the rings alone take {rings}, and {instances} instances with keyed state need at \
-     least {least} each: allow {needed}, or make buffers smaller"
+    "the memory budget is {budget} bytes; the rings alone take {rings}, the memory pool is to have {pool}, and {instances} instances \
+     with keyed state need at least {least} each: allow {needed}, make buffers smaller, or lower the pool's limit"
 )]
 pub struct MemoryTooSmall {
     /// Bytes allowed.
     pub budget: u64,
     /// Bytes of the rings of all edges.
     pub rings: u64,
+    /// The memory pool's limit, if one was set.
+    pub pool: u64,
     /// Instances with keyed state.
     pub instances: u64,
     /// Bytes that each of them needs.
@@ -48,18 +51,24 @@ pub struct MemoryTooSmall {
 pub(super) struct Shares {
     /// Bytes of the rings of each edge.
     pub(super) rings: Vec<u64>,
+    /// What the memory pool may map for the pipeline, if that is bounded.
+    pub(super) pool: Option<u64>,
     /// What each instance with keyed state may take.
     pub(super) state: Resources,
 }
 
 impl Shares {
-    /// Shares `means` out: the rings first, what is left evenly among the instances with keyed state. Keys are spread evenly
-    /// as well, and a share that nobody else touches needs no agreement between cores.
+    /// Shares `means` out: the rings first, then the memory pool's limit, what is left evenly among the instances with keyed state. Keys
+    /// are spread evenly as well, and a share that nobody else touches needs no agreement between cores.
+    ///
+    /// A pool whose limit is the default one has what is left where there is no keyed state, and an eighth of it otherwise: most
+    /// pipelines rent nothing, and that limit was not meant for this budget.
     pub(super) fn new(
         graph: &ValidatedGraph,
         plan: &Plan,
         item_bytes: &[Option<usize>],
         means: &Means,
+        pool_limit: u64,
     ) -> Result<Self, LaunchError> {
         let rings = plan.ring_bytes(graph, item_bytes);
         let nodes = graph.graph().nodes.iter().zip(&plan.instances);
@@ -71,21 +80,29 @@ impl Shares {
             wanted.map(|(_, places)| places.len() as u64).sum()
         };
         let (instances, taken) = (keyed(false), rings.iter().sum::<u64>());
-        let memory = match means.memory {
-            Some(budget) => {
-                let needed = taken.saturating_add(instances * LEAST_STATE);
-                if needed > budget {
-                    let least = LEAST_STATE;
-                    let error = MemoryTooSmall { budget, rings: taken, instances, least, needed };
-                    return Err(LaunchError::Memory(error));
-                }
-                (budget - taken).checked_div(instances)
+        let stated = pool_limit != MemoryPoolOptions::default().limit_bytes;
+        let (mut pool, mut memory) = (None, None);
+        if let Some(budget) = means.memory {
+            let for_pool = if stated { pool_limit } else { 0 };
+            let needed = taken.saturating_add(for_pool).saturating_add(instances * LEAST_STATE);
+            if needed > budget {
+                let (rings, pool, least) = (taken, for_pool, LEAST_STATE);
+                let error = MemoryTooSmall { budget, rings, pool, instances, least, needed };
+                return Err(LaunchError::Memory(error));
             }
-            None => None,
-        };
+            let left = budget - taken;
+            let part = match (stated, instances) {
+                (true, _) => pool_limit,
+                (false, 0) => left,
+                (false, _) => left / 8,
+            };
+            let for_pool = part.min(pool_limit);
+            pool = Some(for_pool);
+            memory = (left - for_pool).checked_div(instances);
+        }
         let disks = means.disks.as_ref().map(Arc::downgrade);
         let spilling_instances = u32::try_from(keyed(true)).unwrap_or(u32::MAX);
-        Ok(Self { rings, state: Resources { memory, disks, spilling_instances } })
+        Ok(Self { rings, pool, state: Resources { memory, disks, spilling_instances } })
     }
 }
 
