@@ -213,3 +213,38 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_said_of_memory_is_read_and_what_is_wrong_with_it_is_named() {
+    let text = r#"
+        [memory]
+        budget-bytes = 1_000_000
+        [memory.pool]
+        limit-bytes = 500_000
+        checked = true
+        preallocate = [{ size = 4096, count = 8 }]
+    "#;
+    let memory = config(text).memory;
+    let pool = memory.pool.unwrap();
+    assert_eq!((memory.budget_bytes, pool.limit_bytes, pool.checked), (Some(1_000_000), 500_000, true));
+    assert_eq!((pool.huge_pages, pool.preallocate[0].count), (false, 8));
+    assert_eq!(config("").memory, Default::default());
+
+    let wrong = [
+        ("memory = 3", "expected a table"),
+        ("[memory]\nbudget = 3", "budget-bytes"),
+        ("[memory]\nbudget-bytes = 0", "memory.budget-bytes"),
+        ("[memory]\nbudget-bytes = -1", "memory.budget-bytes"),
+        ("[memory]\nbudget-bytes = 1e99", "memory.budget-bytes"),
+        ("[memory.pool]\nlimit-bytes = 0", "memory.pool.limit-bytes"),
+        ("[memory.pool]\nslab-bytes = 4096", "unknown field `slab-bytes`"),
+        ("[memory.pool]\nlimit-bytes = 4096\npreallocate = [{ size = 4096, count = 2 }]", "8192"),
+        ("[memory.pool]\npreallocate = [{ size = 9_000_000_000_000, count = 9_000_000_000 }]", "preallocate"),
+    ];
+    for (text, said) in wrong {
+        let error = Config::from_toml(text).unwrap_err().to_string();
+        assert!(error.contains(said), "{text}: {error}");
+    }
+    let twice = [("a", "[memory]\nbudget-bytes = 5"), ("b", "[memory]\nbudget-bytes = 5")];
+    assert!(Config::from_files(twice).unwrap_err().to_string().contains("given already at a"));
+}

@@ -118,7 +118,7 @@ impl Replay {
 /// The options of `corelane check`.
 #[derive(Debug, Clone, Args)]
 pub struct Check {
-    /// Configuration files, taken together: TOML with tables policies, core-map and stages
+    /// Configuration files, taken together: TOML with tables policies, core-map, memory and stages
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
@@ -171,6 +171,14 @@ pub struct TraceAssembly {
     /// --core-map go before its core map
     #[arg(long, value_name = "FILE", env = "CORELANE_CONFIG")]
     pub config: Vec<PathBuf>,
+
+    /// What rings, state and pool may take together, in bytes; goes before budget-bytes of a configuration
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub memory_budget: Option<u64>,
+
+    /// What the memory pool may take, in bytes; goes before limit-bytes of a configuration
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub pool_limit: Option<u64>,
 
     /// What steps the partitions; auto is glommio where io_uring and locked memory allow it, else thread
     #[arg(long, value_enum, default_value_t = DriverArg::Auto, env = "CORELANE_DRIVER")]

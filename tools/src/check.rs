@@ -4,12 +4,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use corelane::config::{Config, ConfigError};
+use corelane::config::{Config, ConfigError, MemorySettings};
 use corelane::engine::{StartError, this_machine};
 use corelane::flow::Pipeline;
 use corelane::graph::{GraphError, GraphErrors, StageOverrides};
 use corelane::plan::plan;
-use corelane::policy::PolicyRegistry;
+use corelane::policy::{MemoryPoolOptions, PolicyRegistry};
 use corelane::topology::{CoreMap, Placement};
 
 use crate::args::{Check, JobArg};
@@ -205,6 +205,7 @@ fn summary(config: &Config, pipeline: &Pipeline, placement: &Placement) -> Strin
         .as_ref()
         .map_or_else(|| format!("none given, as {}", CoreMap::default()), ToString::to_string);
     text += &format!("core map: {core_map}\n");
+    text += &format!("memory:   {}\n", memory(&config.memory));
     let stages: Vec<String> = config.stages.iter().map(|(id, stage)| changes(id.as_str(), stage)).collect();
     text += &format!(
         "stages:   {}\n",
@@ -236,6 +237,22 @@ fn policies(registry: &PolicyRegistry) -> String {
     let counts = counts.iter().filter(|(n, _)| *n > 0).map(|(n, kind)| format!("{n} {kind}"));
     let counts: Vec<String> = counts.collect();
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+}
+
+/// `at most 1000 bytes; pool of at most 500 bytes, checked`.
+fn memory(settings: &MemorySettings) -> String {
+    let budget =
+        settings.budget_bytes.map_or("no budget".to_owned(), |bytes| format!("at most {bytes} bytes"));
+    let Some(MemoryPoolOptions { limit_bytes, huge_pages, checked, preallocate, .. }) = &settings.pool else {
+        return format!("{budget}; pool as by default");
+    };
+    let mut text = format!("{budget}; pool of at most {limit_bytes} bytes");
+    let flags = [("huge pages", *huge_pages), ("checked", *checked)];
+    flags.iter().filter(|(_, set)| *set).for_each(|(flag, _)| text += &format!(", {flag}"));
+    preallocate
+        .iter()
+        .for_each(|one| text += &format!(", {} buffers of {} bytes ready", one.count, one.size));
+    text
 }
 
 /// `decode (parallelism, buffer)`.

@@ -28,7 +28,8 @@ pub enum Exit {
     Placement = 6,
     /// 7: the pipeline started and failed (a stage's error or panic, or an account that does not close).
     Pipeline = 7,
-    /// 8: the machine lacks what was asked for (io_uring with `--driver glommio`, locked memory, threads).
+    /// 8: the machine, or what the run may take of it, lacks what was asked for (io_uring with `--driver glommio`, locked memory,
+    /// threads, memory for a request).
     Environment = 8,
     /// 9: a signal or deadline ended the run before all input was processed.
     Stopped = 9,
@@ -77,8 +78,9 @@ impl From<Exit> for ExitCode {
 }
 
 impl From<&InputError> for Exit {
-    fn from(_: &InputError) -> Self {
-        Exit::Input
+    fn from(error: &InputError) -> Self {
+        // Nothing is wrong with an input for which there is no memory.
+        if matches!(error, InputError::NoBuffer { .. }) { Exit::Environment } else { Exit::Input }
     }
 }
 

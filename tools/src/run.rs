@@ -92,7 +92,8 @@ impl From<&JobError> for Exit {
             JobError::Usage(_) => Exit::Usage,
             JobError::Input(error) => error.into(),
             JobError::Repeat(error) => error.into(),
-            JobError::Fault(_) => Exit::Input,
+            JobError::Fault(InputFault::Read(error)) => error.into(),
+            JobError::Fault(InputFault::Decode(_)) => Exit::Input,
             JobError::Output(error) => error.into(),
             JobError::Config(ConfigError::Invalid { .. }) | JobError::Cores(_) => Exit::Placement,
             JobError::Config(error) => error.into(),
@@ -141,7 +142,10 @@ fn run(job: &TraceAssembly, inputs: Vec<InputPath>, requests: Option<RequestRead
         None => RequestReader::open(inputs.clone(), job.repeat)?,
     };
     let input = requests.progress();
-    let memory_pool = MemoryPool::default();
+    let mut pool = config.memory.pool.clone().unwrap_or_default();
+    pool.limit_bytes = job.pool_limit.unwrap_or(pool.limit_bytes);
+    let memory_pool = MemoryPool::new(pool);
+    let memory_budget = job.memory_budget.or(config.memory.budget_bytes);
     let repeat = if job.repeat > 1 {
         Repeat::measure(RequestReader::open(inputs.clone(), 1)?.read_into(&memory_pool)?)?
     } else {
@@ -160,6 +164,7 @@ fn run(job: &TraceAssembly, inputs: Vec<InputPath>, requests: Option<RequestRead
         core_map,
         idle: job.idle.map(IdlePolicy::from),
         memory_pool: memory_pool.clone(),
+        memory_budget,
         ..ExecutionOptions::default()
     };
     check_start(&pipeline, &options)?;

@@ -20,6 +20,10 @@ lenient = "ignore"
 [core-map.stages]
 "*" = "0"
 
+[memory]
+budget-bytes = 400_000_000
+pool = { limit-bytes = 300_000_000, checked = true }
+
 [stages.decode]
 parallelism = { fixed = 2 }
 buffer = { ref = "small" }
@@ -64,6 +68,7 @@ fn a_good_configuration_is_summed_up_and_runs() {
         "good.toml: ok",
         "policies: 1 of errors, 1 of buffers",
         "core map: *=0",
+        "memory:   at most 400000000 bytes; pool of at most 300000000 bytes, checked",
         "stages:   decode (parallelism, buffer, error-policy); join (inputs)",
         "pipeline: trace-assembly, 10 stages and 11 edges on 1 cores",
     ] {
@@ -76,6 +81,25 @@ fn a_good_configuration_is_summed_up_and_runs() {
     let summary: serde_json::Value =
         serde_json::from_str(text(&output.stderr).lines().last().unwrap()).unwrap();
     assert_eq!(summary["cores"].as_array().unwrap().len(), 1, "the core map of the configuration counts");
+}
+
+#[test]
+fn a_budget_without_room_for_what_runs_is_a_configuration_error_and_a_pool_without_room_for_a_request_ends_with_8()
+ {
+    let dir = tempfile::tempdir().unwrap();
+    let input = recording(dir.path(), 20);
+    let config = file(dir.path(), "small.toml", "[memory]\npool = { limit-bytes = 100 }\n");
+    let run = |options: &[&str]| {
+        let output = corelane(&[&[input.to_str().unwrap()], options].concat()).output().unwrap();
+        (code(&output), text(&output.stderr))
+    };
+    let (exit, message) = run(&["--config", config.to_str().unwrap()]);
+    assert!(exit == 8 && message.contains("no memory for the request"), "{exit} {message}");
+    let (exit, message) = run(&["--config", config.to_str().unwrap(), "--pool-limit", "100000000"]);
+    assert_eq!(exit, 0, "the command line goes before the configuration: {message}");
+    let (exit, message) = run(&["--memory-budget", "1000"]);
+    assert!(exit == 5 && message.contains("the memory budget is 1000 bytes"), "{exit} {message}");
+    assert_eq!(run(&["--memory-budget", "0"]).0, 2);
 }
 
 #[test]

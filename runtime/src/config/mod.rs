@@ -8,6 +8,10 @@
 //! max-retries = 5
 //! backoff = { base = "10ms", cap = "1s" }
 //!
+//! [memory]
+//! budget-bytes = 268435456
+//! pool = { limit-bytes = 67108864, huge-pages = true }
+//!
 //! [core-map.stages]
 //! decode = "0-1"
 //! "*" = "0"
@@ -22,7 +26,7 @@
 //! ```
 //!
 //! It is read from one or several texts ([`Config::from_toml`], [`Config::from_files`]), given to
-//! [`PipelineBuilder::with_config`](crate::flow::PipelineBuilder::with_config), and its core map to
+//! [`PipelineBuilder::with_config`](crate::flow::PipelineBuilder::with_config), its core map and what it says of memory to
 //! [`ExecutionOptions`](crate::engine::ExecutionOptions). What is wrong with the texts is reported all at once, with
 //! file, line and column; what only the graph can tell (a stage that does not exist) is an error of `build`, whose
 //! place [`Config::place_of`] finds.
@@ -33,7 +37,7 @@ use std::collections::BTreeMap;
 
 use crate::graph::{At, Edge, GraphError, StageOverrides};
 use crate::model::{ErrorList, IdError, Place, StageId};
-use crate::policy::{POLICY_TABLES, PolicyRegistry, SettingError};
+use crate::policy::{MemoryPoolOptions, POLICY_TABLES, PolicyRegistry, SettingError};
 use crate::topology::{CoreMap, CoreMapParseError};
 
 /// One thing wrong with a configuration.
@@ -81,6 +85,15 @@ impl ConfigError {
 /// Everything that is wrong with a configuration.
 pub type ConfigErrors = ErrorList<ConfigError>;
 
+/// What a configuration says of memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemorySettings {
+    /// For [`ExecutionOptions::memory_budget`](crate::engine::ExecutionOptions::memory_budget).
+    pub budget_bytes: Option<u64>,
+    /// For the [`MemoryPool`](crate::pool::MemoryPool).
+    pub pool: Option<MemoryPoolOptions>,
+}
+
 /// A configuration, read from TOML; see the [module](self).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
@@ -88,6 +101,8 @@ pub struct Config {
     pub policies: PolicyRegistry,
     /// Which stages run on which cores, if it says so.
     pub core_map: Option<CoreMap>,
+    /// What the pipeline may take of memory, as far as it says.
+    pub memory: MemorySettings,
     /// What differs from the code, by stage.
     pub stages: BTreeMap<StageId, StageOverrides>,
     /// Where each setting was given, by its field.

@@ -1,6 +1,7 @@
 //! Reads a configuration, setting by setting.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -12,7 +13,8 @@ use crate::model::{Place, StageId, Text};
 use crate::policy::{Checked, PolicyRef, RegistryReader, SettingError, SettingReader, sorted};
 use crate::topology::core_map_from_table;
 
-const TABLES: [&str; 3] = ["policies", "core-map", "stages"];
+const TABLES: [&str; 4] = ["policies", "core-map", "memory", "stages"];
+const MEMORY_FIELDS: [&str; 2] = ["budget-bytes", "pool"];
 const INPUT_FIELDS: [&str; 2] = ["buffer", "backpressure"];
 const STAGE_FIELDS: [&str; 6] =
     ["parallelism", "buffer", "backpressure", "error-policy", "circuit-breaker", "inputs"];
@@ -49,7 +51,7 @@ impl ConfigReader {
         for (key, value) in sorted(root) {
             let field = key.get_ref().as_ref();
             match field {
-                "policies" | "core-map" | "stages" => {}
+                "policies" | "core-map" | "memory" | "stages" => {}
                 _ => {
                     reader.unknown(field, key, &TABLES);
                     continue;
@@ -59,7 +61,26 @@ impl ConfigReader {
             match field {
                 "policies" => self.registry.tables(reader, "policies.", table),
                 "core-map" => self.core_map(reader, key.span().start, table),
+                "memory" => self.memory(reader, table),
                 _ => self.stages(reader, table),
+            }
+        }
+    }
+
+    fn memory(&mut self, reader: &mut SettingReader<'_>, table: &DeTable<'_>) {
+        for (key, value) in sorted(table) {
+            let name = key.get_ref().as_ref();
+            let field = format!("memory.{name}");
+            if !MEMORY_FIELDS.contains(&name) {
+                reader.unknown(&field, key, &MEMORY_FIELDS);
+            } else if !self.given(reader, &field, key.span().start) {
+                let memory = &mut self.config.memory;
+                if name == "pool" {
+                    memory.pool = reader.value(&field, value);
+                    memory.pool.iter().for_each(|pool| reader.check(&field, value, pool));
+                } else {
+                    memory.budget_bytes = reader.value::<NonZeroU64>(&field, value).map(NonZeroU64::get);
+                }
             }
         }
     }

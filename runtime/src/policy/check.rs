@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     AccumulationDescriptor, AccumulatorPolicy, Backoff, BackpressureStrategy, BufferPolicy,
-    CircuitBreakerPolicy, ErrorPolicy, Parallelism,
+    CircuitBreakerPolicy, ErrorPolicy, MemoryPoolOptions, Parallelism,
 };
 
 /// Items one edge holds at most.
@@ -92,6 +92,16 @@ pub enum PolicyProblem {
          or until-end = true if the key space is bounded"
     )]
     Unbounded,
+    /// More made ready than there may be.
+    #[error(
+        "comes to {wanted} bytes on each core, above the limit of {limit}: prepare less, or raise limit-bytes"
+    )]
+    PreparedAboveLimit {
+        /// Bytes of all buffers to be made ready on a core; saturates.
+        wanted: u64,
+        /// The limit of the pool, over all cores.
+        limit: u64,
+    },
     /// No instance.
     #[error("is fixed at 0: nothing would run; use at least 1, or sequential")]
     ZeroInstances,
@@ -222,6 +232,17 @@ impl Checked for CircuitBreakerPolicy {
             .chain(not_too_long("cooldown-period", self.cooldown_period))
             .chain(amount("half-open-probes", self.half_open_probes.into()))
             .collect()
+    }
+}
+
+impl Checked for MemoryPoolOptions {
+    fn problems(&self) -> Vec<FieldProblem> {
+        let (limit, bytes) = (self.limit_bytes, |count: usize| u64::try_from(count).unwrap_or(u64::MAX));
+        let each = self.preallocate.iter().map(|one| bytes(one.size).saturating_mul(bytes(one.count)));
+        let wanted = each.fold(0, u64::saturating_add);
+        let prepared = (wanted > limit && limit > 0)
+            .then(|| at("preallocate", PolicyProblem::PreparedAboveLimit { wanted, limit }));
+        amount("limit-bytes", limit).into_iter().chain(prepared.flatten()).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Buffers made ready on each core when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Preallocation {
     /// Bytes of each buffer.
     pub size: usize,
@@ -21,7 +21,7 @@ pub struct Preallocation {
 /// assert!(!options.checked);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct MemoryPoolOptions {
     /// Bytes that the pool may hold over all cores, rented or not. What does not fit is refused, and can be had again when
     /// memory comes back. Default: 256 MiB.
