@@ -115,6 +115,9 @@ pub fn run(load: Load, budget: Option<u64>, setup: &Setup) -> Result<Outcome, St
         .fold("sum", 0_u64, u64::wrapping_add);
     let mut options = options(setup, "send={0};state={1};sum={1}")?;
     options.memory_budget = budget;
+    // As by default. The other workloads spin: here that would leave no core to the threads that write under the thread driver, where all
+    // cores have partitions.
+    options.idle = None;
     let result = verified(options, builder)?;
     let spilled: u64 = result.account.stages.values().map(|stage| stage.spills).sum();
     let restored: u64 = result.account.stages.values().map(|stage| stage.restores).sum();
