@@ -87,7 +87,7 @@ pub struct ExecutionOptions {
     pub step_budget: usize,
     /// Bytes of memory that rings, the memory pool and keyed state may take together. At the limit cold keys go to disk where they may, input
     /// waits, and sources that rent wait; the process does not run out of memory on account of them. The pool counts with its limit if
-    /// one was set; otherwise it has what the rings leave, or an eighth of that beside keyed state. Default: no limit.
+    /// one was set; otherwise it has what the rings leave, and nothing beside keyed state. Default: no limit.
     pub memory_budget: Option<u64>,
 }
 

@@ -134,7 +134,7 @@ tiny = { capacity = 0 }
         ("a.toml:5:9: stages.a/b: \"a/b\" cannot be the name of a stage", ""),
         ("a.toml:8:1: stages.join.inputs.keep.colour: there is no such field", "buffer, backpressure"),
         ("a.toml:10:9: half: cores \"3-1\"", ""),
-        ("a.toml:11:2: policy: there is no such field; there are policies, core-map, stages", ""),
+        ("a.toml:11:2: policy: there is no such field; there are policies, core-map, memory, stages", ""),
         ("b.toml:2:5: stages.n: expected a table, found integer", ""),
         ("b.toml:4:16: stages.half.error-policy: unknown variant `panic`", ""),
         ("b.toml:5:1: stages.half.buffer: is given already at a.toml:3:1: stages.half.buffer", ""),

@@ -172,7 +172,8 @@ pub struct TraceAssembly {
     #[arg(long, value_name = "FILE", env = "CORELANE_CONFIG")]
     pub config: Vec<PathBuf>,
 
-    /// What rings, state and pool may take together, in bytes; goes before budget-bytes of a configuration
+    /// What rings, state and pool may take together, in bytes; a quarter of it is for the pool, unless its limit is given. Goes
+    /// before budget-bytes of a configuration
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub memory_budget: Option<u64>,
 

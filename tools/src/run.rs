@@ -10,7 +10,7 @@ use corelane::engine::{Engine, ExecutionOptions, Running, StartError, this_machi
 use corelane::flow::Pipeline;
 use corelane::graph::{GraphErrors, PipelineGraph, PrintError, StageNode};
 use corelane::observe::{Imbalance, Outcome};
-use corelane::policy::IdlePolicy;
+use corelane::policy::{IdlePolicy, MemoryPoolOptions};
 use corelane::pool::MemoryPool;
 use corelane::topology::{CoreMap, CoreMapParseErrors};
 
@@ -142,10 +142,8 @@ fn run(job: &TraceAssembly, inputs: Vec<InputPath>, requests: Option<RequestRead
         None => RequestReader::open(inputs.clone(), job.repeat)?,
     };
     let input = requests.progress();
-    let mut pool = config.memory.pool.clone().unwrap_or_default();
-    pool.limit_bytes = job.pool_limit.unwrap_or(pool.limit_bytes);
-    let memory_pool = MemoryPool::new(pool);
     let memory_budget = job.memory_budget.or(config.memory.budget_bytes);
+    let memory_pool = MemoryPool::new(pool_options(job, &config, memory_budget));
     let repeat = if job.repeat > 1 {
         Repeat::measure(RequestReader::open(inputs.clone(), 1)?.read_into(&memory_pool)?)?
     } else {
@@ -183,6 +181,15 @@ fn run(job: &TraceAssembly, inputs: Vec<InputPath>, requests: Option<RequestRead
     let running = Engine::new(options).start(pipeline)?;
     Run { job, running, interrupts, delivery, feeding, input, fault, tallies, warnings, measurements }
         .finish()
+}
+
+/// The pool's options: its limit from the command line, else from the configuration, else a quarter of the budget.
+fn pool_options(job: &TraceAssembly, config: &Config, budget: Option<u64>) -> MemoryPoolOptions {
+    let by_default = MemoryPoolOptions::default().limit_bytes;
+    let options = config.memory.pool.clone().unwrap_or_default();
+    let stated = Some(options.limit_bytes).filter(|bytes| *bytes != by_default);
+    let limit = job.pool_limit.or(stated).or(budget.map(|bytes| bytes / 4));
+    MemoryPoolOptions { limit_bytes: limit.unwrap_or(by_default), ..options }
 }
 
 /// Writes the graph to standard output.

@@ -61,8 +61,8 @@ impl Shares {
     /// Shares `means` out: the rings first, then the memory pool's limit, what is left evenly among the instances with keyed state. Keys
     /// are spread evenly as well, and a share that nobody else touches needs no agreement between cores.
     ///
-    /// A pool whose limit is the default one has what is left where there is no keyed state, and an eighth of it otherwise: most
-    /// pipelines rent nothing, and that limit was not meant for this budget.
+    /// A pool whose limit is the default one has what is left where there is no keyed state, and nothing beside it: that limit was not
+    /// meant for this budget, and most pipelines rent nothing.
     pub(super) fn new(
         graph: &ValidatedGraph,
         plan: &Plan,
@@ -91,12 +91,7 @@ impl Shares {
                 return Err(LaunchError::Memory(error));
             }
             let left = budget - taken;
-            let part = match (stated, instances) {
-                (true, _) => pool_limit,
-                (false, 0) => left,
-                (false, _) => left / 8,
-            };
-            let for_pool = part.min(pool_limit);
+            let for_pool = if stated || instances > 0 { for_pool } else { left.min(pool_limit) };
             pool = Some(for_pool);
             memory = (left - for_pool).checked_div(instances);
         }
