@@ -6,16 +6,17 @@ use std::ops::Deref;
 
 use super::assembly::{Assembly, BuildError, Port};
 use super::blueprint::{ChainBlueprint, ErasedBlueprint, Factory, LinkedBlueprint};
+use super::closures::{hash_by, stage_of, with_user_errors};
 use super::draft::{Origin, SharedDraft, StageOptions, Terminal};
 use super::erase::{BoxedBlueprint, BoxedStream};
 use super::keyed::Keyed;
 use super::segment::{PortSegment, Segment, Then, ThenKeyed};
 use super::stream::Stream;
 use crate::graph::ChannelOrdering;
-use crate::keyed::{TryMapByKey, hash_key};
+use crate::keyed::TryMapByKey;
 use crate::model::StageKind;
 use crate::policy::{CircuitBreakerPolicy, Parallelism};
-use crate::stage::{BoxedChain, DeadLetter, Operator, Posting, Posts, Reporting, StageError, StageSite};
+use crate::stage::{BoxedChain, DeadLetter, Operator, Posting, Posts, Reporting};
 
 /// What takes the dead letters of a stage, without its type.
 pub struct LettersBlueprint<T>(Box<dyn ErasedBlueprint<DeadLetter<T>>>);
@@ -211,7 +212,7 @@ where
     pub fn try_map<U, E, G>(
         self,
         name: &str,
-        mut f: G,
+        f: G,
     ) -> Stream<impl FallibleSegment<Item = U, Input = S::Item> + use<S, K, F, U, E, G>>
     where
         U: Send + 'static,
@@ -219,12 +220,10 @@ where
         G: FnMut(&S::Item) -> Result<U, E> + Clone + Send + 'static,
     {
         let (stream, key) = self.into_parts();
-        let mut route = key.clone();
-        let hash = move |item: &S::Item| hash_key(&route(item));
-        let factory = move |site: &StageSite| {
-            let call = move |item: &S::Item| f(item).map_err(|e| StageError::User(e.into()));
-            Ok(TryMapByKey::<K, S::Item, _, _>::new(key, call, site))
-        };
+        let hash = hash_by(key.clone());
+        let factory = stage_of((key, with_user_errors(f)), |(key, f), site| {
+            TryMapByKey::<K, S::Item, _, _>::new(key, f, site)
+        });
         let ordering = ChannelOrdering::PartitionOrdered { key: Some(format!("{name}.key")) };
         let (origin, edge) =
             stream.attach::<U>(name, StageKind::Transform, Some(Parallelism::CpuBound), ordering);

@@ -3,11 +3,12 @@
 use std::hash::Hash;
 use std::marker::PhantomData;
 
+use super::closures::{hash_by, hash_of_accumulator, keyed_stage_of, stage_of, stage_with_key};
 use super::meet::KeyedInput;
 use super::segment::{Segment, ThenKeyed};
 use super::stream::Stream;
 use crate::graph::ChannelOrdering;
-use crate::keyed::{AccumulateOp, Accumulator, FoldByKeyOp, hash_key};
+use crate::keyed::{AccumulateOp, Accumulator, FoldByKeyOp};
 use crate::model::StageKind;
 use crate::policy::{AccumulationDescriptor, AccumulatorPolicy, Parallelism};
 use crate::stage::{Operator, StageError, StageSite};
@@ -53,16 +54,14 @@ where
         G: FnOnce(F, &StageSite) -> Result<O, StageError> + Clone + Send + 'static,
     {
         let Self { stream, key } = self;
-        let mut route = key.clone();
-        let hash = move |item: &S::Item| hash_key(&route(item));
-        stream.keyed_operator(name, hash, policy, move |site: &StageSite| factory(key, site))
+        let hash = hash_by(key.clone());
+        stream.keyed_operator(name, hash, policy, stage_with_key(key, factory))
     }
 
     /// As one of several inputs of a keyed stage: see [`KeyedInput::operator`].
     pub fn into_input(self) -> KeyedInput<S::Item> {
         let Self { stream, key } = self;
-        let mut route = key;
-        KeyedInput::new(stream, move |item: &S::Item| hash_key(&route(item)))
+        KeyedInput::new(stream, hash_by(key))
     }
 
     /// Folds the items of each key into one value, emitted with its key when the input has ended. The state grows with
@@ -80,7 +79,8 @@ where
         I: FnMut() -> A + Clone + Send + 'static,
         G: FnMut(&mut A, S::Item) + Clone + Send + 'static,
     {
-        let factory = move |key, site: &StageSite| Ok(FoldByKeyOp::new(key, init, fold, site));
+        let factory =
+            keyed_stage_of((init, fold), |key, (init, fold), site| FoldByKeyOp::new(key, init, fold, site));
         self.operator(name, AccumulatorPolicy::until_end(), factory)
     }
 }
@@ -101,11 +101,11 @@ impl<S: Segment> Stream<S> {
         A: Accumulator<S::Item> + Clone + Send,
         A::Out: Send,
     {
-        let router = accumulator.clone();
-        let hash = move |item: &S::Item| hash_key(&router.key(item));
-        let limits = policy.clone();
+        let hash = hash_of_accumulator(accumulator.clone());
         let can_spill = accumulator.spill_schema().is_some();
-        let factory = move |site: &StageSite| Ok(AccumulateOp::new(accumulator, limits, site));
+        let factory = stage_of((accumulator, policy.clone()), |(accumulator, limits), site| {
+            AccumulateOp::new(accumulator, limits, site)
+        });
         let stream = self.keyed_operator(name, hash, policy, factory);
         if can_spill {
             stream.draft.borrow_mut().can_spill(stream.origin.node);

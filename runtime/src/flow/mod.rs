@@ -25,6 +25,7 @@
 
 mod assembly;
 mod blueprint;
+mod closures;
 mod draft;
 mod edges;
 mod erase;

@@ -3,12 +3,15 @@
 use std::any::TypeId;
 use std::hash::Hash;
 use std::marker::PhantomData;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use futures_core::Stream as FuturesStream;
 
 use super::assembly::{Collected, Port};
 use super::blueprint::{ChainBlueprint, EndBlueprint, Factory, SinkBlueprint};
+use super::closures::{
+    handing_over, in_any_step, pushing, routing, splitting, stage_from, stage_of, with_user_errors,
+};
 use super::draft::{Origin, SharedDraft, StageOptions, Terminal};
 use super::failures::{FallibleSegment, LettersBlueprint, PostingBlueprint, SinkOptions};
 use super::keyed::Keyed;
@@ -41,7 +44,7 @@ impl<S: Segment> Stream<S> {
         U: Send + 'static,
         F: FnMut(S::Item) -> U + Clone + Send + 'static,
     {
-        self.operator(name, move |site: &StageSite| Ok(Map::new(f, site)))
+        self.operator(name, stage_of(f, Map::new))
     }
 
     /// Keeps the items for which `f` is true; the others count as filtered.
@@ -49,16 +52,16 @@ impl<S: Segment> Stream<S> {
     where
         F: FnMut(&S::Item) -> bool + Clone + Send + 'static,
     {
-        self.operator(name, move |site: &StageSite| Ok(Filter::new(f, site)))
+        self.operator(name, stage_of(f, Filter::new))
     }
 
     /// Maps and filters in one: `None` counts as filtered.
-    pub fn filter_map<U, F>(self, name: &str, mut f: F) -> Stream<impl Segment<Item = U> + use<S, U, F>>
+    pub fn filter_map<U, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = U> + use<S, U, F>>
     where
         U: Send + 'static,
         F: FnMut(S::Item) -> Option<U> + Clone + Send + 'static,
     {
-        self.filter_map_with(name, move |_: &StageSite| Ok(move |item, _: &StepCx| f(item)))
+        self.operator(name, stage_of(in_any_step(f), FilterMap::new))
     }
 
     /// As [`filter_map`](Self::filter_map), with a closure that `factory` makes for each instance on its own core, and that is
@@ -74,7 +77,7 @@ impl<S: Segment> Stream<S> {
         F: FnMut(S::Item, &StepCx) -> Option<U> + 'static,
         M: FnOnce(&StageSite) -> Result<F, StageError> + Clone + Send + 'static,
     {
-        self.operator(name, move |site: &StageSite| Ok(FilterMap::new(factory(site)?, site)))
+        self.operator(name, stage_from(factory, FilterMap::new))
     }
 
     /// One item in, any number out.
@@ -84,7 +87,7 @@ impl<S: Segment> Stream<S> {
         O: IntoIterator<Item = U>,
         F: FnMut(S::Item) -> O + Clone + Send + 'static,
     {
-        self.operator(name, move |site: &StageSite| Ok(FlatMap::new(f, site)))
+        self.operator(name, stage_of(f, FlatMap::new))
     }
 
     /// Looks at every item and passes it on.
@@ -92,7 +95,7 @@ impl<S: Segment> Stream<S> {
     where
         F: FnMut(&S::Item) + Clone + Send + 'static,
     {
-        self.operator(name, move |site: &StageSite| Ok(Inspect::new(f, site)))
+        self.operator(name, stage_of(f, Inspect::new))
     }
 
     /// One item in, one out or an error. `f` borrows the item, so that it can be tried again: this is the stage for an
@@ -100,16 +103,14 @@ impl<S: Segment> Stream<S> {
     pub fn try_map<U, E, F>(
         self,
         name: &str,
-        mut f: F,
+        f: F,
     ) -> Stream<impl FallibleSegment<Item = U, Input = S::Item> + use<S, U, E, F>>
     where
         U: Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
         F: FnMut(&S::Item) -> Result<U, E> + Clone + Send + 'static,
     {
-        self.fallible(name, move |site: &StageSite| {
-            Ok(TryMap::new(move |item: &S::Item| f(item).map_err(|e| StageError::User(e.into())), site))
-        })
+        self.fallible(name, stage_of(with_user_errors(f), TryMap::new))
     }
 
     /// A stage with its own state and timers, made by `factory` on its own core.
@@ -123,7 +124,7 @@ impl<S: Segment> Stream<S> {
         X::Out: Send,
         F: FnOnce(&StageSite) -> Result<X, StageError> + Clone + Send + 'static,
     {
-        let stream = self.fallible(name, move |site: &StageSite| Ok(TransformOp::new(factory(site)?, site)));
+        let stream = self.fallible(name, stage_from(factory, TransformOp::new));
         stream.holding(X::HOLDS_ITEMS)
     }
 
@@ -136,7 +137,7 @@ impl<S: Segment> Stream<S> {
         F: FnOnce(StreamIn<S::Item>) -> R + Clone + Send + 'static,
     {
         // Whether it holds items inside, nobody can see.
-        self.operator(name, move |site: &StageSite| Ok(StreamFn::new(f, site))).holding(true)
+        self.operator(name, stage_of(f, |f, site| StreamFn::new(f, site))).holding(true)
     }
 
     /// Notes in the graph whether the stage may hold items back.
@@ -286,7 +287,7 @@ impl<S: Segment> Stream<S> {
     where
         F: FnMut(&S::Item) -> usize + Clone + Send + 'static,
     {
-        self.branch(name, outputs, move || Branching::Route(Box::new(f)))
+        self.branch(name, outputs, routing(f))
     }
 
     /// Splits by a predicate: the first output has the items for which `f` is true.
@@ -294,12 +295,12 @@ impl<S: Segment> Stream<S> {
         self,
         name: &str,
         outputs: [&str; 2],
-        mut f: F,
+        f: F,
     ) -> [Stream<impl Segment<Item = S::Item> + use<S, F>>; 2]
     where
         F: FnMut(&S::Item) -> bool + Clone + Send + 'static,
     {
-        self.branch(name, outputs, move || Branching::Route(Box::new(move |item| usize::from(!f(item)))))
+        self.branch(name, outputs, splitting(f))
     }
 
     /// A copy of each item to every output.
@@ -368,7 +369,7 @@ impl<S: Segment> Stream<S> {
     where
         F: FnMut(S::Item) + Clone + Send + 'static,
     {
-        let factory = move |_: &StageSite| Ok(ForEach::new(f));
+        let factory = stage_of(f, |f, _| ForEach::new(f));
         self.fallible_end(name, None, move |sites| {
             SinkBlueprint::<_, ForEach<S::Item, F>>::new(factory, sites)
         })
@@ -377,16 +378,11 @@ impl<S: Segment> Stream<S> {
     /// Collects all items; for tests and small results. One instance unless asked otherwise.
     pub fn collect(self, name: &str) -> Collected<S::Item> {
         let collected = Collected::new();
-        let shared = collected.shared();
-        self.end_in(name, Some(Parallelism::Sequential), move |site: &StageSite| {
-            let push = |mut all: Vec<S::Item>, item| {
-                all.push(item);
-                all
-            };
-            let hand_over =
-                move |all| shared.lock().unwrap_or_else(PoisonError::into_inner).extend::<Vec<S::Item>>(all);
-            Ok(FoldSink::new(Vec::new(), push, hand_over, site.clone()))
+        let with = (pushing(), handing_over(collected.shared(), Vec::<S::Item>::extend::<Vec<_>>));
+        let factory = stage_of(with, |(push, hand_over), site| {
+            FoldSink::new(Vec::new(), push, hand_over, site.clone())
         });
+        self.end_in(name, Some(Parallelism::Sequential), factory);
         collected
     }
 
@@ -398,11 +394,10 @@ impl<S: Segment> Stream<S> {
         F: FnMut(A, S::Item) -> A + Clone + Send + 'static,
     {
         let collected = Collected::new();
-        let shared = collected.shared();
-        self.end_in(name, None, move |site: &StageSite| {
-            let hand_over = move |a| shared.lock().unwrap_or_else(PoisonError::into_inner).push(a);
-            Ok(FoldSink::new(init, f, hand_over, site.clone()))
-        });
+        let with = (init, f, handing_over(collected.shared(), Vec::push));
+        let factory =
+            stage_of(with, |(init, f, hand_over), site| FoldSink::new(init, f, hand_over, site.clone()));
+        self.end_in(name, None, factory);
         collected
     }
 

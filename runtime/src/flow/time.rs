@@ -1,9 +1,10 @@
 //! Event time on a stream.
 
+use super::closures::stage_of;
 use super::segment::Segment;
 use super::stream::Stream;
 use crate::policy::Watermarks;
-use crate::stage::{EventTime, StageSite, WatermarkOp};
+use crate::stage::{EventTime, WatermarkOp};
 
 impl<S: Segment> Stream<S> {
     /// Puts watermarks between the items: `time` says when each happened, `strategy` how far event time has come then.
@@ -34,6 +35,9 @@ impl<S: Segment> Stream<S> {
         E: Into<EventTime> + 'static,
         F: FnMut(&S::Item) -> E + Clone + Send + 'static,
     {
-        self.operator(name, move |site: &StageSite| Ok(WatermarkOp::new(strategy, time, site)))
+        self.operator(
+            name,
+            stage_of((strategy, time), |(strategy, time), site| WatermarkOp::new(strategy, time, site)),
+        )
     }
 }

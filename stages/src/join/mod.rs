@@ -42,6 +42,7 @@
 //! [`Join::as_of`] gives each item of the left stream the row that was valid at its time in a table which the right stream
 //! changes.
 
+mod closures;
 mod pairs;
 mod rule;
 mod table;
@@ -87,11 +88,23 @@ pub(crate) trait JoinLogic: 'static {
 /// What a join is of.
 type Of<L, R, K> = fn() -> (L, R, K);
 
+/// Makes the stage of a join; what of it is not the same for all joins.
+type Make<P, W, O> = fn(P, W, &StageSite) -> Result<O, StageError>;
+
 struct Parts<L, R, K, KL, KR, TL, TR, F> {
     keys: (KL, KR),
     times: (TL, TR),
     result: F,
     of: PhantomData<Of<L, R, K>>,
+}
+
+impl<L, R, K, KL: Clone, KR: Clone, TL: Clone, TR: Clone, F: Clone> Clone
+    for Parts<L, R, K, KL, KR, TL, TR, F>
+{
+    fn clone(&self) -> Self {
+        let Self { keys, times, result, of } = self;
+        Self { keys: keys.clone(), times: times.clone(), result: result.clone(), of: *of }
+    }
 }
 
 impl<L, R, K, KL, KR, TL, TR, F, O> JoinLogic for Parts<L, R, K, KL, KR, TL, TR, F>
@@ -238,43 +251,37 @@ where
     ///
     /// Keeps the last row of every key to the end of the input, and those before it that may still be asked for. Items and
     /// rows that are late are counted, and take part as far as they still can.
-    pub fn as_of<O, F>(self, name: &str, mut f: F) -> Stream<PortSegment<O>>
+    pub fn as_of<O, F>(self, name: &str, f: F) -> Stream<PortSegment<O>>
     where
         O: Send + 'static,
         F: FnMut(&L::Item, Option<&R::Item>) -> O + Clone + Send + 'static,
     {
-        let result = move |item: Option<&L::Item>, row: Option<&R::Item>| item.map(|item| f(item, row));
-        self.operator(name, result, |parts, site| Ok(StatefulOp::new(AsOf::new(parts), site)))
+        self.operator(name, closures::left(f), (), |parts, (), site| {
+            Ok(StatefulOp::new(AsOf::new(parts), site))
+        })
     }
 
-    fn operator<O, F, S, M>(self, name: &str, result: F, make: M) -> Stream<PortSegment<O>>
+    fn operator<O, F, S, W>(
+        self,
+        name: &str,
+        result: F,
+        with: W,
+        make: Make<Parts<L::Item, R::Item, K, KL, KR, TL, TR, F>, W, StatefulOp<Side<L::Item, R::Item>, S>>,
+    ) -> Stream<PortSegment<O>>
     where
         O: Send + 'static,
         F: FnMut(Option<&L::Item>, Option<&R::Item>) -> Option<O> + Clone + Send + 'static,
         S: corelane::keyed::Stateful<Side<L::Item, R::Item>, Out = O>,
-        M: FnOnce(
-                Parts<L::Item, R::Item, K, KL, KR, TL, TR, F>,
-                &StageSite,
-            ) -> Result<StatefulOp<Side<L::Item, R::Item>, S>, StageError>
-            + Clone
-            + Send
-            + 'static,
+        W: Clone + Send + 'static,
     {
         let Self { left, right, times, .. } = self;
         let ((left, left_key), (right, right_key)) = (left.into_parts(), right.into_parts());
         let keys = (left_key, right_key);
-        let key = {
-            let (mut left_key, mut right_key) = keys.clone();
-            move |item: &Side<L::Item, R::Item>| match item {
-                Side::Left(item) => left_key(item),
-                Side::Right(item) => right_key(item),
-            }
-        };
+        let key = closures::key_of_side(keys.clone());
         let left = left.map(&format!("{name}.left"), Side::Left).key_by(key.clone()).into_input();
         let right = right.map(&format!("{name}.right"), Side::Right).key_by(key).into_input();
-        left.operator(name, [right], move |site: &StageSite| {
-            make(Parts { keys, times, result, of: PhantomData }, site)
-        })
+        let parts = Parts { keys, times, result, of: PhantomData };
+        left.operator(name, [right], closures::made(parts, with, make))
     }
 }
 
@@ -294,30 +301,30 @@ where
     /// Adds three stages: `name`, and one in front of each of its inputs that says which it is. One instance for each core
     /// of the stage, unless asked otherwise. An impossible length is an error at the start of the pipeline; a panic in user
     /// code ends it.
-    pub fn inner<O, F>(self, name: &str, mut f: F) -> Stream<PortSegment<O>>
+    pub fn inner<O, F>(self, name: &str, f: F) -> Stream<PortSegment<O>>
     where
         O: Send + 'static,
         F: FnMut(&L::Item, &R::Item) -> O + Clone + Send + 'static,
     {
-        self.pairs(name, move |left, right| Some(f(left?, right?)))
+        self.pairs(name, closures::inner(f))
     }
 
     /// A result for each pair, and for each item of the left stream without a partner.
-    pub fn left<O, F>(self, name: &str, mut f: F) -> Stream<PortSegment<O>>
+    pub fn left<O, F>(self, name: &str, f: F) -> Stream<PortSegment<O>>
     where
         O: Send + 'static,
         F: FnMut(&L::Item, Option<&R::Item>) -> O + Clone + Send + 'static,
     {
-        self.pairs(name, move |left, right| Some(f(left?, right)))
+        self.pairs(name, closures::left(f))
     }
 
     /// A result for each pair, and for each item without a partner. At least one of the two is there.
-    pub fn full<O, F>(self, name: &str, mut f: F) -> Stream<PortSegment<O>>
+    pub fn full<O, F>(self, name: &str, f: F) -> Stream<PortSegment<O>>
     where
         O: Send + 'static,
         F: FnMut(Option<&L::Item>, Option<&R::Item>) -> O + Clone + Send + 'static,
     {
-        self.pairs(name, move |left, right| Some(f(left, right)))
+        self.pairs(name, closures::full(f))
     }
 
     fn pairs<O, F>(self, name: &str, result: F) -> Stream<PortSegment<O>>
@@ -326,7 +333,7 @@ where
         F: FnMut(Option<&L::Item>, Option<&R::Item>) -> Option<O> + Clone + Send + 'static,
     {
         let Self { join, rule } = self;
-        join.operator(name, result, move |parts, site| {
+        join.operator(name, result, rule, |parts, rule, site| {
             let AnyRule(rule) = rule.rule().map_err(|error| StageError::User(Box::new(error)))?;
             Ok(StatefulOp::new(Pairs::new(parts, rule), site))
         })

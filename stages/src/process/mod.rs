@@ -49,11 +49,12 @@
 mod state;
 
 use std::hash::Hash;
+use std::time::Duration;
 
 use corelane::flow::{Keyed, Segment, Stream};
 use corelane::keyed::StatefulOp;
 use corelane::model::{Now, Timestamp};
-use corelane::policy::AccumulatorPolicy;
+use corelane::policy::{AccumulatorPolicy, TimeDomain};
 use corelane::stage::{StageError, StageSite};
 
 use state::{Asked, States};
@@ -191,8 +192,19 @@ where
         G: FnOnce(&StageSite) -> Result<P, StageError> + Clone + Send + 'static,
     {
         let ttl = policy.completeness_ttl.map(|ttl| (policy.clock, ttl));
-        self.operator(name, policy, move |key, site: &StageSite| {
-            Ok(StatefulOp::new(States::new(factory(site)?, key, ttl), site))
-        })
+        self.operator(name, policy, states(factory, ttl))
     }
+}
+
+/// Not in the method: a closure has the type of everything around it in its own.
+fn states<P, F, G>(
+    factory: G,
+    ttl: Option<(TimeDomain, Duration)>,
+) -> impl FnOnce(F, &StageSite) -> Result<StatefulOp<P::In, States<P, F>>, StageError> + Clone + Send + 'static
+where
+    P: Process,
+    F: FnMut(&P::In) -> P::Key + 'static,
+    G: FnOnce(&StageSite) -> Result<P, StageError> + Clone + Send + 'static,
+{
+    move |key, site: &StageSite| Ok(StatefulOp::new(States::new(factory(site)?, key, ttl), site))
 }

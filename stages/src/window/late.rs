@@ -14,6 +14,11 @@ pub enum Fired<K, R, In> {
 }
 
 impl<K, R, In> Fired<K, R, In> {
+    /// Whether it is a result.
+    pub const fn is_result(&self) -> bool {
+        matches!(self, Self::Result(_))
+    }
+
     /// The result, if it is one.
     pub fn into_result(self) -> Option<Windowed<K, R>> {
         match self {

@@ -39,7 +39,7 @@
 //! | [`Counted`] | a number of items | an accumulator per key |
 //! | [`Global`] | everything; with a [`Trigger`] it says so before the end | an accumulator per key |
 //!
-//! What is made of the items is an [`Aggregate`]: [`Count`], [`Sum`], [`Min`], [`Max`], [`Mean`], [`TopK`], [`Distinct`],
+//! What is made of the items is an [`Aggregate`]: [`Count`], [`Sum`], [`Min`], [`Max`], [`Mean`], [`TopK`], [`Leaders`], [`Distinct`],
 //! [`DistinctEstimate`], [`Percentiles`], [`ToVec`], closures by [`fold`], and tuples of these.
 //!
 //! Windows are in event time, and close when a watermark reaches their end; the end of the input closes all. An item that
@@ -69,12 +69,12 @@ use std::marker::PhantomData;
 
 use corelane::flow::{Keyed, Segment, Stream};
 use corelane::model::{Batch, Envelope, Timed, Timestamp};
-use corelane::stage::StageSite;
+use corelane::stage::{StageError, StageSite};
 use serde::{Deserialize, Serialize};
 
 pub use aggregate::{
-    Aggregate, Count, Distinct, DistinctEstimate, Fold, Max, Mean, Min, Percentiles, Quantiles, Sum, ToVec,
-    TopK, fold,
+    Aggregate, Count, Distinct, DistinctEstimate, Fold, Leaders, Max, Mean, Min, Percentiles, Quantiles, Sum,
+    ToVec, TopK, fold,
 };
 pub use aligned::AlignedWindows;
 pub use count::CountWindows;
@@ -215,8 +215,7 @@ where
         W: WindowKind<S::Item, Parts<K, F, T, A, KeepLate>>,
     {
         let fired = self.operator(name, aggregate, KeepLate);
-        let is_result = |fired: &Fired<K, A::Out, S::Item>| matches!(fired, Fired::Result(_));
-        let [results, late] = fired.split(&format!("{name}.outputs"), ["results", "late"], is_result);
+        let [results, late] = fired.split(&format!("{name}.outputs"), ["results", "late"], Fired::is_result);
         (
             results.filter_map(&format!("{name}.results"), Fired::into_result),
             late.filter_map(&format!("{name}.late"), Fired::into_late),
@@ -236,10 +235,28 @@ where
     {
         let Self { keyed, time, windows, .. } = self;
         let policy = windows.policy();
-        keyed.operator(name, policy, move |key, site: &StageSite| {
-            windows.operator(Parts { key, time, aggregate, late, of: PhantomData }, site)
-        })
+        keyed.operator(name, policy, made(windows, time, aggregate, late))
     }
+}
+
+/// Makes windows. Not in a method: a closure has the type of everything around it in its own, and types of pipelines would
+/// double with every stage.
+fn made<In, K, F, T, A, L, W>(
+    windows: W,
+    time: T,
+    aggregate: A,
+    late: L,
+) -> impl FnOnce(F, &StageSite) -> Result<W::Op, StageError> + Clone + Send + 'static
+where
+    In: 'static,
+    K: Hash + Eq + Clone + Send + 'static,
+    F: FnMut(&In) -> K + 'static,
+    T: TimeOf<In>,
+    A: Aggregate<In>,
+    L: LateItems<In, K, A::Out>,
+    W: WindowKind<In, Parts<K, F, T, A, L>>,
+{
+    move |key, site: &StageSite| windows.operator(Parts { key, time, aggregate, late, of: PhantomData }, site)
 }
 
 impl<S, K, F, T, W, P> Windows<S, K, F, T, W>
