@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::window::span::{Frame, length};
+use crate::window::span::{Frame, LONGEST, length};
 use crate::window::{Sliding, Tumbling, WindowError};
 
 /// Which input an item came from.
@@ -135,6 +135,11 @@ impl Kept {
     /// Every item is kept this long, in processing time, after it came.
     pub const fn for_time(time: Duration) -> Self {
         Self { left: time, right: time }
+    }
+
+    /// Every item is kept to the end of the input; the state grows with it.
+    pub const fn to_the_end() -> Self {
+        Self::for_time(Duration::from_nanos(LONGEST as u64))
     }
 
     /// Items of the right stream are kept this long.

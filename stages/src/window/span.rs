@@ -55,7 +55,7 @@ pub enum WindowError {
 }
 
 /// Lengths stay an eighth of all time, so that no sum of a few of them overflows.
-const LONGEST: i64 = i64::MAX / 8;
+pub(crate) const LONGEST: i64 = i64::MAX / 8;
 
 pub(crate) fn length(field: &'static str, duration: Duration) -> Result<i64, WindowError> {
     match i64::try_from(duration.as_nanos()) {

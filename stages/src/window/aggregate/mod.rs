@@ -3,6 +3,7 @@
 mod basic;
 mod closure;
 mod distinct;
+mod leaders;
 mod list;
 mod percentiles;
 mod top;
@@ -10,6 +11,7 @@ mod top;
 pub use basic::{Count, Max, Mean, Min, Sum};
 pub use closure::{Fold, fold};
 pub use distinct::{Distinct, DistinctEstimate};
+pub use leaders::Leaders;
 pub use list::ToVec;
 pub use percentiles::{Percentiles, Quantiles};
 pub use top::TopK;
