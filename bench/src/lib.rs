@@ -13,6 +13,7 @@ pub mod harness;
 pub mod hiccup;
 pub mod lane;
 pub mod link;
+pub mod nexmark;
 #[cfg(feature = "peers")]
 pub mod peers;
 pub mod pin;

@@ -1,0 +1,184 @@
+//! What happens in the auction house.
+
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+
+use corelane::model::{Timed, Timestamp};
+
+/// One event. Small and `Copy`: long texts stay where they were generated, which is for as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody registers.
+    Person(Person),
+    /// Something is put up for auction.
+    Auction(Auction),
+    /// Somebody bids.
+    Bid(Bid),
+}
+
+impl Event {
+    /// The bid, if it is one.
+    #[inline]
+    pub fn bid(self) -> Option<Bid> {
+        if let Self::Bid(bid) = self { Some(bid) } else { None }
+    }
+
+    /// The auction, if it is one.
+    #[inline]
+    pub fn auction(self) -> Option<Auction> {
+        if let Self::Auction(auction) = self { Some(auction) } else { None }
+    }
+
+    /// The person, if it is one.
+    #[inline]
+    pub fn person(self) -> Option<Person> {
+        if let Self::Person(person) = self { Some(person) } else { None }
+    }
+}
+
+impl Timed for Event {
+    #[inline]
+    fn timestamp(&self) -> Timestamp {
+        match self {
+            Self::Person(person) => person.timestamp(),
+            Self::Auction(auction) => auction.timestamp(),
+            Self::Bid(bid) => bid.timestamp(),
+        }
+    }
+}
+
+impl From<nexmark::event::Event> for Event {
+    /// Keeps the texts until the process ends.
+    fn from(event: nexmark::event::Event) -> Self {
+        match event {
+            nexmark::event::Event::Person(person) => Self::Person(Person(Box::leak(Box::new(person)))),
+            nexmark::event::Event::Auction(auction) => Self::Auction(Auction(Box::leak(Box::new(auction)))),
+            nexmark::event::Event::Bid(bid) => {
+                let nexmark::event::Bid { auction, bidder, price, channel, url, date_time, extra } = bid;
+                let texts = Box::leak(Box::new(Texts { channel, url, extra }));
+                Self::Bid(Bid {
+                    auction: auction as u64,
+                    bidder: bidder as u64,
+                    price: price as u64,
+                    at: from_millis(date_time),
+                    texts,
+                })
+            }
+        }
+    }
+}
+
+/// NEXMark counts milliseconds.
+#[inline]
+pub(super) const fn from_millis(millis: u64) -> Timestamp {
+    Timestamp((millis as i64).saturating_mul(1_000_000))
+}
+
+macro_rules! long_lived {
+    ($(#[$doc:meta])* $name:ident, $($field:ident),+) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name(&'static nexmark::event::$name);
+
+        impl $name {
+            /// All of it, for as long as the process lives.
+            #[inline]
+            pub const fn whole(&self) -> &'static nexmark::event::$name {
+                self.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = nexmark::event::$name;
+
+            #[inline]
+            fn deref(&self) -> &Self::Target {
+                self.0
+            }
+        }
+
+        impl Timed for $name {
+            #[inline]
+            fn timestamp(&self) -> Timestamp {
+                from_millis(self.date_time)
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        /// By the number, then by everything else.
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                ($(&self.$field,)+).cmp(&($(&other.$field,)+))
+            }
+        }
+
+        /// Of the number, which is unique.
+        impl Hash for $name {
+            #[inline]
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.id.hash(state);
+            }
+        }
+    };
+}
+
+long_lived!(
+    /// Somebody who registered.
+    Person, id, name, email_address, credit_card, city, state, date_time, extra
+);
+long_lived!(
+    /// Something that was put up for auction.
+    Auction, id, item_name, description, initial_bid, reserve, date_time, expires, seller, category, extra
+);
+
+impl Auction {
+    /// Bids count up to this time, which is included.
+    #[inline]
+    pub fn expires_at(&self) -> Timestamp {
+        from_millis(self.expires)
+    }
+}
+
+/// A bid. What queries compute with lies in it, texts behind a pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bid {
+    /// For which auction.
+    pub auction: u64,
+    /// By whom.
+    pub bidder: u64,
+    /// In cents.
+    pub price: u64,
+    /// When.
+    pub at: Timestamp,
+    /// The rest.
+    pub texts: &'static Texts,
+}
+
+impl Timed for Bid {
+    #[inline]
+    fn timestamp(&self) -> Timestamp {
+        self.at
+    }
+}
+
+/// The texts of a bid.
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Texts {
+    /// Where the bidder came from.
+    pub channel: String,
+    /// The page on which the bid was made.
+    pub url: String,
+    /// Bytes that make the event as large as real ones.
+    pub extra: String,
+}
+
+/// Leaves everything out: texts lie far away, and a checksum that read them would measure little else.
+impl Hash for Texts {
+    #[inline]
+    fn hash<H: Hasher>(&self, _state: &mut H) {}
+}

@@ -1,0 +1,152 @@
+//! Events in memory, and the source that replays them.
+
+use std::time::Duration;
+
+use corelane::flow::{PipelineBuilder, Segment, Stream};
+use corelane::model::{Timed, Timestamp};
+use corelane::policy::{Parallelism, Watermarks};
+use corelane::stage::{Chain, Emitter, Produced, Source, StageError, StageSite};
+use nexmark::EventGenerator;
+use nexmark::config::NexmarkConfig;
+
+use super::event::{Bid, Event, Texts};
+
+/// 2015-07-15T00:00:00Z, from when on things happen.
+const BASE_MILLIS: u64 = 1_436_918_400_000;
+
+/// Events that one instance of the source takes before the next one takes as many.
+const BLOCK: usize = 1_024;
+
+/// What to generate.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How many events.
+    pub events: usize,
+    /// How many happen in a second of event time.
+    pub per_second: usize,
+    /// Events come out of order within groups of this many; 1 is in order.
+    pub group: usize,
+    /// Whether bids have texts, which take most of the memory.
+    pub texts: bool,
+}
+
+impl Default for Settings {
+    /// A million events in order, 10 000 a second, without texts of bids.
+    fn default() -> Self {
+        Self { events: 1_000_000, per_second: 10_000, group: 1, texts: false }
+    }
+}
+
+/// Events in memory, which any number of sources may read.
+#[derive(Clone, Copy, Debug)]
+pub struct Feed {
+    /// All of them, in the order in which they come.
+    pub events: &'static [Event],
+    /// How far an event comes behind a later one at most.
+    pub disorder: Duration,
+    block: usize,
+}
+
+impl Feed {
+    /// Generates events; the same for the same settings. They stay in memory until the process ends.
+    ///
+    /// # Panics
+    /// If `per_second` or `group` is 0.
+    pub fn generate(settings: Settings) -> Self {
+        let config = NexmarkConfig {
+            base_time: BASE_MILLIS,
+            first_rate: settings.per_second,
+            next_rate: settings.per_second,
+            out_of_order_group_size: settings.group,
+            ..NexmarkConfig::default()
+        };
+        let none: &'static Texts = Box::leak(Box::default());
+        let event = |event| match event {
+            nexmark::event::Event::Bid(bid) if !settings.texts => Event::Bid(Bid {
+                auction: bid.auction as u64,
+                bidder: bid.bidder as u64,
+                price: bid.price as u64,
+                at: super::event::from_millis(bid.date_time),
+                texts: none,
+            }),
+            event => event.into(),
+        };
+        Self::of(EventGenerator::new(config).take(settings.events).map(event).collect())
+    }
+
+    /// These events.
+    pub fn of(events: Vec<Event>) -> Self {
+        let (mut latest, mut disorder) = (Timestamp::MIN, Duration::ZERO);
+        for event in &events {
+            latest = latest.max(event.timestamp());
+            disorder = disorder.max(latest.saturating_since(event.timestamp()));
+        }
+        Self { events: Vec::leak(events), disorder, block: BLOCK }
+    }
+
+    /// Instances of the source take turns after `events` events: for tests with few events.
+    ///
+    /// # Panics
+    /// If `events` is 0.
+    #[must_use]
+    pub fn in_blocks_of(mut self, events: usize) -> Self {
+        assert!(events > 0, "a block has at least one event");
+        self.block = events;
+        self
+    }
+}
+
+/// The source of every query: all events with their watermarks, read on every core that the core map gives it.
+pub fn events(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Event> + use<>> {
+    p.source("events", move |site: &StageSite| Ok(Replay::new(feed, site)))
+        .parallel(Parallelism::CpuBound)
+        .watermarks("time", Watermarks::bounded(feed.disorder), Event::timestamp)
+}
+
+/// Emits the blocks of a feed that are its instance's turn: so event time moves on evenly in all instances.
+struct Replay {
+    feed: Feed,
+    next: usize,
+    /// Where its block ends.
+    end: usize,
+    /// From the end of its block to the next one.
+    skip: usize,
+}
+
+impl Replay {
+    fn new(feed: Feed, site: &StageSite) -> Self {
+        let (instance, instances) = (site.context.instance, site.context.parallelism.max(1));
+        let next = (instance * feed.block).min(feed.events.len());
+        Self {
+            feed,
+            next,
+            end: (next + feed.block).min(feed.events.len()),
+            skip: (instances - 1) * feed.block,
+        }
+    }
+}
+
+impl Source for Replay {
+    type Item = Event;
+
+    #[inline]
+    fn produce<C: Chain<Event>>(&mut self, out: &mut Emitter<'_, Event, C>) -> Result<Produced, StageError> {
+        let all = self.feed.events;
+        while out.room() > 0 && self.next < all.len() {
+            let part = &all[self.next..self.end];
+            let emitted = out.emit_all(&mut part.iter().copied());
+            self.next += emitted;
+            if self.next == self.end {
+                self.next = (self.end + self.skip).min(all.len());
+                self.end = (self.next + self.feed.block).min(all.len());
+            } else if emitted == 0 {
+                break;
+            }
+        }
+        Ok(if self.next == all.len() { Produced::End } else { Produced::More })
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.next == self.feed.events.len()
+    }
+}

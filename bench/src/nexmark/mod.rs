@@ -1,0 +1,85 @@
+//! NEXMark: an auction house, and questions about what happens in it.
+//!
+//! Events come from the generator of the [`nexmark`] crate and are in memory before a run begins. Each query is one file: what it
+//! asks, as the SQL of the NEXMark project says it, the pipeline that answers it, and a reference that
+//! answers it by looking at everything. The tests of this crate compare the two.
+//!
+//! ```
+//! use corelane::engine::Engine;
+//! use corelane::flow::PipelineBuilder;
+//! use corelane_bench::nexmark::{Feed, Settings, q5};
+//!
+//! let feed = Feed::generate(Settings { events: 20_000, per_second: 1_000, ..Settings::default() });
+//! let p = PipelineBuilder::new("hottest-auctions");
+//! let rows = q5::query(&p, feed).collect("out");
+//! let result = Engine::default().run(p.build()?)?;
+//! assert!(result.success);
+//! assert!(rows.take().iter().any(|row| row.bids > 100));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod checksum;
+mod event;
+mod feed;
+mod winning;
+
+pub use checksum::{checksum, checksum_of};
+pub use event::{Auction, Bid, Event, Person, Texts};
+pub use feed::{Feed, Settings, events};
+pub use winning::{Sale, sales, sales_reference};
+
+use corelane::flow::{Collected, PipelineBuilder};
+
+macro_rules! queries {
+    ($($name:ident),+ $(,)?) => {
+        $(pub mod $name;)+
+
+        /// The names of the queries.
+        pub const QUERIES: &[&str] = &[$(stringify!($name)),+];
+
+        /// Adds the query called `name` to `p`, over `feed`, and a sink that makes a checksum of its rows on each core; their sum is
+        /// the checksum of all. `None` if there is no such query.
+        pub fn add_query(name: &str, p: &PipelineBuilder, feed: Feed) -> Option<Collected<u64>> {
+            match name {
+                $(stringify!($name) => {
+                    let rows = $name::query(p, feed);
+                    Some(rows.fold("checksum", 0u64, |sum, row| sum.wrapping_add(checksum(&row))))
+                })+
+                _ => None,
+            }
+        }
+
+        /// The checksum of what the reference of the query called `name` says, if there is one.
+        pub fn expected(name: &str, feed: Feed) -> Option<u64> {
+            match name {
+                $(stringify!($name) => Some(checksum_of($name::reference(feed.events))),)+
+                _ => None,
+            }
+        }
+    };
+}
+
+queries!(q0, q1, q2, q3, q4, q5, q7, q8);
+
+/// An average that stays exact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Average {
+    /// Of all numbers.
+    pub sum: u64,
+    /// How many numbers.
+    pub count: u64,
+}
+
+impl Average {
+    /// Takes a number in.
+    pub fn add(&mut self, number: u64) {
+        self.sum += number;
+        self.count += 1;
+    }
+}
+
+/// 0.908 of a price in cents, in thousandths of a cent.
+#[inline]
+const fn in_euros(cents: u64) -> u64 {
+    cents * 908
+}
