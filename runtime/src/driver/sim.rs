@@ -43,7 +43,7 @@ pub struct Simulation {
     stop_at: Option<u64>,
     drain_at: Option<u64>,
     step_nanos: Range<u64>,
-    start: Timestamp,
+    wall: WallClock,
     core_map: CoreMap,
     clock: VirtualClock,
     each_step: Option<EachStep>,
@@ -69,6 +69,16 @@ struct EachStep(Arc<dyn Fn(&SimStep<'_>) + Send + Sync>);
 impl fmt::Debug for EachStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EachStep")
+    }
+}
+
+/// The clock on the wall, by monotonic time.
+#[derive(Clone)]
+struct WallClock(Arc<dyn Fn(i64) -> Timestamp + Send + Sync>);
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WallClock")
     }
 }
 
@@ -112,7 +122,7 @@ impl Simulation {
             stop_at: None,
             drain_at: None,
             step_nanos: 1..2_000,
-            start: Timestamp(1_700_000_000_000_000_000),
+            wall: WallClock(Arc::new(|now| Timestamp(1_700_000_000_000_000_000_i64.saturating_add(now)))),
             core_map: CoreMap::default(),
             each_step: None,
             clock: VirtualClock::default(),
@@ -124,6 +134,14 @@ impl Simulation {
     /// The virtual clock of a run: a stage that moves it on takes that long. One run at a time uses it.
     pub fn clock(&self) -> VirtualClock {
         self.clock.clone()
+    }
+
+    /// What the clock on the wall says at a monotonic time, in nanoseconds from the start. Otherwise it starts in November 2023
+    /// and never jumps.
+    #[must_use]
+    pub fn wall(mut self, wall: impl Fn(i64) -> Timestamp + Send + Sync + 'static) -> Self {
+        self.wall = WallClock(Arc::new(wall));
+        self
     }
 
     /// How many partitions the pipeline is spread over.
@@ -280,7 +298,7 @@ struct Run {
     partitions: Vec<(Partition, bool)>,
     budgets: Range<usize>,
     step_nanos: Range<u64>,
-    start: Timestamp,
+    wall: WallClock,
     now: i64,
     clock: VirtualClock,
     steps: u64,
@@ -303,7 +321,7 @@ impl Run {
             partitions: partitions.into_iter().map(|p| (p, false)).collect(),
             budgets,
             step_nanos: simulation.step_nanos.clone(),
-            start: simulation.start,
+            wall: simulation.wall.clone(),
             now: 0,
             clock: simulation.clock.clone(),
             steps: 0,
@@ -315,7 +333,7 @@ impl Run {
     }
 
     fn now(&self) -> Now {
-        Now { monotonic: self.now, wall: Timestamp(self.start.0.saturating_add(self.now)) }
+        Now { monotonic: self.now, wall: self.wall.0(self.now) }
     }
 
     fn is_done(&self) -> bool {
