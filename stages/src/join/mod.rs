@@ -261,6 +261,7 @@ where
         })
     }
 
+    #[expect(clippy::type_complexity, reason = "all of the user's code has its own type")]
     fn operator<O, F, S, W>(
         self,
         name: &str,

@@ -197,6 +197,7 @@ where
 }
 
 /// Not in the method: a closure has the type of everything around it in its own.
+#[expect(clippy::type_complexity, reason = "a factory of an operator, spelled out")]
 fn states<P, F, G>(
     factory: G,
     ttl: Option<(TimeDomain, Duration)>,

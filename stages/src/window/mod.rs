@@ -45,7 +45,7 @@
 //! Windows are in event time, and close when a watermark reaches their end; the end of the input closes all. An item that
 //! comes too late for its windows is counted as `late` and dropped, or goes out on its own stream:
 //! [`Windows::aggregate_with_late`]. A [`Trigger`] asks for early results, and for late ones with corrections. What a key
-//! has is forgotten with its window.
+//! has is forgotten with its window. [`PerCore`] is for windows in two phases, of which the first one stays on its core.
 
 mod aggregate;
 mod aligned;
@@ -54,6 +54,7 @@ mod kind;
 mod late;
 mod logic;
 mod panes;
+mod per_core;
 mod session;
 mod slider;
 pub(crate) mod span;
@@ -81,6 +82,7 @@ pub use count::CountWindows;
 pub use kind::{Counted, Global, Session, Triggered, WindowKind};
 pub use late::Fired;
 pub use logic::{DropLate, KeepLate, LateItems, Logic, OwnTime, Parts, TimeOf};
+pub use per_core::{OwnKeys, OwnWindows, PerCore};
 pub use session::SessionWindows;
 pub use span::{Sliding, Tumbling, Window, WindowError};
 pub use trigger::{Pane, Timing, Trigger};
