@@ -6,6 +6,7 @@ use core_affinity::CoreId;
 use hdrhistogram::Histogram;
 
 use crate::hiccup::Hiccups;
+use crate::workload::nexmark;
 
 /// How many samples must lie beyond a percentile before it is printed.
 pub const SAMPLES_BEYOND: f64 = 10.0;
@@ -30,6 +31,8 @@ pub struct Setup {
     pub driver: Driver,
     /// A tenth of the work, for a first look.
     pub quick: bool,
+    /// What of NEXMark to run.
+    pub nexmark: nexmark::Choice,
 }
 
 impl Setup {

@@ -155,7 +155,7 @@ mod tests {
     use crate::case::Driver;
 
     fn setup() -> Setup {
-        Setup { cores: Vec::new(), driver: Driver::Auto, quick: true }
+        Setup { cores: Vec::new(), driver: Driver::Auto, quick: true, nexmark: Default::default() }
     }
 
     fn runs(links: &[Link]) -> Runs {

@@ -2,13 +2,17 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::builder::PossibleValuesParser;
+use clap::{Parser, Subcommand};
 use corelane_bench::case::{Driver, Setup};
 use corelane_bench::environment::Environment;
+use corelane_bench::nexmark::published::{self, Comparison};
 use corelane_bench::workload::Workload;
-use corelane_bench::{harness, pin, report};
+use corelane_bench::workload::nexmark::Choice;
+use corelane_bench::{harness, nexmark, pin, report};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -27,10 +31,13 @@ const NO_OUTPUT: u8 = 5;
 /// Exit codes: 0 all results right; 1 a result was wrong or a system did not run; 2 wrong command line; 3 impossible
 /// choice of cores; 4 too few cores to judge a two-core workload; 5 output not writable.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// What to run.
-    workload: Workload,
+    #[arg(required = true)]
+    workload: Option<Workload>,
     /// Print lines of JSON on standard output, and the table on standard error.
     #[arg(long)]
     json: bool,
@@ -49,6 +56,24 @@ struct Arguments {
     /// Only this variant, such as k1000.
     #[arg(long)]
     variant: Option<String>,
+    /// nexmark: these queries, such as q1,q5. Those that have a hand-written program if not given.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(nexmark::QUERIES))]
+    queries: Vec<String>,
+    /// nexmark: how many events. 10 million if not given, 1 million where they take much memory; with --quick a tenth.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    events: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs NEXMark queries over events that others published, and compares the rows with those that they expect.
+    ///
+    /// Reads the files of RisingWave's end-to-end tests (`e2e_test`), anywhere below a directory.
+    NexmarkCheck {
+        /// Where the files are.
+        #[arg(long)]
+        dir: PathBuf,
+    },
 }
 
 /// Why the run ended early: what to say, and the exit code.
@@ -67,7 +92,13 @@ fn main() -> ExitCode {
         print(panic);
         std::process::exit(i32::from(FAILED));
     }));
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let done = match (&arguments.command, arguments.workload) {
+        (Some(Command::NexmarkCheck { dir }), _) => check(dir),
+        (None, Some(workload)) => run(&arguments, workload),
+        (None, None) => Ok(()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop(code, message)) => {
             // Standard error may be closed too: the exit code still tells.
@@ -77,7 +108,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(), Stop> {
+/// Compares every query that has published rows.
+fn check(dir: &Path) -> Result<(), Stop> {
+    let mut out = io::stdout();
+    let mut differ = Vec::new();
+    for instances in [1, 2, 8] {
+        let all = published::compare(dir, instances).map_err(|error| Stop(FAILED, error.to_string()))?;
+        for comparison in all {
+            let Comparison { query, same, only_here, only_there } = &comparison;
+            writeln!(out, "{query} on {instances}: {same} rows as published")?;
+            only_here.iter().try_for_each(|row| writeln!(out, "  only here: {row}"))?;
+            only_there.iter().try_for_each(|row| writeln!(out, "  only there: {row}"))?;
+            if !comparison.agrees() && !differ.contains(query) {
+                differ.push(*query);
+            }
+        }
+    }
+    if differ.is_empty() {
+        Ok(())
+    } else {
+        Err(Stop(FAILED, format!("not as published: {}", differ.join(", "))))
+    }
+}
+
+fn run(arguments: &Arguments, workload: Workload) -> Result<(), Stop> {
     let allowed = pin::allowed();
     let bad_cores = |error: pin::PinError| Stop(BAD_CORES, error.to_string());
     let cores = match &arguments.cores {
@@ -85,7 +139,6 @@ fn run(arguments: &Arguments) -> Result<(), Stop> {
         None => allowed.clone(),
     };
     pin::trial(&cores).map_err(bad_cores)?;
-    let workload = arguments.workload;
     if cores.is_empty() {
         return Err(Stop(BAD_CORES, "the system does not say which cores may be used".to_owned()));
     }
@@ -107,7 +160,8 @@ fn compare(
     allowed: &[pin::CoreId],
     cores: Vec<pin::CoreId>,
 ) -> Result<(), Stop> {
-    let setup = Setup { cores, driver: arguments.driver, quick: arguments.quick };
+    let nexmark = Choice { queries: arguments.queries.clone(), events: arguments.events };
+    let setup = Setup { cores, driver: arguments.driver, quick: arguments.quick, nexmark };
     let mut table: Box<dyn Write> =
         if arguments.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
     writeln!(table, "{}", Environment::detect(allowed, &setup.cores))?;

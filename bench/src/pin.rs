@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 pub use core_affinity::CoreId;
 
-#[cfg(feature = "peers")]
 use crate::case::Measured;
 
 /// What is wrong with a choice of cores.
@@ -137,7 +136,6 @@ pub fn on_two<A: Send, B: Send>(
 }
 
 /// Times `work` on `items`, which returns the checksum.
-#[cfg(feature = "peers")]
 pub fn timed(items: u64, work: impl FnOnce() -> u64) -> Measured {
     let start = Instant::now();
     let checksum = work();
@@ -145,7 +143,6 @@ pub fn timed(items: u64, work: impl FnOnce() -> u64) -> Measured {
 }
 
 /// As [`timed`], on a fresh thread pinned to `core`; threads that `work` starts inherit the core.
-#[cfg(feature = "peers")]
 pub fn timed_on_one(items: u64, core: CoreId, work: impl FnOnce() -> u64 + Send) -> Measured {
     on_one(core, || timed(items, work))
 }

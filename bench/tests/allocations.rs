@@ -66,7 +66,7 @@ fn hand_written(cores: &[pin::CoreId]) {
 
 fn corelanes(driver: Driver, cores: Vec<pin::CoreId>) {
     let two = cores.len() >= 2;
-    let setup = Setup { cores, driver, quick: false };
+    let setup = Setup { cores, driver, quick: false, nexmark: Default::default() };
     // glommio allocates for the timer that beats every few milliseconds, however many items there are.
     let chance = if driver == Driver::Thread { THREADS + GROWTH } else { 1_000 };
     assert_none_per_item("corelane chain/bare", chance, |items| {

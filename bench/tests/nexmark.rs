@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use corelane::driver::{DriverChoice, Simulation};
@@ -72,7 +73,79 @@ macro_rules! agrees {
     };
 }
 
-agrees!(q0, q1, q2, q3, q4, q5, q7, q8);
+agrees!(q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q11, q13, q14, q15, q16, q17, q18, q19, q20, q21, q22);
+
+/// Two days, so that queries that ask for days have several.
+#[test]
+fn days_end_at_midnight() {
+    let settings = Settings { events: 4_000, per_second: 1, group: 3, texts: true };
+    // The generator writes at least one event a second: one in fifty of these makes it 2 days.
+    let feed = Feed::generate(settings);
+    let feed = Feed::of(feed.events.iter().map(|event| event.slowed(50)).collect()).in_blocks_of(50);
+    let mut expected = nexmark::q16::reference(feed.events);
+    expected.sort();
+    assert!(expected.iter().map(|row| row.1).collect::<BTreeSet<_>>().len() >= 2);
+    everywhere(
+        |p| nexmark::q16::query(p, feed).collect("out"),
+        |rows, how| assert!(rows == expected, "{how}"),
+    );
+}
+
+#[test]
+fn q10_writes_every_bid_into_the_file_of_its_minute() {
+    let (feed, expected) = (feed(), nexmark::q10::reference(feed().events));
+    for shards in [1, 2, 8] {
+        let directory = tempfile::tempdir().unwrap();
+        let p = PipelineBuilder::new("nexmark");
+        nexmark::q10::query(&p, feed, directory.path());
+        let options = ExecutionOptions { virtual_cores: Some(shards), ..ExecutionOptions::default() };
+        finished(&Engine::new(options).run(p.build().unwrap()).unwrap());
+        for (minute, lines) in &expected {
+            let files = std::fs::read_dir(directory.path().join(minute)).unwrap();
+            let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+            let mut got: Vec<String> =
+                texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+            let mut lines = lines.clone();
+            got.sort();
+            lines.sort();
+            assert!(got == lines, "{shards} shards, {}: {}", minute.display(), difference(&got, &lines));
+        }
+        let minutes: usize = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|day| std::fs::read_dir(day.unwrap().path()).unwrap().count())
+            .sum();
+        assert_eq!(minutes, expected.len());
+    }
+}
+
+#[test]
+fn q12_counts_bids_by_when_they_came() {
+    let (feed, size) = (feed(), std::time::Duration::from_micros(20));
+    let build = |p: &PipelineBuilder| {
+        let [counted, kept] = nexmark::q12::arrivals(p, feed).broadcast("copies", ["counted", "kept"]);
+        (nexmark::q12::count(counted, size).collect("rows"), kept.collect("kept-arrivals"))
+    };
+    let check = |(rows, arrivals): (Collected<nexmark::q12::Row>, Collected<nexmark::q12::Arrival>),
+                 how: &str| {
+        let (mut rows, arrivals) = (rows.take(), arrivals.take());
+        let mut expected = nexmark::q12::reference(&arrivals, size);
+        rows.sort();
+        expected.sort();
+        assert_eq!(arrivals.len(), nexmark::q0::reference(feed.events).len());
+        assert!(rows == expected, "{how}: {}", difference(&rows, &expected));
+    };
+    for seed in 0..6 {
+        let p = PipelineBuilder::new("nexmark");
+        let out = build(&p);
+        let simulation = Simulation::new(seed).partitions([1, 2, 8][seed as usize % 3]);
+        finished(&simulation.run(p.build().unwrap()).unwrap().result);
+        check(out, &format!("seed {seed}"));
+    }
+    let p = PipelineBuilder::new("nexmark");
+    let out = build(&p);
+    finished(&Engine::default().run(p.build().unwrap()).unwrap());
+    check(out, "two cores");
+}
 
 /// The first row that only one side has.
 fn difference<T: Ord + Debug>(rows: &[T], expected: &[T]) -> String {

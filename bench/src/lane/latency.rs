@@ -8,10 +8,10 @@ use crate::workload::latency::hand::Receiver;
 use crate::workload::latency::{Clock, Item, Schedule, latencies};
 
 /// Emits every item at its intended time, as soon as its core looks at the clock.
-struct Scheduled {
-    schedule: Schedule,
-    clock: Clock,
-    next: u64,
+pub(super) struct Scheduled {
+    pub(super) schedule: Schedule,
+    pub(super) clock: Clock,
+    pub(super) next: u64,
 }
 
 impl Source for Scheduled {

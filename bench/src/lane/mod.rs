@@ -6,9 +6,11 @@
 pub mod chain;
 pub mod keyed;
 pub mod latency;
+pub mod nexmark;
 pub mod pool;
 pub mod ring;
 pub mod spill;
+pub mod window;
 
 use corelane::driver::DriverChoice;
 use corelane::engine::{Engine, ExecutionOptions};

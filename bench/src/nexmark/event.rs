@@ -5,6 +5,9 @@ use std::ops::Deref;
 
 use corelane::model::{Timed, Timestamp};
 
+/// 2015-07-15T00:00:00Z, from when on things happen.
+pub(super) const BASE_MILLIS: u64 = 1_436_918_400_000;
+
 /// One event. Small and `Copy`: long texts stay where they were generated, which is for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -29,6 +32,35 @@ impl Event {
         if let Self::Auction(auction) = self { Some(auction) } else { None }
     }
 
+    /// The same event, at a time that is `factor` times as far from the beginning: for days of few events.
+    #[must_use]
+    pub fn slowed(self, factor: u64) -> Self {
+        let later = |millis: u64| BASE_MILLIS + millis.saturating_sub(BASE_MILLIS) * factor;
+        match self {
+            Self::Person(person) => {
+                let person = person.whole().clone();
+                nexmark::event::Event::Person(nexmark::event::Person {
+                    date_time: later(person.date_time),
+                    ..person
+                })
+                .into()
+            }
+            Self::Auction(auction) => {
+                let auction = auction.whole().clone();
+                nexmark::event::Event::Auction(nexmark::event::Auction {
+                    date_time: later(auction.date_time),
+                    expires: later(auction.expires),
+                    ..auction
+                })
+                .into()
+            }
+            Self::Bid(bid) => {
+                let millis = later(bid.at.as_nanos().unsigned_abs() / 1_000_000);
+                Self::Bid(Bid { at: from_millis(millis), ..bid })
+            }
+        }
+    }
+
     /// The person, if it is one.
     #[inline]
     pub fn person(self) -> Option<Person> {
@@ -51,8 +83,8 @@ impl From<nexmark::event::Event> for Event {
     /// Keeps the texts until the process ends.
     fn from(event: nexmark::event::Event) -> Self {
         match event {
-            nexmark::event::Event::Person(person) => Self::Person(Person(Box::leak(Box::new(person)))),
-            nexmark::event::Event::Auction(auction) => Self::Auction(Auction(Box::leak(Box::new(auction)))),
+            nexmark::event::Event::Person(person) => Self::Person(Person::kept(person)),
+            nexmark::event::Event::Auction(auction) => Self::Auction(Auction::kept(auction)),
             nexmark::event::Event::Bid(bid) => {
                 let nexmark::event::Bid { auction, bidder, price, channel, url, date_time, extra } = bid;
                 let texts = Box::leak(Box::new(Texts { channel, url, extra }));
@@ -78,13 +110,22 @@ macro_rules! long_lived {
     ($(#[$doc:meta])* $name:ident, $($field:ident),+) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub struct $name(&'static nexmark::event::$name);
+        pub struct $name {
+            /// Beside the rest, which is far away: every event is asked for its time.
+            at: Timestamp,
+            whole: &'static nexmark::event::$name,
+        }
 
         impl $name {
+            /// Keeps it until the process ends.
+            fn kept(whole: nexmark::event::$name) -> Self {
+                Self { at: from_millis(whole.date_time), whole: Box::leak(Box::new(whole)) }
+            }
+
             /// All of it, for as long as the process lives.
             #[inline]
             pub const fn whole(&self) -> &'static nexmark::event::$name {
-                self.0
+                self.whole
             }
         }
 
@@ -93,14 +134,14 @@ macro_rules! long_lived {
 
             #[inline]
             fn deref(&self) -> &Self::Target {
-                self.0
+                self.whole
             }
         }
 
         impl Timed for $name {
             #[inline]
             fn timestamp(&self) -> Timestamp {
-                from_millis(self.date_time)
+                self.at
             }
         }
 

@@ -9,10 +9,7 @@ use corelane::stage::{Chain, Emitter, Produced, Source, StageError, StageSite};
 use nexmark::EventGenerator;
 use nexmark::config::NexmarkConfig;
 
-use super::event::{Bid, Event, Texts};
-
-/// 2015-07-15T00:00:00Z, from when on things happen.
-const BASE_MILLIS: u64 = 1_436_918_400_000;
+use super::event::{BASE_MILLIS, Bid, Event, Texts};
 
 /// Events that one instance of the source takes before the next one takes as many.
 const BLOCK: usize = 1_024;

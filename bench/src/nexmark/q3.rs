@@ -48,11 +48,13 @@ pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row>
         .inner("sells", row)
 }
 
-fn is_near(person: &Person) -> bool {
+/// Whether somebody lives in one of the three states.
+pub fn is_near(person: &Person) -> bool {
     matches!(person.state.as_str(), "or" | "id" | "ca")
 }
 
-fn row(auction: &Auction, seller: &Person) -> Row {
+/// What is said of an auction and its seller.
+pub fn row(auction: &Auction, seller: &Person) -> Row {
     let nexmark::event::Person { name, city, state, .. } = seller.whole();
     Row { name, city, state, auction: auction.id as u64 }
 }

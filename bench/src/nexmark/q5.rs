@@ -9,14 +9,15 @@
 //! ON .. the same window .. AND AuctionBids.num >= MaxBids.maxn
 //! ```
 //!
-//! All that share the first place.
+//! All that share the first place. Bids are counted where they come in, for two seconds, and only counts are sent to the core that
+//! an auction belongs to.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use corelane::flow::{PipelineBuilder, Segment, Stream};
 use corelane::model::Timestamp;
-use corelane_stages::window::{Count, KeyedWindows, Leaders, Sliding, Tumbling, Window, Windowed};
+use corelane_stages::window::{Count, KeyedWindows, Leaders, PerCore, Sliding, Sum, Tumbling, Window, Windowed};
 
 use super::{Event, Feed, events};
 
@@ -40,15 +41,26 @@ pub struct Row {
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
     events(p, feed)
         .filter_map("bids", |event| event.bid().map(|bid| (bid.auction, bid.at)))
-        .key_by(|(auction, _)| *auction)
-        .window_at(|(_, at)| *at, Sliding::of(SIZE).every(EVERY))
-        .aggregate("bids-per-auction", Count)
-        .key_by(|count| count.window)
+        .per_core(|(auction, _)| *auction)
+        .window_at(|(_, at)| *at, Tumbling::of(EVERY))
+        .aggregate("bids-here", Count)
+        .key_by(|count| count.key)
+        .window(Sliding::of(SIZE).every(EVERY))
+        .aggregate("bids-per-auction", Sum::of(bids))
         // A count counts as of the last moment of its window: one window in every step.
+        .per_core(|count| count.window)
         .window(Tumbling::of(EVERY))
-        .aggregate("hottest", Leaders::of(|count: &Windowed<u64, u64>| count.value))
+        .aggregate("hottest-here", Leaders::of(bids))
+        .flat_map("candidates", |hottest| hottest.value)
+        .key_by(|count| count.window)
+        .window(Tumbling::of(EVERY))
+        .aggregate("hottest", Leaders::of(bids))
         .flat_map("rows", |hottest| hottest.value)
         .map("row", |count| Row { window: count.window, auction: count.key, bids: count.value })
+}
+
+fn bids(count: &Windowed<u64, u64>) -> u64 {
+    count.value
 }
 
 /// The same by looking at everything.

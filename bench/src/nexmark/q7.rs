@@ -10,13 +10,13 @@
 //! ```
 //!
 //! All that share the highest price. `BETWEEN` has both ends: a bid at the very end of a window, with the highest price of that
-//! window, would come as well. Here windows are half open.
+//! window, would come as well. Here windows are half open. Each core looks for the highest bids of its own first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use corelane::flow::{PipelineBuilder, Segment, Stream};
-use corelane_stages::window::{KeyedWindows, Leaders, Tumbling};
+use corelane_stages::window::{KeyedWindows, Leaders, PerCore, Tumbling};
 
 use super::{Bid, Event, Feed, events};
 
@@ -27,10 +27,18 @@ pub const SIZE: Duration = Duration::from_secs(10);
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Bid> + use<>> {
     events(p, feed)
         .filter_map("bids", Event::bid)
+        .per_core(|_| ())
+        .window(Tumbling::of(SIZE))
+        .aggregate("highest-here", Leaders::of(price))
+        .flat_map("candidates", |highest| highest.value)
         .key_by(|_| ())
         .window(Tumbling::of(SIZE))
-        .aggregate("highest", Leaders::of(|bid: &Bid| bid.price))
+        .aggregate("highest", Leaders::of(price))
         .flat_map("rows", |highest| highest.value)
+}
+
+fn price(bid: &Bid) -> u64 {
+    bid.price
 }
 
 /// The same by looking at everything.

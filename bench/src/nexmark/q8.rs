@@ -55,7 +55,8 @@ pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row>
         .inner("new-sellers", |person, seller| row(person, seller.window.start))
 }
 
-fn row(person: &Person, start: Timestamp) -> Row {
+/// What is said of somebody in the window that began at `start`.
+pub fn row(person: &Person, start: Timestamp) -> Row {
     Row { person: person.id as u64, name: &person.whole().name, start }
 }
 

@@ -78,7 +78,7 @@ impl Open {
 }
 
 /// A watermark at this time says that `time` itself is over.
-fn after(time: Timestamp) -> Timer {
+pub(super) fn after(time: Timestamp) -> Timer {
     Timer::Event(Timestamp(time.as_nanos().saturating_add(1)))
 }
 

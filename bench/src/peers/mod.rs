@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn peers_stand_beside_the_systems_they_are_compared_with() {
-        let setup = Setup { cores: pin::allowed(), driver: Driver::Thread, quick: true };
+        let setup =
+            Setup { cores: pin::allowed(), driver: Driver::Thread, quick: true, nexmark: Default::default() };
         let names: Vec<_> =
             Workload::Chain.cases(&setup)[0].systems.iter().map(|system| system.name).collect();
         assert!(

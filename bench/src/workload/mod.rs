@@ -4,10 +4,12 @@
 pub mod chain;
 pub mod keyed;
 pub mod latency;
+pub mod nexmark;
 pub mod pool;
 pub mod ring;
 pub mod spill;
 pub mod strategies;
+pub mod window;
 
 use crate::case::{Case, Setup};
 
@@ -26,6 +28,10 @@ pub enum Workload {
     Pool,
     /// The keyed exchange with each backpressure strategy.
     Strategies,
+    /// Sliding windows under an open loop, and what an item costs in them.
+    Window,
+    /// Queries of NEXMark over events in memory.
+    Nexmark,
     /// Latency of keys in memory beside keys on disk.
     Spill,
     /// All of them.
@@ -50,15 +56,25 @@ impl Workload {
             Self::Pool => pool::cases(setup),
             Self::Spill => spill::cases(setup),
             Self::Strategies => strategies::cases(setup),
-            Self::All => [Self::Ring, Self::Chain, Self::Keyed, Self::Latency, Self::Pool, Self::Strategies]
-                .iter()
-                .flat_map(|one| one.own_cases(setup))
-                .collect(),
+            Self::Window => window::cases(setup),
+            Self::Nexmark => nexmark::cases(setup),
+            Self::All => [
+                Self::Ring,
+                Self::Chain,
+                Self::Keyed,
+                Self::Latency,
+                Self::Pool,
+                Self::Strategies,
+                Self::Nexmark,
+            ]
+            .iter()
+            .flat_map(|one| one.own_cases(setup))
+            .collect(),
         }
     }
 
     /// How many cores the workload cannot do without.
     pub fn cores(self) -> usize {
-        if self == Self::Chain { 1 } else { 2 }
+        if matches!(self, Self::Chain | Self::Nexmark) { 1 } else { 2 }
     }
 }

@@ -230,7 +230,12 @@ mod tests {
 
     #[test]
     fn variants_are_named_by_the_size_that_they_allocate() {
-        let setup = Setup { cores: Vec::new(), driver: crate::case::Driver::Auto, quick: true };
+        let setup = Setup {
+            cores: Vec::new(),
+            driver: crate::case::Driver::Auto,
+            quick: true,
+            nexmark: Default::default(),
+        };
         for case in cases(&setup) {
             let size: String = case.variant.chars().filter(char::is_ascii_digit).collect();
             assert!(case.work.ends_with(&format!(" of {size} bytes")), "{}: {}", case.variant, case.work);
