@@ -21,6 +21,8 @@ const LOOK: usize = 4096;
 const AWAY: u64 = 1 << 32;
 /// Memory below which there is no room for the buffers.
 const LEAST: usize = 64 * 1024;
+/// A state of so many times less than the mean is small.
+const SMALL: u64 = 8;
 
 /// A key whose time is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub(super) struct Cold<In> {
     discarded: u64,
     /// Where the search for cold keys goes on.
     hand: u32,
+    /// Places that it has gone by since it last found one.
+    passed: usize,
     back: Vec<Back>,
     lost: VecDeque<LostState>,
     /// States that could not be written.
@@ -74,6 +78,7 @@ impl<In> Cold<In> {
             lot_bytes: 0,
             discarded: 0,
             hand: 0,
+            passed: 0,
             back: Vec::new(),
             lost: VecDeque::new(),
             refused: 0,
@@ -350,10 +355,12 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
         any
     }
 
-    /// A key that no item came for since the last time around, as far as `look` goes.
+    /// A key that no item came for since the last time around, as far as `look` goes; while others may be found, none whose state is
+    /// much smaller than most: it would free hardly more than the index of what is on disk takes, and the items that come for it would wait.
     fn coldest(&mut self, now: Now, look: &mut usize) -> Option<u32> {
         let clock = self.clock_at(now);
         let places = self.table.places() as u32;
+        let worth = self.held / (SMALL * self.table.len().max(1) as u64);
         let cold = self.cold.as_mut()?;
         let mut most = 2 * places as usize;
         while *look > 0 && most > 0 {
@@ -361,9 +368,12 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
             most -= 1;
             let at = if cold.hand >= places { 0 } else { cold.hand };
             cold.hand = at + 1;
+            cold.passed += 1;
             let Some(open) = self.table.get_mut(at) else { continue };
+            let is_small = open.bytes < worth && cold.passed <= 2 * places as usize;
             // What is due goes by itself.
-            if !open.pinned && !std::mem::take(&mut open.touched) && open.deadline > clock {
+            if !open.pinned && !is_small && !std::mem::take(&mut open.touched) && open.deadline > clock {
+                cold.passed = 0;
                 return Some(at);
             }
         }
