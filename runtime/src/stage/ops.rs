@@ -43,17 +43,35 @@ impl<T: 'static, U: 'static, F: FnMut(T) -> U + 'static> Operator<T> for Map<F> 
     }
 }
 
+/// What a stage counts that keeps some items and not others.
+struct Sieve {
+    gate: Gate,
+    kept: u64,
+}
+
+impl Sieve {
+    fn new(site: &StageSite) -> Self {
+        Self { gate: Gate::new(site), kept: 0 }
+    }
+
+    fn account(&self, account: &mut StageAccount) {
+        self.gate.account(account);
+        account.passed = self.kept;
+        account.emitted = self.kept;
+        account.filtered = account.received - self.gate.lost() - self.kept;
+    }
+}
+
 /// Keeps the items for which a predicate holds; counts the others as filtered.
 pub struct Filter<F> {
     f: F,
-    gate: Gate,
-    kept: u64,
+    sieve: Sieve,
 }
 
 impl<F> Filter<F> {
     /// Keeps items for which `f` is true.
     pub fn new(f: F, site: &StageSite) -> Self {
-        Self { f, gate: Gate::new(site), kept: 0 }
+        Self { f, sieve: Sieve::new(site) }
     }
 }
 
@@ -62,17 +80,17 @@ impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
 
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
-        let Self { f, gate, kept } = self;
+        let Self { f, sieve } = self;
         // A local, so that it lives in a register: a counter in memory costs a store-forward per item. Of those that are kept,
         // because what happens to these only needs the same mask anyway.
         let mut passed = 0u64;
         let items = items.filter(|item| {
-            let keep = gate.call(cx, || f(item)).unwrap_or(false);
+            let keep = sieve.gate.call(cx, || f(item)).unwrap_or(false);
             passed += u64::from(keep);
             keep
         });
         down.run(items, cx);
-        *kept += passed;
+        sieve.kept += passed;
     }
 
     #[inline]
@@ -81,28 +99,24 @@ impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
     }
 
     fn account(&self, account: &mut StageAccount) {
-        self.gate.account(account);
-        account.passed = self.kept;
-        account.filtered = account.received - self.gate.lost() - self.kept;
-        account.emitted = account.passed;
+        self.sieve.account(account);
     }
 
     fn last_error(&mut self) -> Option<String> {
-        self.gate.take_last_error()
+        self.sieve.gate.take_last_error()
     }
 }
 
 /// Maps and filters in one: `None` counts as filtered.
 pub struct FilterMap<F> {
     f: F,
-    gate: Gate,
-    filtered: u64,
+    sieve: Sieve,
 }
 
 impl<F> FilterMap<F> {
     /// Maps with `f`, which is given the step too; keeps what is `Some`.
     pub fn new(f: F, site: &StageSite) -> Self {
-        Self { f, gate: Gate::new(site), filtered: 0 }
+        Self { f, sieve: Sieve::new(site) }
     }
 }
 
@@ -111,15 +125,15 @@ impl<T: 'static, U: 'static, F: FnMut(T, &StepCx) -> Option<U> + 'static> Operat
 
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
-        let Self { f, gate, filtered } = self;
-        let mut dropped = 0u64;
+        let Self { f, sieve } = self;
+        let mut passed = 0u64;
         let kept = items.filter_map(|item| {
-            let out = gate.call(cx, || f(item, cx))?;
-            dropped += u64::from(out.is_none());
+            let out = sieve.gate.call(cx, || f(item, cx))?;
+            passed += u64::from(out.is_some());
             out
         });
         down.run(kept, cx);
-        *filtered += dropped;
+        sieve.kept += passed;
     }
 
     #[inline]
@@ -128,14 +142,11 @@ impl<T: 'static, U: 'static, F: FnMut(T, &StepCx) -> Option<U> + 'static> Operat
     }
 
     fn account(&self, account: &mut StageAccount) {
-        self.gate.account(account);
-        account.filtered = self.filtered;
-        account.passed = account.received - self.gate.lost() - self.filtered;
-        account.emitted = account.passed;
+        self.sieve.account(account);
     }
 
     fn last_error(&mut self) -> Option<String> {
-        self.gate.take_last_error()
+        self.sieve.gate.take_last_error()
     }
 }
 
