@@ -6,7 +6,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::IntoIter;
 
 use super::fold_bound::{Bound, memory};
-use super::fold_table::{Entries, FoldTable, Found};
+use super::fold_loops::{AHEAD, Tally, fold_many, fold_tight, insert, outgrow};
+use super::fold_table::{Entries, FoldTable};
 use super::hash_key;
 use crate::model::Signal;
 use crate::observe::StageAccount;
@@ -16,8 +17,6 @@ use crate::stage::{Chain, Gate, Operator, StageError, StageSite, StepCx, catch};
 const CACHE_BYTES: usize = 1 << 20;
 /// Results given out in one step.
 const BATCH: usize = 1024;
-/// Items whose keys are looked up together in a large table: about as many misses as a core has under way at a time.
-const AHEAD: usize = 64;
 
 /// What has become of the items folded.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,70 +93,10 @@ impl<In, K: Eq, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G> {
     }
 }
 
-/// Counts in registers and, also when user code panics, into memory at the end.
-struct Tally<'a> {
-    taken: u64,
-    folded: u64,
-    into: &'a mut (u64, u64),
-}
-
-impl Drop for Tally<'_> {
-    fn drop(&mut self) {
-        self.into.0 += self.taken;
-        self.into.1 += self.folded;
-    }
-}
-
-/// Out of the way of the keys that are there.
-#[cold]
-#[inline(never)]
-fn insert<K: Hash, A>(
-    table: &mut HashTable<(K, A)>,
-    hash: u64,
-    key: K,
-    init: &mut impl FnMut() -> A,
-    fold: impl FnOnce(&mut A),
-) {
-    let mut value = init();
-    fold(&mut value);
-    table.insert_unique(hash, (key, value), |(key, _)| hash_key(key));
-}
-
-/// As [`insert`], into the table for many keys.
-#[cold]
-#[inline(never)]
-fn insert_large<K: Hash + Eq, A>(
-    table: &mut FoldTable<K, A>,
-    hash: u64,
-    key: K,
-    init: &mut impl FnMut() -> A,
-    fold: impl FnOnce(&mut A),
-) {
-    let mut value = init();
-    fold(&mut value);
-    table.reserve(|key| hash_key(key));
-    if let Some(Found::Free(at)) = table.find(hash, &key) {
-        table.fill(at, hash, key, value);
-    }
-}
-
 /// Whether a table for few keys is larger than the cache.
 #[inline]
 fn is_large<K, A>(table: &HashTable<(K, A)>) -> bool {
     table.capacity() * size_of::<(K, A)>() > CACHE_BYTES
-}
-
-/// Moves all keys to the table for many.
-#[cold]
-#[inline(never)]
-fn outgrow<K: Hash + Eq, A>(table: &mut HashTable<(K, A)>, large: &mut FoldTable<K, A>) {
-    *large = FoldTable::with_room_for(2 * table.len());
-    for (key, value) in std::mem::take(table) {
-        let hash = hash_key(&key);
-        if let Some(Found::Free(at)) = large.find(hash, &key) {
-            large.fill(at, hash, key, value);
-        }
-    }
 }
 
 impl<In, K, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G>
@@ -225,24 +164,15 @@ where
         let Self { table, large, ahead, key, init, fold, bound, .. } = self;
         let mut counts = (0, 0);
         let each = || {
-            let mut tally = Tally { taken: 0, folded: 0, into: &mut counts };
+            let mut tally = Tally { taken: 0, behind: 0, into: &mut counts };
             if is_tight {
-                // Without room for a key more there is still room for the keys that are there.
-                return items.by_ref().find_map(|item| {
-                    tally.taken += 1;
-                    let k = key(&item);
-                    let hash = hash_key(&k);
-                    match (table.find_mut(hash, |(other, _)| *other == k), large.find(hash, &k)) {
-                        (Some((_, value)), _) => fold(value, item),
-                        (_, Some(Found::At(at))) => fold(large.value(at), item),
-                        _ => return Some(bound.exhausted(table, large)),
-                    }
-                    tally.folded += 1;
-                    None
-                });
+                return fold_tight(&mut items, &mut tally, (table, large), key, fold)
+                    .map(|()| bound.exhausted(table, large));
             }
             if large.len() == 0 {
                 if !is_large(table) || !bound.may_move(table, large) {
+                    // The one in hand. One counter for each item, not two.
+                    tally.behind = 1;
                     items.by_ref().for_each(|item| {
                         tally.taken += 1;
                         let k = key(&item);
@@ -251,31 +181,14 @@ where
                             Some((_, value)) => fold(value, item),
                             None => insert(table, hash, k, init, |value| fold(value, item)),
                         }
-                        tally.folded += 1;
                     });
+                    tally.behind = 0;
                     return None;
                 }
                 outgrow(table, large);
             }
-            loop {
-                items.by_ref().take(AHEAD).for_each(|item| {
-                    tally.taken += 1;
-                    let k = key(&item);
-                    let hash = hash_key(&k);
-                    large.prefetch(hash);
-                    ahead.push((hash, k, item));
-                });
-                if ahead.is_empty() {
-                    return None;
-                }
-                ahead.drain(..).for_each(|(hash, k, item)| {
-                    match large.find(hash, &k) {
-                        Some(Found::At(at)) => fold(large.value(at), item),
-                        _ => insert_large(large, hash, k, init, |value| fold(value, item)),
-                    }
-                    tally.folded += 1;
-                });
-            }
+            fold_many(&mut items, &mut tally, large, ahead, key, init, fold);
+            None
         };
         if !self.suspect {
             let ended = match catch(each) {

@@ -3,6 +3,7 @@
 mod accumulator;
 mod fold;
 mod fold_bound;
+mod fold_loops;
 mod fold_table;
 mod keys;
 mod lot;

@@ -1,0 +1,132 @@
+//! The loops of a fold beside the one over few keys: functions of their own, so that that one has the registers for itself.
+
+use std::hash::Hash;
+
+use hashbrown::HashTable;
+
+use super::fold_table::{FoldTable, Found};
+use super::hash_key;
+
+/// Items whose keys are looked up together in a large table: about as many misses as a core has under way at a time.
+pub(super) const AHEAD: usize = 64;
+
+/// Counts in registers and, also when user code panics, into memory at the end.
+pub(super) struct Tally<'a> {
+    pub(super) taken: u64,
+    /// Of those, the ones that are not folded yet.
+    pub(super) behind: u64,
+    /// Taken and folded.
+    pub(super) into: &'a mut (u64, u64),
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.into.0 += self.taken;
+        self.into.1 += self.taken.saturating_sub(self.behind);
+    }
+}
+
+/// Out of the way of the keys that are there.
+#[cold]
+#[inline(never)]
+pub(super) fn insert<K: Hash, A>(
+    table: &mut HashTable<(K, A)>,
+    hash: u64,
+    key: K,
+    init: &mut impl FnMut() -> A,
+    fold: impl FnOnce(&mut A),
+) {
+    let mut value = init();
+    fold(&mut value);
+    table.insert_unique(hash, (key, value), |(key, _)| hash_key(key));
+}
+
+/// As [`insert`], into the table for many keys.
+#[cold]
+#[inline(never)]
+fn insert_large<K: Hash + Eq, A>(
+    table: &mut FoldTable<K, A>,
+    hash: u64,
+    key: K,
+    init: &mut impl FnMut() -> A,
+    fold: impl FnOnce(&mut A),
+) {
+    let mut value = init();
+    fold(&mut value);
+    table.reserve(|key| hash_key(key));
+    if let Some(Found::Free(at)) = table.find(hash, &key) {
+        table.fill(at, hash, key, value);
+    }
+}
+
+/// Moves all keys to the table for many.
+#[cold]
+#[inline(never)]
+pub(super) fn outgrow<K: Hash + Eq, A>(table: &mut HashTable<(K, A)>, large: &mut FoldTable<K, A>) {
+    *large = FoldTable::with_room_for(2 * table.len());
+    for (key, value) in std::mem::take(table) {
+        let hash = hash_key(&key);
+        if let Some(Found::Free(at)) = large.find(hash, &key) {
+            large.fill(at, hash, key, value);
+        }
+    }
+}
+
+/// Folds into the keys that are there; stops at the first item whose key is not.
+#[cold]
+#[inline(never)]
+pub(super) fn fold_tight<In, K: Hash + Eq, A>(
+    items: &mut impl Iterator<Item = In>,
+    tally: &mut Tally<'_>,
+    (table, large): (&mut HashTable<(K, A)>, &mut FoldTable<K, A>),
+    key: &mut impl FnMut(&In) -> K,
+    fold: &mut impl FnMut(&mut A, In),
+) -> Option<()> {
+    tally.behind = 1;
+    let stopped = items.find_map(|item| {
+        tally.taken += 1;
+        let k = key(&item);
+        let hash = hash_key(&k);
+        match (table.find_mut(hash, |(other, _)| *other == k), large.find(hash, &k)) {
+            (Some((_, value)), _) => fold(value, item),
+            (_, Some(Found::At(at))) => fold(large.value(at), item),
+            _ => return Some(()),
+        }
+        None
+    });
+    tally.behind = u64::from(stopped.is_some());
+    stopped
+}
+
+/// Folds into the table for many keys.
+#[inline(never)]
+pub(super) fn fold_many<In, K: Hash + Eq, A>(
+    items: &mut impl Iterator<Item = In>,
+    tally: &mut Tally<'_>,
+    large: &mut FoldTable<K, A>,
+    ahead: &mut Vec<(u64, K, In)>,
+    key: &mut impl FnMut(&In) -> K,
+    init: &mut impl FnMut() -> A,
+    fold: &mut impl FnMut(&mut A, In),
+) {
+    loop {
+        items.take(AHEAD).for_each(|item| {
+            tally.taken += 1;
+            tally.behind += 1;
+            let k = key(&item);
+            let hash = hash_key(&k);
+            large.prefetch(hash);
+            ahead.push((hash, k, item));
+        });
+        if ahead.is_empty() {
+            return;
+        }
+        ahead.drain(..).for_each(|(hash, k, item)| {
+            match large.find(hash, &k) {
+                Some(Found::At(at)) => fold(large.value(at), item),
+                _ => insert_large(large, hash, k, init, |value| fold(value, item)),
+            }
+            tally.behind -= 1;
+        });
+    }
+}
