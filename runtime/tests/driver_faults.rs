@@ -26,18 +26,21 @@ enum Fault {
     OpenPanic,
     RunError,
     RunPanic,
+    /// Of a sink that is asked for its room; others fail as they run.
+    RoomPanic,
     FinishError,
     FinishPanic,
     DropPanic,
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::FactoryError,
     Fault::FactoryPanic,
     Fault::OpenError,
     Fault::OpenPanic,
     Fault::RunError,
     Fault::RunPanic,
+    Fault::RoomPanic,
     Fault::FinishError,
     Fault::FinishPanic,
     Fault::DropPanic,
@@ -86,6 +89,7 @@ impl Source for Bad<AsSource> {
     fn produce<C: Chain<u64>>(&mut self, out: &mut Emitter<'_, u64, C>) -> Result<Produced, StageError> {
         if self.made == 500 {
             self.check(Fault::RunError, Fault::RunPanic)?;
+            self.check(Fault::RunError, Fault::RoomPanic)?;
         }
         if self.made == 1_000 {
             self.check(Fault::FinishError, Fault::FinishPanic)?;
@@ -108,6 +112,7 @@ impl Transform for Bad<AsTransform> {
     fn process(&mut self, item: u64, out: &mut Output<'_, u64>) -> Result<(), StageError> {
         if item >= 500 {
             self.check(Fault::RunError, Fault::RunPanic)?;
+            self.check(Fault::RunError, Fault::RoomPanic)?;
         }
         out.emit(item);
         Ok(())
@@ -127,7 +132,13 @@ impl Sink for Bad<AsSink> {
 
     fn accept(&mut self, item: u64) -> Result<(), Rejected<u64>> {
         let said = if item >= 500 { self.check(Fault::RunError, Fault::RunPanic) } else { Ok(()) };
+        self.made += 1;
         said.map_err(|error| Rejected { item, error })
+    }
+
+    fn room(&mut self) -> usize {
+        assert!(self.fault != Some(Fault::RoomPanic) || self.made < 500, "{PLANNED} panic");
+        usize::MAX
     }
 
     fn finish(&mut self) -> Result<bool, StageError> {

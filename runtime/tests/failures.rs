@@ -476,6 +476,62 @@ fn sources_go_on_once_the_stage_whose_breaker_paused_them_has_no_more_input() {
 }
 
 #[test]
+fn what_waits_for_its_next_attempt_is_sent_away_when_it_is_due_and_not_when_the_breaker_closes() {
+    let p = PipelineBuilder::new("away");
+    let (out, dead) = p
+        .generate("numbers", 50, |i| i)
+        .try_map("call", |_: &u64| Err::<u64, _>("down"))
+        .on_error(retry(100))
+        .circuit_breaker(CircuitBreakerPolicy {
+            cooldown_period: Duration::from_secs(3_600),
+            window_size: Duration::from_secs(60),
+            ..breaker(WhileOpen::DeadLetter)
+        })
+        .dead_letters();
+    let (_, dead) = (out.collect("out"), dead.collect("dead"));
+    let report = Simulation::new(1).partitions(1).run(p.build().unwrap()).unwrap();
+    verified(&report.result);
+    // Four attempts at the first open the breaker.
+    let attempts: Vec<u32> = dead.take().iter().map(|letter| letter.attempts).collect();
+    assert_eq!((attempts.len(), attempts[0], attempts[1..].iter().sum::<u32>()), (50, 4, 0));
+    assert!(report.result.duration < Duration::from_secs(60), "{:?}", report.result.duration);
+}
+
+/// Refuses the first offer, and has no room for some time then.
+struct FullAfterRefusal {
+    offers: u64,
+    asked: u64,
+}
+
+impl Sink for FullAfterRefusal {
+    type Item = u64;
+    fn accept(&mut self, item: u64) -> Result<(), Rejected<u64>> {
+        self.offers += 1;
+        if self.offers == 1 {
+            return Err(Rejected { item, error: StageError::msg("not yet") });
+        }
+        assert!(self.asked == 0 || self.asked > 20, "an offer without room");
+        Ok(())
+    }
+    fn room(&mut self) -> usize {
+        self.asked += u64::from(self.offers > 0);
+        if self.offers == 0 || self.asked > 20 { 100 } else { 0 }
+    }
+}
+
+#[test]
+fn a_sink_without_room_is_not_tried_again_so_that_no_attempt_is_lost_on_it() {
+    let p = PipelineBuilder::new("full");
+    let sink = p
+        .generate("numbers", 50, |i| i)
+        .sink("sink", |_: &StageSite| Ok(FullAfterRefusal { offers: 0, asked: 0 }));
+    sink.on_error(retry(1));
+    let report = simulate(1, p.build().unwrap());
+    let account = stage(&report.result, "sink");
+    assert_eq!((account.delivered, account.retries, account.errors), (50, 1, 1));
+}
+
+#[test]
 fn breakers_work_on_real_cores() {
     for driver in real_drivers() {
         let p = PipelineBuilder::new("real");

@@ -199,6 +199,10 @@ impl<S: Segment> Stream<S> {
     }
 
     /// Items with the same key go to the same instance of the stage that follows, in the order in which they came.
+    ///
+    /// The key must depend on the item alone; one that wavers loses order and nothing else. Where the stage has several
+    /// instances, `f` runs on the cores that send to them. A panic of it there ends the pipeline under every error policy, as it
+    /// does in a fold: an item without a key belongs to no instance.
     pub fn key_by<K, F>(self, f: F) -> Keyed<S, F>
     where
         K: Hash + Eq + 'static,

@@ -68,13 +68,24 @@ pub struct SinkEnd<S: Sink> {
     site: StageSite,
     dirty: bool,
     ending: Ending,
+    /// Thrown when it was asked for its room, outside of any step that could fail.
+    thrown: Option<StageError>,
 }
 
 impl<S: Sink> SinkEnd<S> {
     /// Ends a chain with `sink`.
     pub fn new(sink: S, site: StageSite) -> Self {
         let trial = Trial::new(&site);
-        Self { sink, lot: Lot::new(&trial), trial, site, dirty: false, ending: Ending::Open }
+        Self { sink, lot: Lot::new(&trial), trial, site, dirty: false, ending: Ending::Open, thrown: None }
+    }
+
+    /// What the sink takes now. One that panics takes nothing, and the next step fails.
+    #[inline]
+    fn sink_room(&mut self) -> usize {
+        catch(|| self.sink.room()).unwrap_or_else(|panic| {
+            self.thrown = Some(panic);
+            0
+        })
     }
 }
 
@@ -100,7 +111,8 @@ impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
     #[inline]
     fn room(&mut self) -> usize {
         if self.lot.is_empty() && self.ending == Ending::Open {
-            self.lot.room(self.sink.room(), &self.trial)
+            let room = self.sink_room();
+            self.lot.room(room, &self.trial)
         } else {
             0
         }
@@ -114,12 +126,20 @@ impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
     }
 
     fn tick(&mut self, cx: &StepCx) -> bool {
-        let Self { sink, trial, lot, .. } = self;
-        trial.tick(cx);
+        self.trial.tick(cx);
         let mut moved = false;
-        while lot.retry(trial, cx, |item| attempt(sink, item)).is_some() {
+        // A sink that has no room now would refuse, and that would count as an attempt.
+        while !self.lot.is_empty() && self.sink_room() > 0 {
+            let Self { sink, trial, lot, .. } = self;
+            if lot.retry(trial, cx, |item| attempt(sink, item)).is_none() {
+                break;
+            }
             moved = true;
             self.dirty = true;
+        }
+        let Self { sink, trial, lot, .. } = self;
+        if let Some(panic) = self.thrown.take() {
+            trial.gate().fail(panic, cx);
         }
         if self.ending == Ending::Asked && lot.is_empty() {
             trial.retire();

@@ -3,7 +3,7 @@
 use super::gate::{Gate, catch};
 use super::guard::Guard;
 use super::letters::Letters;
-use super::{Rejected, StageError, StageSite, StepCx};
+use super::{Rejected, StageError, StageSite, StepCx, earliest};
 use crate::observe::StageAccount;
 use crate::policy::AfterRetries;
 
@@ -85,8 +85,10 @@ impl<T> Trial<T> {
 
     /// When there is something to do, if what waits is due at `due`.
     pub(crate) fn deadline(&self, due: Option<i64>) -> Option<i64> {
-        // While the breaker is open what waits, waits for that; without anything waiting, sources may.
-        self.guard.as_ref().and_then(|guard| guard.deadline()).or(due)
+        let Some(guard) = &self.guard else { return due };
+        // While the breaker is open what waits, waits for that, or is sent away when it is due; without anything waiting,
+        // sources may.
+        if guard.turns_away() { earliest(guard.deadline(), due) } else { guard.deadline().or(due) }
     }
 
     pub(crate) fn admit(&self) -> Admission {
