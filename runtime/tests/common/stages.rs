@@ -53,14 +53,12 @@ pub struct Grudging {
     calls: Calls,
     asked: u64,
     room: usize,
-    /// Items it may still be given by its last answer.
-    promised: usize,
     finishing: u32,
 }
 
 impl Grudging {
     pub fn new(taken: Arc<Mutex<Vec<Item>>>, salt: u64, calls: Calls) -> Self {
-        Self { taken, salt, calls, asked: 0, room: 0, promised: 0, finishing: 0 }
+        Self { taken, salt, calls, asked: 0, room: 0, finishing: 0 }
     }
 }
 
@@ -69,7 +67,6 @@ impl Sink for Grudging {
 
     fn accept(&mut self, item: Item) -> Result<(), Rejected<Item>> {
         assert_eq!(self.finishing, 0, "an item after the end");
-        self.promised = self.promised.checked_sub(1).expect("no more items than there is room for");
         if self.calls.fails(&item) {
             return Err(Rejected { item, error: StageError::msg(format!("{PLANNED} refusal")) });
         }
@@ -82,7 +79,6 @@ impl Sink for Grudging {
         if self.asked.is_multiple_of(5) {
             self.room = super::item::mix(self.asked, self.salt) as usize % 9;
         }
-        self.promised = self.room;
         self.room
     }
 
