@@ -185,6 +185,7 @@ impl Pair {
         let (pending, gone) = (items(&model.pending), gone(&model.published) as u64);
         assert_eq!(consumer.position(), model.popped + model.passed);
         assert_eq!(consumer.published(), consumer.position() + gone + consumer.len() as u64);
+        assert!(consumer.known() as u64 <= gone + consumer.len() as u64);
         assert_eq!(self.producer.released(), consumer.position() + if model.owned > 0 { 0 } else { gone });
         assert_eq!(self.producer.may_evict(), model.evictable);
         assert!(!model.evictable || self.producer.waiting() == consumer.len() - model.owned + pending);
@@ -271,6 +272,7 @@ impl Pair {
             Op::Available => {
                 let seen = consumer.available();
                 assert!(seen <= readable.len() && (seen > 0 || readable.is_empty()));
+                assert!(consumer.known() >= seen);
             }
             Op::Peek => {
                 assert_eq!(consumer.peek(), readable.first());

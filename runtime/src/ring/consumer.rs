@@ -237,6 +237,13 @@ impl<T> Consumer<T> {
         (self.owned - self.head + published.saturating_sub(claimed)) as usize
     }
 
+    /// Items that this side knows of and has not taken. Unlike [`len`](Self::len) it does not look at what the producer writes,
+    /// and may count some that have been evicted.
+    #[inline]
+    pub fn known(&self) -> usize {
+        (self.tail - self.head) as usize
+    }
+
     /// Items taken or passed over since the start: the position of the next one, unless the producer has evicted it.
     #[inline]
     pub fn position(&self) -> u64 {
