@@ -145,7 +145,7 @@ pub enum MemoryExhausted {
 pub(in crate::keyed) fn usable(limits: impl IntoIterator<Item = Option<u64>>) -> Option<usize> {
     let limit =
         limits.into_iter().flatten().min().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))?;
-    Some((limit - limit / 5).max(LEAST))
+    Some((limit - limit / 8).max(LEAST))
 }
 
 impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
