@@ -267,6 +267,8 @@ impl<T: Send> Sender<T> {
     pub fn signal(&mut self, signal: Signal) {
         if !self.staged.is_empty() || !self.held.is_empty() || self.ring.signal(signal).is_err() {
             self.held.push(self.unstaged + self.staged.len() as u64, signal);
+            // It may be due already, behind a watermark that items may overtake: together they are what they must not.
+            self.held.merge(self.unstaged);
             self.detour = true;
         } else {
             self.end_sent |= signal == Signal::End;

@@ -186,6 +186,15 @@ proptest! {
 }
 
 #[test]
+fn a_turn_that_waits_behind_an_older_watermark_is_not_overtaken() {
+    let mut pair = Pair::new(4, 4, DropPolicy::DropOldest, Some(6));
+    [21, 14, 11].into_iter().for_each(|n| pair.run(Op::Send(n)));
+    let rest = [Op::Peek, Op::Send(11), Op::Signals(1, false), Op::Take(1), Op::Send(2), Op::Send(1)];
+    rest.into_iter().chain([Op::Signals(1, true), Op::Send(1)]).for_each(|op| pair.run(op));
+    pair.finish();
+}
+
+#[test]
 fn without_signals_the_newest_items_are_all_there_at_once_whatever_was_made_before() {
     for burst in [1, 15, 16, 17, 1_000] {
         let mut pair = Pair::new(16, 16, DropPolicy::DropOldest, None);
