@@ -35,6 +35,9 @@ use crate::partition::{Control, Failure, Partition};
 const PREEMPT: Duration = Duration::from_millis(1);
 /// As [`PREEMPT`] while the executor has no timer yet: longer than a thread is kept from its core between two instructions.
 const PREEMPT_AT_START: Duration = Duration::from_secs(1);
+/// What an executor locks in memory for reads of files, in bytes: as many as a few instances have under way. Reads beyond that take
+/// memory of the heap. Glommio's own default is 10 MiB a core, whether there are files or not.
+const IO_MEMORY: usize = 256 * 1024;
 /// A timer that keeps the executor from sleeping for good.
 const HEARTBEAT: Duration = Duration::from_millis(5);
 /// Timers at the same time: the longest is 40 s.
@@ -62,7 +65,7 @@ pub(crate) fn probe() -> Result<(), String> {
 }
 
 fn executor() -> Result<glommio::LocalExecutor, String> {
-    let builder = LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(PREEMPT_AT_START);
+    let builder = LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(PREEMPT_AT_START).io_memory(IO_MEMORY);
     builder.make().map_err(|error| format!("a glommio executor cannot be made: {error}"))
 }
 
