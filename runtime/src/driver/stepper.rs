@@ -84,7 +84,6 @@ impl<'a> Stepper<'a> {
     pub(super) fn announce(&mut self) -> Option<Duration> {
         self.partition.doorbell().announce();
         // What arrived before the announcement rang no bell: look once more.
-        self.recent = None;
         let progress = self.partition.step(self.clock.now(), self.seat.budget);
         if !matches!(progress, Progress::Idle | Progress::Blocked) {
             self.idler.reset();
