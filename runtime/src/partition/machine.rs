@@ -99,7 +99,6 @@ impl PartitionBlueprint {
             cells: self.cells,
             phase,
             steps: 0,
-            now: i64::MIN,
             pulse: Pulse::Created,
             is_timed: false,
             step_times: LatencyRecorder::default(),
@@ -118,14 +117,12 @@ pub struct Partition {
     cells: Arc<PartitionCells>,
     phase: Phase,
     steps: u64,
-    /// The time of the last step.
-    now: i64,
-    /// What it found.
+    /// What the last step found.
     pulse: Pulse,
     /// Whether it ends with the start of this one, for `step_times`.
     is_timed: bool,
     step_times: LatencyRecorder,
-    /// What the tasks are told of a step; kept, because its arena has been warmed up.
+    /// What the tasks are told of a step, its time too; kept, because its arena has been warmed up.
     cx: StepCx,
     /// After the tasks, whose buffers go back to it.
     pool: LocalPool,
@@ -159,9 +156,8 @@ impl Partition {
             return Progress::Drained;
         }
         if std::mem::take(&mut self.is_timed) {
-            self.step_times.record(now.monotonic - self.now);
+            self.step_times.record(now.monotonic - self.now());
         }
-        self.now = now.monotonic;
         self.cx.begin(now, self.control.source_pause().is_paused());
         let mut progress = Progress::Drained;
         for (task, drained) in &mut self.tasks {
@@ -213,21 +209,28 @@ impl Partition {
     /// in the last step and is still there waits for room: a driver that woke for it would spin.
     pub fn next_deadline(&self) -> Option<i64> {
         let live = self.tasks.iter().filter(|(_, drained)| !drained);
-        live.filter_map(|(task, _)| task.next_deadline(self.now)).min()
+        live.filter_map(|(task, _)| task.next_deadline(self.now())).min()
+    }
+
+    /// The time of the last step.
+    fn now(&self) -> i64 {
+        self.cx.now().monotonic
     }
 
     /// Publishes all counters. Done every few steps while there is work; a driver calls it before it idles.
     pub fn report(&mut self) {
-        self.tasks.iter_mut().for_each(|(task, _)| task.report(self.now));
-        self.cells.publish(self.steps, self.pulse, self.now);
-        self.step_times.publish(&self.cells.step, self.now);
+        let now = self.now();
+        self.tasks.iter_mut().for_each(|(task, _)| task.report(now));
+        self.cells.publish(self.steps, self.pulse, now);
+        self.step_times.publish(&self.cells.step, now);
     }
 
     /// Releases user code, counts what is left for the account, and drops everything. To be called once no partition of
     /// the pipeline is stepped any more, or a peer could still push into a ring that has been counted. A stage that panics
     /// meanwhile fails the pipeline.
     pub fn close(self) {
-        let Self { mut tasks, control, cells, steps, now, mut step_times, pool, .. } = self;
+        let now = self.now();
+        let Self { mut tasks, control, cells, steps, mut step_times, pool, .. } = self;
         cells.publish(steps, Pulse::Drained, now);
         step_times.finish(&cells.step);
         pool.enter(|| {
