@@ -10,6 +10,7 @@ pub mod dead_letters;
 pub mod join;
 mod keys;
 pub mod process;
+mod tally;
 #[cfg(test)]
 mod testkit;
 pub mod window;

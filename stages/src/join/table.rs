@@ -8,6 +8,7 @@ use corelane::stage::Pending;
 
 use super::{JoinLogic, Side};
 use crate::keys::Keys;
+use crate::tally::Tally;
 
 /// What a key has: rows and items, each in the order of time.
 struct Entry<L, R> {
@@ -24,19 +25,13 @@ pub(super) struct AsOf<J: JoinLogic> {
     wheel: TimerWheel,
     /// Items of this key are being given out.
     leaving: Option<usize>,
-    absorbed: u64,
-    complete: u64,
-    late: u64,
-    discarded: u64,
-    filtered: u64,
-    results: u64,
+    tally: Tally,
 }
 
 impl<J: JoinLogic> AsOf<J> {
     pub(super) fn new(user: J) -> Self {
         let (keys, wheel) = (Keys::new(), TimerWheel::new());
-        let (absorbed, complete, late, discarded, filtered, results) = (0, 0, 0, 0, 0, 0);
-        Self { user, keys, wheel, leaving: None, absorbed, complete, late, discarded, filtered, results }
+        Self { user, keys, wheel, leaving: None, tally: Tally::default() }
     }
 
     fn take(&mut self, item: Side<J::Left, J::Right>, watermark: i64) {
@@ -44,8 +39,8 @@ impl<J: JoinLogic> AsOf<J> {
         let key = self.user.key(&item);
         let of =
             self.keys.place(key, |_| Entry { rows: VecDeque::new(), items: VecDeque::new(), timer: None });
-        self.absorbed += 1;
-        self.late += u64::from(at < watermark);
+        self.tally.absorbed += 1;
+        self.tally.late += u64::from(at < watermark);
         let Entry { rows, items, .. } = &mut self.keys[of];
         match item {
             Side::Right(row) => {
@@ -66,7 +61,7 @@ impl<J: JoinLogic> AsOf<J> {
         let Entry { rows, items, .. } = &mut self.keys[of];
         let asked = items.front().map_or(watermark, |(time, _)| watermark.min(*time));
         let valid = rows.partition_point(|(time, _)| *time <= asked);
-        self.complete += rows.drain(..valid.saturating_sub(1)).count() as u64;
+        self.tally.complete += rows.drain(..valid.saturating_sub(1)).count() as u64;
     }
 
     fn arm(&mut self, of: usize) {
@@ -108,12 +103,12 @@ impl<J: JoinLogic> AsOf<J> {
             match result {
                 Some(result) => {
                     out.push(result);
-                    self.results += 1;
-                    self.complete += 1;
+                    self.tally.results += 1;
+                    self.tally.complete += 1;
                 }
                 None => {
-                    self.absorbed -= 1;
-                    self.filtered += 1;
+                    self.tally.absorbed -= 1;
+                    self.tally.filtered += 1;
                 }
             }
             allowance.work();
@@ -166,7 +161,7 @@ impl<J: JoinLogic> Stateful<Side<J::Left, J::Right>> for AsOf<J> {
                     None if allowance.work == 0 => return false,
                     None => {
                         if which == Release::All {
-                            self.complete = self.absorbed;
+                            self.tally.complete = self.tally.absorbed;
                             self.forget();
                         }
                         return true;
@@ -181,19 +176,12 @@ impl<J: JoinLogic> Stateful<Side<J::Left, J::Right>> for AsOf<J> {
     }
 
     fn account(&self, account: &mut StageAccount) {
-        let absorbed = self.absorbed - self.discarded;
-        account.absorbed += absorbed;
-        account.items_complete += self.complete;
-        account.items_open += absorbed - self.complete;
-        account.late += self.late;
-        account.filtered += self.filtered;
-        account.discarded += self.discarded;
-        account.results_complete += self.results;
+        self.tally.add_to(account);
         account.keys += self.keys.len() as u64;
     }
 
     fn clear(&mut self) {
-        self.discarded = self.absorbed - self.complete;
+        self.tally.clear();
         self.forget();
     }
 }

@@ -10,8 +10,8 @@ use super::logic::Logic;
 use super::panes::{Panes, insert};
 use super::slider::Slider;
 use super::span::{Frame, Window};
-use super::tally::Tally;
 use super::{Pane, Windowed};
+use crate::tally::Tally;
 
 /// Windows of one frame. Items go into the table of their pane: one look-up each. Tumbling windows are panes: at the end of
 /// one its table is given out. Sliding windows are made of several: at the end of a pane its table goes into the slider,

@@ -58,7 +58,6 @@ mod per_core;
 mod session;
 mod slider;
 pub(crate) mod span;
-mod tally;
 mod trigger;
 mod triggered;
 

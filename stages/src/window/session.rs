@@ -5,10 +5,10 @@ use corelane::observe::StageAccount;
 use corelane::stage::Pending;
 
 use super::logic::Logic;
-use super::tally::Tally;
 use super::trigger::{Progress, Timing, Trigger};
 use super::{Window, Windowed};
 use crate::keys::Keys;
+use crate::tally::Tally;
 
 /// A session. It ends a gap after its last item.
 struct Session<A> {

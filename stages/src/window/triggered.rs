@@ -8,8 +8,8 @@ use super::Windowed;
 use super::logic::Logic;
 use super::panes::{Entry, Panes, insert};
 use super::span::Frame;
-use super::tally::Tally;
 use super::trigger::{Progress, Timing, Trigger};
+use crate::tally::Tally;
 
 /// What a window has for a key.
 struct Held<K, A> {
