@@ -85,24 +85,28 @@ impl From<nexmark::event::Event> for Event {
         match event {
             nexmark::event::Event::Person(person) => Self::Person(Person::kept(person)),
             nexmark::event::Event::Auction(auction) => Self::Auction(Auction::kept(auction)),
-            nexmark::event::Event::Bid(bid) => {
-                let nexmark::event::Bid { auction, bidder, price, channel, url, date_time, extra } = bid;
-                let texts = Box::leak(Box::new(Texts { channel, url, extra }));
-                Self::Bid(Bid {
-                    auction: auction as u64,
-                    bidder: bidder as u64,
-                    price: price as u64,
-                    at: from_millis(date_time),
-                    texts,
-                })
-            }
+            nexmark::event::Event::Bid(bid) => Self::Bid(Bid::of(bid, |texts| Box::leak(Box::new(texts)))),
+        }
+    }
+}
+
+impl Bid {
+    /// The generator's bid, with what `keep` makes of its texts.
+    pub(super) fn of(bid: nexmark::event::Bid, keep: impl FnOnce(Texts) -> &'static Texts) -> Self {
+        let nexmark::event::Bid { auction, bidder, price, channel, url, date_time, extra } = bid;
+        Self {
+            auction: auction as u64,
+            bidder: bidder as u64,
+            price: price as u64,
+            at: from_millis(date_time),
+            texts: keep(Texts { channel, url, extra }),
         }
     }
 }
 
 /// NEXMark counts milliseconds.
 #[inline]
-pub(super) const fn from_millis(millis: u64) -> Timestamp {
+const fn from_millis(millis: u64) -> Timestamp {
     Timestamp((millis as i64).saturating_mul(1_000_000))
 }
 

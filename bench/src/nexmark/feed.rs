@@ -59,13 +59,7 @@ impl Feed {
         };
         let none: &'static Texts = Box::leak(Box::default());
         let event = |event| match event {
-            nexmark::event::Event::Bid(bid) if !settings.texts => Event::Bid(Bid {
-                auction: bid.auction as u64,
-                bidder: bid.bidder as u64,
-                price: bid.price as u64,
-                at: super::event::from_millis(bid.date_time),
-                texts: none,
-            }),
+            nexmark::event::Event::Bid(bid) if !settings.texts => Event::Bid(Bid::of(bid, |_| none)),
             event => event.into(),
         };
         Self::of(EventGenerator::new(config).take(settings.events).map(event).collect())
