@@ -7,8 +7,7 @@ use super::shard::Shard;
 use crate::case::{Latencies, Measured};
 use crate::pin::{self, Gate, Span};
 use crate::workload::keyed::{Totals, pair};
-use crate::workload::latency::hand::{self, Receiver as Sums};
-use crate::workload::latency::{Clock, Item, Schedule, latencies};
+use crate::workload::latency::{Item, Schedule, hand};
 use crate::workload::ring::Tally;
 
 /// Items a channel holds.
@@ -30,7 +29,7 @@ pub(super) fn one_by_one(items: u64, cores: &[CoreId]) -> Measured {
         let start = gate.wait();
         let mut tally = Tally::default();
         while tally.count() < items {
-            tally.take_each(inward.try_iter());
+            inward.try_iter().for_each(|item| tally.take(&[item]));
         }
         (Span::since(start), tally)
     };
@@ -97,27 +96,5 @@ fn send(out: &Sender<Batch>, mut batch: Batch, inward: &Receiver<Batch>, shard: 
 /// An open loop over the channel, both ends spinning.
 pub(super) fn latency(schedule: Schedule, cores: &[CoreId]) -> Latencies {
     let (out, inward) = bounded::<Item>(hand::SLOTS);
-    let clock = Clock::start();
-    let send = move |gate: &Gate| {
-        gate.wait();
-        for index in 0..schedule.items {
-            let item = schedule.item(index);
-            while clock.ns() < item.intended_ns {}
-            while out.try_send(item).is_err() {}
-        }
-    };
-    let receive = move |gate: &Gate| {
-        let mut sums = Sums::new();
-        gate.wait();
-        let mut taken = 0;
-        while taken < schedule.items {
-            if let Ok(item) = inward.try_recv() {
-                sums.take(item, clock);
-                taken += 1;
-            }
-        }
-        sums
-    };
-    let ((), sums) = pin::on_two(cores, send, receive);
-    latencies(sums.histogram, sums.checksum)
+    hand::polled(schedule, cores, move |item| out.try_send(item).is_ok(), move || inward.try_recv().ok())
 }

@@ -154,13 +154,23 @@ pub mod hand {
     /// Sends from the first core by busy-poll over a single-item SPSC ring to the second, which polls too.
     pub fn busy_poll(schedule: Schedule, cores: &[CoreId]) -> Latencies {
         let (mut out, mut inward) = RingBuffer::<Item>::new(SLOTS);
+        polled(schedule, cores, move |item| out.push(item).is_ok(), move || inward.pop().ok())
+    }
+
+    /// The same over any `push`, which tells whether it took the item, and `pop`.
+    pub fn polled(
+        schedule: Schedule,
+        cores: &[CoreId],
+        mut push: impl FnMut(Item) -> bool + Send,
+        mut pop: impl FnMut() -> Option<Item> + Send,
+    ) -> Latencies {
         let clock = Clock::start();
         let send = move |gate: &Gate| {
             gate.wait();
             for index in 0..schedule.items {
                 let item = schedule.item(index);
                 while clock.ns() < item.intended_ns {}
-                while out.push(item).is_err() {}
+                while !push(item) {}
             }
         };
         let receive = move |gate: &Gate| {
@@ -168,7 +178,7 @@ pub mod hand {
             gate.wait();
             let mut taken = 0;
             while taken < schedule.items {
-                if let Ok(item) = inward.pop() {
+                if let Some(item) = pop() {
                     receiver.take(item, clock);
                     taken += 1;
                 }
