@@ -65,7 +65,8 @@ pub(crate) fn probe() -> Result<(), String> {
 }
 
 fn executor() -> Result<glommio::LocalExecutor, String> {
-    let builder = LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(PREEMPT_AT_START).io_memory(IO_MEMORY);
+    let builder =
+        LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(PREEMPT_AT_START).io_memory(IO_MEMORY);
     builder.make().map_err(|error| format!("a glommio executor cannot be made: {error}"))
 }
 

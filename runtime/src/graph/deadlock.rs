@@ -15,8 +15,8 @@
 //! to `a` and another way, on which every edge can be full, to an input that its merge does not take while `c` is empty.
 //! A cycle in it is a standstill that data can bring about: all items take the full way. Without a cycle there is none.
 //!
-//! Instances count, as far as they differ: two stand for many where an exchange by key parts them, for one full instance
-//! keeps items from the others. Instances that share one input evenly are one here: whoever has room is given items.
+//! Instances count: two stand for many, of which one may be full while the other has nothing. An exchange by key gives to
+//! none of them while one is full. One that gives to whoever has room only stops when all are full, and then none of them is empty.
 
 use std::fmt;
 
@@ -141,6 +141,8 @@ struct Lane {
     edge: usize,
     /// Whether its producer waits when it is full.
     blocks: bool,
+    /// Whether its producer gives to other instances of the same stage instead.
+    shared: bool,
 }
 
 /// The graph with its stages taken apart into instances, at most two of each.
@@ -161,42 +163,57 @@ struct Net<'a> {
 
 impl<'a> Net<'a> {
     fn new(graph: &'a ValidatedGraph, many: &[bool], crossings: &[Crossing]) -> Self {
-        let apart = taken_apart(graph, many, crossings);
-        let mut first = Vec::with_capacity(apart.len());
+        let mut first = Vec::with_capacity(many.len());
         let mut stage = Vec::new();
-        for (index, &apart) in apart.iter().enumerate() {
+        for (index, &many) in many.iter().enumerate() {
             first.push(stage.len());
-            stage.extend(std::iter::repeat_n(index, 1 + usize::from(apart)));
+            stage.extend(std::iter::repeat_n(index, 1 + usize::from(many)));
         }
         let absorbs = stage.iter().map(|&stage| absorbs(graph, stage)).collect();
-        let instances = |stage: usize| first[stage]..first[stage] + 1 + usize::from(apart[stage]);
+        let instances = |stage: usize| first[stage]..first[stage] + 1 + usize::from(many[stage]);
         let order = graph.order().iter().flat_map(|&stage| instances(stage)).collect();
         let out = vec![Vec::new(); stage.len()];
         let mut net = Self { graph, stage, lanes: Vec::new(), out, absorbs, order, waiting: Vec::new() };
-        // By consumer, so that the lanes into a merge stand in the order of its inputs.
-        for to in 0..graph.stages().len() {
-            let waiting = Waiting::of(graph, to);
-            for &edge in &graph.stages()[to].inputs {
-                for from in instances(graph.edges()[edge].from) {
-                    for to in instances(to) {
-                        let pairs = instances(net.stage[from]).len() == instances(net.stage[to]).len();
-                        let across = from - first[net.stage[from]] != to - first[net.stage[to]];
-                        if !(pairs && across && crossings[edge] == Crossing::Straight) {
-                            net.lane(from, to, edge, waiting);
-                        }
+        // By consumer, so that the lanes into a merge stand together, in the order of its inputs.
+        for to in (0..graph.stages().len()).flat_map(instances) {
+            let consumer = net.stage[to];
+            let waiting = Waiting::of(graph, consumer);
+            for &edge in &graph.stages()[consumer].inputs {
+                let producer = graph.edges()[edge].from;
+                for from in instances(producer) {
+                    let pairs = many[producer] == many[consumer];
+                    let across = from - first[producer] != to - first[consumer];
+                    if !(pairs && across && crossings[edge] == Crossing::Straight) {
+                        net.lane(from, to, edge, crossings[edge] == Crossing::Shared, waiting);
                     }
                 }
             }
         }
+        let lanes = &net.lanes;
+        net.out.iter_mut().for_each(|out| out.sort_by_key(|&lane| lanes[lane].edge));
         net
     }
 
-    fn lane(&mut self, from: usize, to: usize, edge: usize, waiting: Option<Waiting>) {
+    fn lane(&mut self, from: usize, to: usize, edge: usize, shared: bool, waiting: Option<Waiting>) {
         let resolved = &self.graph.edges()[edge];
         let blocks = resolved.drop_policy == DropPolicy::Block || resolved.backpressure.is_some();
         self.out[from].push(self.lanes.len());
         self.waiting.extend(waiting.map(|waiting| (self.lanes.len(), waiting)));
-        self.lanes.push(Lane { to, edge, blocks });
+        self.lanes.push(Lane { to, edge, blocks, shared });
+    }
+
+    /// The lanes out of an instance, put together where items go to whoever has room.
+    fn ways(&self, instance: usize) -> impl Iterator<Item = &[usize]> {
+        let lane = |at: &usize| self.lanes[*at];
+        self.out[instance].chunk_by(move |a, b| lane(a).shared && lane(a).edge == lane(b).edge)
+    }
+
+    /// The waiting inputs of the same merge as `input`, itself among them.
+    fn siblings(&self, input: usize) -> impl Iterator<Item = usize> {
+        let merge = |input: &usize| self.lanes[self.waiting[*input].0].to;
+        let of = merge(&input);
+        let first = (0..input).rev().take_while(move |other| merge(other) == of).last().unwrap_or(input);
+        (first..self.waiting.len()).take_while(move |other| merge(other) == of)
     }
 
     /// Whether waiting input `other` is not taken from while waiting input `empty` has nothing.
@@ -208,21 +225,6 @@ impl<'a> Net<'a> {
                 Waiting::ForEarlier => empty < other,
             }
     }
-}
-
-/// Of each stage, whether its instances differ: whether one can be full while another gets nothing.
-fn taken_apart(graph: &ValidatedGraph, many: &[bool], crossings: &[Crossing]) -> Vec<bool> {
-    let mut apart = vec![false; many.len()];
-    for &stage in graph.order() {
-        let parted = |&edge: &usize| match crossings[edge] {
-            Crossing::ByKey => true,
-            Crossing::Straight => apart[graph.edges()[edge].from],
-            Crossing::Shared => false,
-        };
-        let inputs = &graph.stages()[stage].inputs;
-        apart[stage] = many[stage] && (inputs.is_empty() || inputs.iter().any(parted));
-    }
-    apart
 }
 
 /// Whether a stage holds all of its input until that ends.
@@ -258,27 +260,33 @@ fn has(set: &[u64], member: usize) -> bool {
     set[member / 64] >> (member % 64) & 1 == 1
 }
 
+fn is_empty(set: &[u64]) -> bool {
+    set.iter().all(|word| *word == 0)
+}
+
 fn members(set: &[u64]) -> impl Iterator<Item = usize> + '_ {
     set.iter().enumerate().flat_map(|(word, bits)| {
         (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
     })
 }
 
-/// Which kind of way.
+/// What a way is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Items may come to lack on it: any way.
+    /// Where items may come to lack on it: wherever it leads.
     Empty,
-    /// It may be full from end to end.
+    /// What may be full when it is full from end to end.
     Full,
+    /// What is full whenever it is full from end to end.
+    Surely,
 }
 
 struct Search<'a> {
     net: &'a Net<'a>,
     /// The waiting input at the end of each lane, if it leads to one.
     end: Vec<Option<usize>>,
-    /// By instance, the waiting inputs that a way leads to.
-    reach: [Sets; 2],
+    /// By instance and [`Kind`], waiting inputs.
+    reach: [Sets; 3],
     /// By waiting input, those that are full on the other way of a split that leads to it.
     kept_by: Sets,
 }
@@ -287,52 +295,84 @@ impl<'a> Search<'a> {
     fn new(net: &'a Net<'a>) -> Self {
         let mut end = vec![None; net.lanes.len()];
         net.waiting.iter().enumerate().for_each(|(input, &(lane, _))| end[lane] = Some(input));
-        let (instances, inputs) = (net.stage.len(), net.waiting.len());
-        let sets = |n| Sets::new(n, inputs);
-        let mut search = Self { net, end, reach: [sets(instances), sets(instances)], kept_by: sets(inputs) };
+        let inputs = net.waiting.len();
+        let reach = [0, 1, 2].map(|_| Sets::new(net.stage.len(), inputs));
+        let mut search = Self { net, end, reach, kept_by: Sets::new(inputs, inputs) };
         for &instance in net.order.iter().rev() {
             for kind in [Kind::Empty, Kind::Full] {
-                for &lane in &net.out[instance] {
-                    let beyond = search.beyond(lane, kind);
+                for way in net.ways(instance) {
+                    let beyond = search.beyond(way, kind);
                     search.reach[kind as usize].add(instance, &beyond);
                 }
             }
+            let full = net.ways(instance).filter(|way| !is_empty(&search.beyond(way, Kind::Full)));
+            let surely = full.map(|way| search.beyond(way, Kind::Surely)).reduce(|mut all, way| {
+                all.iter_mut().zip(&way).for_each(|(word, other)| *word &= other);
+                all
+            });
+            surely.into_iter().for_each(|surely| search.reach[Kind::Surely as usize].add(instance, &surely));
         }
-        for &split in net.order.iter().filter(|&&instance| net.out[instance].len() > 1) {
+        for &split in &net.order {
             search.split(split);
         }
         search
     }
 
-    /// The waiting inputs that ways over `lane` lead to.
-    fn beyond(&self, lane: usize, kind: Kind) -> Vec<u64> {
-        let Lane { to, blocks, .. } = self.net.lanes[lane];
-        if kind == Kind::Full && (!blocks || self.net.absorbs[to]) {
-            return vec![0; self.kept_by.words];
-        }
-        let mut beyond = self.reach[kind as usize].of(to).to_vec();
-        if let Some(input) = self.end[lane] {
-            beyond[input / 64] |= 1 << (input % 64);
+    /// Whether there is an input whose emptiness keeps a merge from taking from waiting input `input`.
+    fn is_held(&self, input: usize) -> bool {
+        self.net.siblings(input).any(|next| self.net.holds(next, input))
+    }
+
+    /// The waiting inputs that `way`, of one or several lanes, has to do with as `kind` says.
+    fn beyond(&self, way: &[usize], kind: Kind) -> Vec<u64> {
+        let mut beyond = vec![0; self.kept_by.words];
+        for &lane in way {
+            let Lane { to, blocks, .. } = self.net.lanes[lane];
+            if kind != Kind::Empty && (!blocks || self.net.absorbs[to]) {
+                continue;
+            }
+            if let Some(input) = self.end[lane] {
+                beyond[input / 64] |= 1 << (input % 64);
+            }
+            // A merge may be stopped by what it waits for, whatever is behind it.
+            if kind != Kind::Surely || self.end[lane].is_none_or(|input| !self.is_held(input)) {
+                beyond
+                    .iter_mut()
+                    .zip(self.reach[kind as usize].of(to))
+                    .for_each(|(word, more)| *word |= more);
+            }
         }
         beyond
     }
 
     /// Notes which inputs `split` keeps items from while others are full.
     fn split(&mut self, split: usize) {
-        let lanes = &self.net.out[split];
-        let full: Vec<_> = lanes.iter().map(|&lane| self.beyond(lane, Kind::Full)).collect();
-        // What is full beyond the lanes before and behind each.
-        let mut others = vec![vec![0; self.kept_by.words]; lanes.len()];
-        for way in [(0..lanes.len()).collect::<Vec<_>>(), (0..lanes.len()).rev().collect()] {
+        let ways: Vec<&[usize]> = self.net.ways(split).collect();
+        if ways.len() < 2 {
+            return;
+        }
+        let beyond = |kind| ways.iter().map(|way| self.beyond(way, kind)).collect::<Vec<_>>();
+        let [empty, full, surely] = [Kind::Empty, Kind::Full, Kind::Surely].map(beyond);
+        // What is full beyond the ways before and behind each.
+        let mut others = vec![vec![0; self.kept_by.words]; ways.len()];
+        for order in [(0..ways.len()).collect::<Vec<_>>(), (0..ways.len()).rev().collect()] {
             let mut sum = vec![0; self.kept_by.words];
-            for at in way {
+            for at in order {
                 others[at].iter_mut().zip(&sum).for_each(|(word, more)| *word |= more);
                 sum.iter_mut().zip(&full[at]).for_each(|(word, more)| *word |= more);
             }
         }
-        for (at, &lane) in lanes.iter().enumerate() {
-            let empty = self.beyond(lane, Kind::Empty);
-            members(&empty).for_each(|input| self.kept_by.add(input, &others[at]));
+        for (at, empty) in empty.iter().enumerate() {
+            for input in members(empty) {
+                let may_be_full = |&other: &usize| other != at && !has(&surely[other], input);
+                if (0..ways.len()).all(|other| other == at || may_be_full(&other)) {
+                    self.kept_by.add(input, &others[at]);
+                } else {
+                    (0..ways.len())
+                        .filter(may_be_full)
+                        .for_each(|other| self.kept_by.add(input, &full[other]));
+                }
+            }
         }
     }
 
@@ -364,14 +404,11 @@ impl<'a> Search<'a> {
     /// Which input waits for which, without those that wait for themselves.
     fn waits(&self, alone: &[bool]) -> Vec<(usize, usize)> {
         let inputs = alone.len();
-        let merge = |input: usize| self.net.lanes[self.net.waiting[input].0].to;
         let mut waits = Vec::new();
         let mut seen = vec![usize::MAX; inputs];
         for empty in (0..inputs).filter(|&input| !alone[input]) {
             for full in members(self.kept_by.of(empty)).filter(|&full| full != empty) {
-                let first =
-                    (0..full).rev().take_while(|&input| merge(input) == merge(full)).last().unwrap_or(full);
-                let inputs = (first..inputs).take_while(|&input| merge(input) == merge(full));
+                let inputs = self.net.siblings(full);
                 for next in inputs.filter(|&next| !alone[next] && self.net.holds(next, full)) {
                     if std::mem::replace(&mut seen[next], empty) != empty {
                         waits.push((empty, next));
@@ -396,30 +433,32 @@ impl<'a> Search<'a> {
     /// The two ways that part at the last split that keeps items from `empty` while `full` is full.
     fn wait(&self, empty: usize, full: usize) -> Option<Wait> {
         let net = self.net;
-        let leads = |&lane: &usize, kind, input: usize| has(&self.beyond(lane, kind), input);
+        let leads = |way: &&[usize], kind, input: usize| has(&self.beyond(way, kind), input);
         net.order.iter().rev().find_map(|&split| {
-            let first = |kind, input| net.out[split].iter().filter(move |lane| leads(lane, kind, input));
-            let pairs =
-                first(Kind::Empty, empty).flat_map(|&a| first(Kind::Full, full).map(move |&b| (a, b)));
+            let first = |kind, input| net.ways(split).filter(move |way| leads(way, kind, input));
+            let may_be_full = |way: &&[usize]| !leads(way, Kind::Surely, empty);
+            let pairs = first(Kind::Empty, empty)
+                .flat_map(|a| first(Kind::Full, full).filter(may_be_full).map(move |b| (a, b)));
             let (a, b) = pairs.into_iter().find(|(a, b)| a != b)?;
             Some(Wait { empty: self.way(a, Kind::Empty, empty), full: self.way(b, Kind::Full, full) })
         })
     }
 
-    /// The stages of a way over `lane` to waiting input `input`, those that have several outputs with the one taken.
-    fn way(&self, lane: usize, kind: Kind, input: usize) -> Vec<String> {
+    /// The stages of a way to waiting input `input`, those that have several outputs with the one taken.
+    fn way(&self, way: &[usize], kind: Kind, input: usize) -> Vec<String> {
         let net = self.net;
+        let leads = |lane: usize| has(&self.beyond(&[lane], kind), input);
         let name = |lane: usize| net.graph.graph().edges[net.lanes[lane].edge].input_name();
-        let mut stages = vec![name(lane)];
-        let mut at = lane;
-        while self.end[at] != Some(input) {
-            let on = |&&next: &&usize| has(&self.beyond(next, kind), input);
-            let Some(&next) = net.out[net.lanes[at].to].iter().find(on) else { break };
-            stages.push(name(next));
-            at = next;
+        let mut next = way.iter().copied().find(|&lane| leads(lane));
+        let mut stages = Vec::new();
+        let mut last = net.lanes[way[0]].to;
+        while let Some(lane) = next {
+            stages.push(name(lane));
+            last = net.lanes[lane].to;
+            let on = || net.out[last].iter().copied().find(|&lane| leads(lane));
+            next = if self.end[lane] == Some(input) { None } else { on() };
         }
-        let last = net.stage[net.lanes[at].to];
-        stages.push(net.graph.stages()[last].id.to_string());
+        stages.push(net.graph.stages()[net.stage[last]].id.to_string());
         stages
     }
 }

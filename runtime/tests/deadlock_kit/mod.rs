@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use corelane::flow::{BoxedStream, Pipeline, PipelineBuilder, Segment, Stream};
@@ -86,6 +87,8 @@ pub(crate) struct Play {
     seed: u64,
     /// The output that everything takes, of some branches; at the others items are spread.
     outputs: BTreeMap<String, String>,
+    /// Whether every second instance of those branches takes the other output.
+    apart: bool,
     /// The one key of all items, if they have one.
     key: Option<u64>,
     /// One item in so many passes a filter; 0: none.
@@ -109,7 +112,17 @@ impl Play {
         let backwards = rng.bool();
         let items = [10, 500, 1_500][rng.usize(..3)];
         let short = (0..3).filter(|_| rng.bool()).map(|i| format!("s{i}")).collect();
-        Self { seed: seed ^ variant, outputs, key, pass, backwards, items, short, few: items / 100 }
+        Self {
+            seed: seed ^ variant,
+            outputs,
+            apart: false,
+            key,
+            pass,
+            backwards,
+            items,
+            short,
+            few: items / 100,
+        }
     }
 }
 
@@ -156,6 +169,16 @@ impl Graph {
         }
         while let Some(input) = open.pop() {
             graph.add(&mut rng, What::Sink, vec![input], 0, &mut open);
+        }
+        graph
+    }
+
+    /// The same graph with buffers that hold hardly anything, but for those that drop: what these keep fills the others.
+    pub(crate) fn with_narrow_ways(&self) -> Self {
+        let mut graph = self.clone();
+        for Node { buffer, .. } in &mut graph.nodes {
+            let capacity = if buffer.drop_policy == DropPolicy::Block { 1 } else { 1_024 };
+            *buffer = BufferPolicy::new(capacity, buffer.drop_policy);
         }
         graph
     }
@@ -218,12 +241,14 @@ impl Graph {
         Play {
             seed: variant,
             outputs,
+            // What one instance is full of must not keep the others of the same stage supplied.
+            apart: variant & 16 != 0,
             // One key starves all instances but one; many keys let merges in front of the full way go on.
             key: (variant & 4 == 0).then_some(variant),
             pass: 1,
             backwards: variant & 1 == 0,
             items: 3_000,
-            short: sources.filter(|source| variant < 8 && !above.contains(source)).collect(),
+            short: sources.filter(|source| variant & 8 == 0 && !above.contains(source)).collect(),
             // With even a few of their items merges may take so much that what edges that drop have kept fills nothing.
             few: if variant & 2 == 0 { 0 } else { 30 },
         }
@@ -296,7 +321,13 @@ impl Node {
             }
             What::Route => {
                 let fixed = play.outputs.get(name).map(|label| usize::from(label == "b"));
-                let route = move |x: &u64| fixed.unwrap_or(draw(*x, 2, seed) as usize);
+                let (apart, next, mut number) = (play.apart, Arc::new(AtomicUsize::new(0)), None);
+                let route = move |x: &u64| {
+                    // Each instance has a closure of its own, which takes its number at its first item.
+                    let number = *number.get_or_insert_with(|| next.fetch_add(1, Ordering::Relaxed));
+                    let other = usize::from(apart && number % 2 == 1);
+                    fixed.map_or_else(|| draw(*x, 2, seed) as usize, |output| output ^ other)
+                };
                 self.all(input.route(name, ["a", "b"], route))
             }
             What::Broadcast => {
