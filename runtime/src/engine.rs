@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::driver::{
     Clock, Driver, DriverChoice, EdgeRef, Environment, LaunchError, Means, Meeting, Monitor, Seat,
-    SetPolicyError, SpillDirError, Worker, current_affinity, prepare,
+    SetPolicyError, SpillDirError, Worker, current_affinity, prepare, refused_cpus,
 };
 use crate::flow::Pipeline;
 use crate::graph::PipelineGraph;
@@ -136,12 +136,15 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
-/// The machine that this process runs on, and what of it the process may use.
+/// The machine that this process runs on, and what of it the process may use: what files and affinity mask say, less the CPUs that a
+/// thread cannot in fact be pinned to.
 ///
 /// # Errors
 /// The operating system does not say which CPUs the process may use, or none of them is left.
 pub fn this_machine() -> Result<Machine, StartError> {
-    Ok(Machine::read(Path::new("/"), &current_affinity().map_err(StartError::Affinity)?)?)
+    let machine = Machine::read(Path::new("/"), &current_affinity().map_err(StartError::Affinity)?)?;
+    let refused = refused_cpus(&machine.allowed());
+    Ok(machine.without(refused)?)
 }
 
 /// Runs pipelines. Cheap to make; holds nothing but its options.

@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use corelane::model::StageId;
 use corelane::policy::{IdlePolicy, Parallelism};
 use corelane::topology::{
-    CoreMap, CoreMapError, Cores, CpuList, EffectiveIdle, Machine, NoSpin, PartitionPlace, Placement,
-    PlacementWarning, effective_idle,
+    CoreMap, CoreMapError, Cores, CpuList, EdgeName, EffectiveIdle, Machine, NoSpin, PartitionPlace,
+    Placement, PlacementWarning, effective_idle,
 };
 use fake_machine::{FakeMachine, list};
 use proptest::prelude::*;
@@ -221,7 +221,22 @@ fn cpu_list() -> impl Strategy<Value = CpuList> {
 }
 
 fn core_set() -> impl Strategy<Value = Cores> {
-    prop_oneof![Just(Cores::All), cpu_list().prop_map(Cores::List)]
+    let one = || {
+        prop_oneof![
+            Just(Cores::All),
+            cpu_list().prop_map(Cores::List),
+            cpu_list().prop_map(Cores::Nodes),
+            cpu_list().prop_map(Cores::Caches),
+        ]
+    };
+    let same = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,8}".prop_map(|stage| Cores::SameAs(id(&stage)));
+    prop_oneof![one(), same, prop::collection::vec(one(), 2..4).prop_map(Cores::Each)]
+}
+
+fn edge() -> impl Strategy<Value = EdgeName> {
+    let stage = || "[A-Za-z0-9_-][A-Za-z0-9._-]{0,8}".prop_map(|stage| id(&stage));
+    let label = prop::option::of("[a-z@:,*/ -]{1,6}");
+    (stage(), label, stage()).prop_map(|(from, label, to)| EdgeName { from, label, to })
 }
 
 fn idle_policy() -> impl Strategy<Value = IdlePolicy> {
@@ -233,11 +248,13 @@ fn core_map() -> impl Strategy<Value = CoreMap> {
     let stages = prop::collection::btree_map("[A-Za-z0-9_-][A-Za-z0-9._-]{0,8}", core_set(), 0..5);
     let idle = prop::collection::btree_map(0u32..20, idle_policy(), 0..6);
     let rest = (prop::option::of(core_set()), prop::option::of(idle_policy()));
-    (stages, idle, rest).prop_map(|(stages, idle, (rest, idle_rest))| {
+    let rings = prop::collection::btree_map(edge(), 1u64..=1 << 31, 0..4);
+    (stages, idle, rest, rings).prop_map(|(stages, idle, (rest, idle_rest), rings)| {
         let named = stages.into_iter().map(|(stage, cores)| (id(&stage), cores));
         let map = idle.into_iter().fold(CoreMap::of_stages(named), |map, (c, policy)| map.idle(c, policy));
         let map = rest.into_iter().fold(map, CoreMap::rest);
-        idle_rest.into_iter().fold(map, CoreMap::idle_rest)
+        let map = idle_rest.into_iter().fold(map, CoreMap::idle_rest);
+        rings.into_iter().fold(map, |map, (edge, items)| map.ring(edge, items))
     })
 }
 
@@ -287,12 +304,12 @@ proptest! {
 
     /// No text makes the readers panic, and what they accept they can write.
     #[test]
-    fn any_text_is_a_map_or_an_error(text in "[a-c*@=;0-9,\" \n\\[\\]-]{0,24}|.{0,40}") {
+    fn any_text_is_a_map_or_an_error(text in "[a-c*@=;0-9,:/>\" \n\\[\\]-]{0,24}|.{0,40}") {
         if let Ok(map) = text.parse::<CoreMap>() {
             prop_assert_eq!(map.to_string().parse::<CoreMap>(), Ok(map));
         }
         let _ = CoreMap::from_toml(&text);
-        let _ = CoreMap::from_toml(&format!("[stages]\n{text}\n[cores]\n{text}"));
+        let _ = CoreMap::from_toml(&format!("[stages]\n{text}\n[cores]\n{text}\n[rings]\n{text}"));
     }
 
     /// Whatever is accepted keeps the promises of a placement.

@@ -6,7 +6,8 @@
 
 mod fake_machine;
 
-use corelane::topology::{Fact, FileProblem, Machine, MachineError};
+use corelane::policy::Parallelism;
+use corelane::topology::{CoreMap, CpuList, FULL_CAPACITY, Fact, FileProblem, Machine, MachineError};
 use fake_machine::{FakeMachine, Shape, list};
 
 /// The value of one property for each CPU in order.
@@ -100,26 +101,9 @@ fn a_container_that_sees_the_hosts_group_names_is_read_at_its_mount() {
     assert_eq!(fake.read("0-3").unwrap().allowed(), list("1"));
 }
 
-fn v1_container() -> FakeMachine {
-    let fake = FakeMachine::desktop();
-    fake.file("proc/self/cgroup", "4:cpuset:/kube/app\n3:cpu,cpuacct:/kube/app\n1:name=systemd:/\n0::/\n");
-    fake.mounts(&[
-        "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct",
-        "34 31 0:31 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset",
-        "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw",
-    ]);
-    fake.file("sys/fs/cgroup/cpuset/kube/app/cpuset.effective_cpus", "1,3\n");
-    fake.file("sys/fs/cgroup/cpuset/kube/app/cpuset.cpus", "0-7\n");
-    fake.file("sys/fs/cgroup/cpu,cpuacct/kube/app/cpu.cfs_quota_us", "-1\n");
-    fake.file("sys/fs/cgroup/cpu,cpuacct/kube/app/cpu.cfs_period_us", "100000\n");
-    fake.file("sys/fs/cgroup/cpu,cpuacct/kube/cpu.cfs_quota_us", "250000\n");
-    fake.file("sys/fs/cgroup/cpu,cpuacct/kube/cpu.cfs_period_us", "100000\n");
-    fake
-}
-
 #[test]
 fn a_v1_container_is_limited_by_its_cpuset_and_quota() {
-    let fake = v1_container();
+    let fake = FakeMachine::v1_container();
     let machine = fake.read("0-3").unwrap();
     assert_eq!(machine.notes, []);
     assert_eq!(machine.allowed(), list("1,3"));
@@ -128,7 +112,7 @@ fn a_v1_container_is_limited_by_its_cpuset_and_quota() {
 
 #[test]
 fn an_old_v1_kernel_without_effective_cpus_is_read_too() {
-    let fake = v1_container();
+    let fake = FakeMachine::v1_container();
     fake.remove("sys/fs/cgroup/cpuset/kube/app/cpuset.effective_cpus");
     fake.file("sys/fs/cgroup/cpuset/kube/app/cpuset.cpus", "2\n");
     assert_eq!(fake.read("0-3").unwrap().allowed(), list("2"));
@@ -222,7 +206,7 @@ fn limits_with_nothing_in_common_are_an_error_that_lists_them() {
     let fake = FakeMachine::desktop();
     fake.file("sys/fs/cgroup/cpuset.cpus.effective", "0-1\n");
     let error = fake.read("2-3").unwrap_err();
-    let MachineError::NothingAllowed { online, cpuset, affinity } = &error;
+    let MachineError::NothingAllowed { online, cpuset, affinity } = &error else { panic!("{error}") };
     assert_eq!((online, cpuset, affinity), (&list("0-3"), &Some(list("0-1")), &list("2-3")));
     assert_eq!(
         error.to_string(),
@@ -257,11 +241,98 @@ fn an_old_kernel_names_siblings_by_the_older_file() {
 
 #[test]
 fn a_machine_survives_json() {
-    let fake = v1_container();
+    let fake = FakeMachine::v1_container();
     fake.remove("sys/devices/system/cpu/cpu1/topology/core_id");
     fake.node(1, "", 0, "");
     let machine = fake.read("0-3").unwrap();
     assert_eq!(machine.notes.len(), 1);
     let json = serde_json::to_string(&machine).unwrap();
     assert_eq!(serde_json::from_str::<Machine>(&json).unwrap(), machine);
+}
+
+#[test]
+fn chiplets_show_dies_and_their_caches() {
+    let machine = FakeMachine::chiplets().read("0-31").unwrap();
+    assert_eq!(machine.notes, []);
+    assert_eq!(machine.nodes.len(), 1);
+    assert_eq!(each(&machine, |cpu| cpu.die)[..17], [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 0]);
+    assert_eq!(machine.l3_group(2), list("8-11,24-27"));
+    assert_eq!(machine.l3_group(4), CpuList::EMPTY);
+}
+
+#[test]
+fn distances_lead_through_the_nodes_and_are_assumed_where_nothing_is_said() {
+    let machine = FakeMachine::four_sockets().read("0-7").unwrap();
+    let from_1: Vec<u32> = (0..4).map(|to| machine.node_distance(1, to)).collect();
+    assert_eq!(from_1, [16, 10, 16, 22]);
+    let fake = FakeMachine::two_sockets();
+    fake.remove("sys/devices/system/node/node1/distance");
+    let machine = fake.read("0-15").unwrap();
+    assert_eq!((machine.node_distance(1, 1), machine.node_distance(1, 0)), (10, 20));
+    assert_eq!(machine.node_distance(0, 1), 21);
+}
+
+#[test]
+fn slow_and_fast_cores_are_told_apart_and_share_the_cache_of_their_cluster() {
+    let machine = FakeMachine::big_little().read("0-7").unwrap();
+    assert_eq!(facts(&machine), [Fact::NumaNodes], "{:?}", machine.notes);
+    assert_eq!(each(&machine, |cpu| cpu.capacity), [446, 446, 446, 446, 1024, 1024, 1024, 1024]);
+    assert_eq!(each(&machine, |cpu| cpu.l3), [0, 0, 0, 0, 1, 1, 1, 1]);
+    let laptop = FakeMachine::hybrid_laptop().read("0-7").unwrap();
+    assert_eq!(
+        each(&laptop, |cpu| cpu.siblings.to_string()),
+        ["0-1", "0-1", "2-3", "2-3", "4", "5", "6", "7"]
+    );
+    assert_eq!(each(&laptop, |cpu| cpu.l3), [0; 8]);
+    assert_eq!(each(&FakeMachine::desktop().read("0-3").unwrap(), |cpu| cpu.capacity), [FULL_CAPACITY; 4]);
+}
+
+#[test]
+fn cpus_without_a_tick_are_known_and_a_kernel_that_says_null_has_none() {
+    let fake = FakeMachine::isolated_cpus();
+    assert_eq!(fake.read("0-7").unwrap().nohz_full, list("4-7"));
+    fake.cpu_file("nohz_full", "(null)");
+    let machine = fake.read("0-7").unwrap();
+    assert_eq!((machine.nohz_full, machine.notes), (CpuList::EMPTY, vec![]));
+}
+
+#[test]
+fn a_cpu_that_a_trial_refuses_is_not_allowed_whatever_the_files_say() {
+    let machine = FakeMachine::desktop().read("0-3").unwrap().without(list("1")).unwrap();
+    assert_eq!(machine.allowed(), list("0,2-3"));
+    let stages = [("a".parse().unwrap(), Parallelism::Sequential)];
+    let error = "a=3".parse::<CoreMap>().unwrap().resolve(&machine, &stages).unwrap_err().to_string();
+    assert!(error.contains("cores 0-2, which are CPUs 0,2-3; CPUs 1 are refused"), "{error}");
+    let error = machine.without(list("0-3")).unwrap_err();
+    assert_eq!(error, MachineError::EveryPinRefused { refused: list("0-3") });
+}
+
+#[test]
+fn a_tree_is_read_as_the_process_it_is_about() {
+    let fake = FakeMachine::desktop();
+    assert_eq!(
+        Machine::of_tree(fake.root()).unwrap().affinity,
+        list("0-3"),
+        "nothing said: every online CPU"
+    );
+    fake.affinity("1-2");
+    assert_eq!(Machine::of_tree(fake.root()).unwrap().allowed(), list("1-2"));
+    let error = Machine::of_tree(FakeMachine::empty().root()).unwrap_err();
+    assert!(matches!(error, MachineError::NothingAllowed { .. }), "{error}");
+}
+
+#[test]
+fn every_machine_of_the_gallery_is_read_and_survives_json() {
+    let gallery = FakeMachine::gallery();
+    assert!(gallery.len() >= 12);
+    for (name, fake) in gallery {
+        let machine = Machine::of_tree(fake.root()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let json = serde_json::to_string(&machine).unwrap();
+        assert_eq!(serde_json::from_str::<Machine>(&json).unwrap(), machine, "{name}");
+        assert!(
+            machine.cpus.iter().all(|cpu| machine.node(cpu.node).unwrap().cpus.contains(cpu.id)),
+            "{name}"
+        );
+        assert!(machine.cpus.iter().all(|cpu| machine.l3_group(cpu.l3).contains(cpu.id)), "{name}");
+    }
 }

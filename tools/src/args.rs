@@ -9,6 +9,7 @@ use corelane::driver::DriverChoice;
 use corelane::policy::IdlePolicy;
 
 use crate::exit::Exit;
+use crate::machine::MachineCommand;
 use crate::otlp::InputPath;
 use crate::output::OutputPath;
 use crate::trace::{AssemblyRules, SampleThreshold, SamplingRules};
@@ -34,6 +35,9 @@ pub enum Command {
     /// List, show and run again what a run wrote with --dead-letters
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Look at the machine.
+    #[command(flatten)]
+    Machine(MachineCommand),
 }
 
 /// The subcommands of `corelane dead-letters`.

@@ -16,7 +16,7 @@ use crate::args::{Check, JobArg};
 use crate::config::read_config;
 use crate::exit::Exit;
 use crate::job::{self, JobParts};
-use crate::output::{LineWriter, OutputError, OutputPath};
+use crate::output::{OutputError, print};
 use crate::trace::{AssemblyRules, SampleThreshold, SamplingRules};
 
 /// Any rules: they are not checked here, and the stages are the same under all.
@@ -163,10 +163,7 @@ pub fn check(options: &Check) -> Result<(), CheckError> {
     };
     let summary = pipeline.map(|pipeline| place(&config, &pipeline, &mut problems)).transpose()?;
     let summary = problems.none_or(summary.flatten().unwrap_or_default())?;
-    let mut output = LineWriter::open(&OutputPath::Stdout, &[])?;
-    output.write(format!("{}: ok\n{summary}", names(&options.files)).as_bytes())?;
-    output.finish()?;
-    Ok(())
+    Ok(print(&format!("{}: ok\n{summary}", names(&options.files)))?)
 }
 
 fn build(job: JobArg, config: Config) -> Result<Pipeline, GraphErrors> {
@@ -192,7 +189,9 @@ fn place(
     match plan(pipeline.validated(), &placement) {
         Ok(_) => Ok(Some(summary(config, pipeline, &placement))),
         Err(errors) => {
-            errors.iter().for_each(|error| problems.add(error));
+            for error in &errors {
+                if error.is_core_map() { problems.add_core_map(error) } else { problems.add(error) }
+            }
             Ok(None)
         }
     }

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use corelane::driver::LaunchError;
 use corelane::engine::StartError;
+use corelane::plan::PlanError;
 
 use crate::config::ConfigError;
 use crate::otlp::{InputError, RepeatError};
@@ -106,6 +108,9 @@ impl From<&StartError> for Exit {
     fn from(error: &StartError) -> Self {
         match error {
             StartError::CoreMap(_) => Exit::Placement,
+            StartError::Launch(LaunchError::Plan(errors)) if errors.iter().all(PlanError::is_core_map) => {
+                Exit::Placement
+            }
             StartError::Launch(_) => Exit::Config,
             StartError::Machine(_)
             | StartError::Affinity(_)

@@ -5,6 +5,7 @@
 //! * [`job`]: the trace-assembly pipeline, and the two threads that read and write for it.
 //! * [`args`], [`exit`], [`config`], [`output`], [`measurements`], [`progress`], [`summary`], [`signals`]: the command line and what it
 //!   prints.
+//! * [`machine`], [`topology`]: the commands that look at the machine and not at data.
 //! * [`otlp`]: OTLP files and streams as raw requests, and requests as spans.
 //! * [`trace`]: spans as assembled traces, tail sampling, the NDJSON line, and a single-threaded reference run.
 //!
@@ -16,8 +17,10 @@ pub mod check;
 pub mod clock;
 pub mod config;
 pub mod dead_letters;
+mod drawing;
 pub mod exit;
 pub mod job;
+pub mod machine;
 pub mod measurements;
 pub mod otlp;
 pub mod output;
@@ -26,4 +29,5 @@ mod report;
 pub mod run;
 pub mod signals;
 pub mod summary;
+pub mod topology;
 pub mod trace;

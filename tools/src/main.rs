@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use corelane_tools::args::{Cli, Command, Job};
 use corelane_tools::exit::Exit;
-use corelane_tools::{check, dead_letters, run};
+use corelane_tools::{check, dead_letters, machine, run};
 
 /// Decoding allocates a message tree per request, on one core, and frees it on another: mimalloc is made for that.
 #[global_allocator]
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Check(options) => {
             check::check(options).map_err(|error| (Exit::from(&error), error.to_string()))
         }
+        Command::Machine(command) => machine::run(command),
         Command::DeadLetters(command) => {
             dead_letters::dead_letters(command).map_err(|error| (Exit::from(&error), error.to_string()))
         }

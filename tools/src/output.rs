@@ -136,6 +136,17 @@ impl LineWriter<File> {
     }
 }
 
+/// Writes all of `text` to standard output.
+///
+/// # Errors
+///
+/// What opening and writing met.
+pub fn print(text: &str) -> Result<(), OutputError> {
+    let mut output = LineWriter::open(&OutputPath::Stdout, &[])?;
+    output.write(text.as_bytes())?;
+    output.finish().map(drop)
+}
+
 impl<W: Write> LineWriter<W> {
     /// A writer over any sink; `label` names it in errors.
     pub fn new(label: String, sink: W) -> Self {

@@ -22,7 +22,7 @@ use crate::exit::Exit;
 use crate::job::{self, Delivery, Fault, Feed, Feeding, Handover, InputFault, JobParts, Tallies};
 use crate::measurements::Measurements;
 use crate::otlp::{InputError, InputPath, InputProgress, Repeat, RepeatError, RequestReader};
-use crate::output::{LineWriter, OutputError, OutputPath, check_appendable};
+use crate::output::{LineWriter, OutputError, check_appendable, print};
 use crate::progress::ProgressLine;
 use crate::report::{Ended, counts};
 use crate::signals::{Interrupts, Waited};
@@ -202,10 +202,7 @@ fn print_graph(format: GraphArg, graph: &PipelineGraph) -> Result<(), JobError> 
         GraphArg::Toml => graph.to_toml()?,
         GraphArg::Json => graph.to_json()?,
     };
-    let mut output = LineWriter::open(&OutputPath::Stdout, &[])?;
-    output.write(format!("{}\n", text.trim_end()).as_bytes())?;
-    output.finish()?;
-    Ok(())
+    Ok(print(&format!("{}\n", text.trim_end()))?)
 }
 
 /// The core map of the options, else that of the configuration, else every stage on every core.

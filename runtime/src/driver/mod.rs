@@ -35,7 +35,7 @@ pub use disk_dir::SpillDirError;
 pub use disk_sim::{DiskFaults, SimDisks};
 pub use edges::{EdgeRef, SetPolicyError};
 pub use launch::{Environment, LaunchError, Monitor};
-pub use pin::{PinError, current_affinity, pin_current_thread};
+pub use pin::{PinError, current_affinity, pin_current_thread, refused_cpus};
 pub use resources::MemoryTooSmall;
 pub use sim::{SimError, SimReport, SimStep, Simulation};
 

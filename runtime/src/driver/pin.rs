@@ -64,6 +64,18 @@ pub fn pin_current_thread(cpu: CpuId) -> Result<(), PinError> {
     Ok(())
 }
 
+/// Those of `cpus` that no thread of this process can be pinned to. They are tried on a thread of its own, so that the caller's
+/// stays where it is; where no thread can be made, nothing is tried and none is refused.
+///
+/// Costs a thread and a migration for each CPU, some tens of microseconds.
+pub fn refused_cpus(cpus: &CpuList) -> CpuList {
+    std::thread::scope(|scope| {
+        let trial = || cpus.iter().filter(|&cpu| pin_current_thread(cpu).is_err()).collect();
+        let thread = std::thread::Builder::new().name("corelane-trial".into()).spawn_scoped(scope, trial);
+        thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_default()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -95,6 +107,14 @@ mod tests {
             assert!(affinity.contains(cpu));
             on_a_thread(move || pin_current_thread(cpu).unwrap());
         }
+    }
+
+    #[test]
+    fn a_trial_finds_the_cpus_that_refuse_and_leaves_the_caller_where_it_is() {
+        let before = current_affinity().unwrap();
+        let asked: CpuList = before.iter().chain([65_535]).collect();
+        assert_eq!(refused_cpus(&asked), CpuList::from_iter([65_535]));
+        assert_eq!(current_affinity().unwrap(), before);
     }
 
     #[test]

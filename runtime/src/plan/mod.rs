@@ -3,12 +3,12 @@
 //! A pure function: values in, values out.
 
 use crate::graph::{
-    ChannelOrdering, Crossing, Deadlock, MAX_WAITING_INPUTS, ResolvedEdge, Spread, StageNode, ValidatedGraph,
-    deadlocks, split_of,
+    ChannelOrdering, Crossing, Deadlock, Edge, MAX_WAITING_INPUTS, ResolvedEdge, Spread, StageNode,
+    ValidatedGraph, deadlocks, split_of,
 };
-use crate::model::StageKind;
+use crate::model::{StageKind, help_with_name};
 use crate::policy::{BackpressureStrategy, DropPolicy};
-use crate::topology::Placement;
+use crate::topology::{EdgeName, Placement};
 
 /// How an edge is carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,11 +89,26 @@ pub enum PlanError {
     /// It can come to a standstill on these instances.
     #[error("{0}")]
     Deadlock(Deadlock),
+    /// The core map gives a capacity to an edge that is not there.
+    #[error("core map: there is no edge {edge}; {help}")]
+    NoSuchEdge {
+        /// The edge, as the map names it.
+        edge: EdgeName,
+        /// What was probably meant.
+        help: String,
+    },
     /// More inputs of merges wait for others than can be looked through.
     #[error(
         "{0} inputs of merges wait for others, at most {MAX_WAITING_INPUTS} can be checked: use fewer instances"
     )]
     TooManyWaiting(usize),
+}
+
+impl PlanError {
+    /// Whether it is about the core map, not about the graph.
+    pub fn is_core_map(&self) -> bool {
+        matches!(self, Self::NoSuchEdge { .. })
+    }
 }
 
 /// Plans `graph` on `placement`.
@@ -120,6 +135,7 @@ pub fn plan(graph: &ValidatedGraph, placement: &Placement) -> Result<Plan, Vec<P
         let edge = planner.edge(i);
         planner.edges.push(edge);
     }
+    errors.extend(planner.set_capacities(placement));
     for i in 0..graph.edges().len() {
         if let Err(error) = planner.order(i) {
             errors.push(error);
@@ -164,6 +180,28 @@ impl Planner<'_> {
             () => Carriage::Forward,
         };
         EdgePlan { carriage, capacity, drop_policy, max_bytes, backpressure, restores_order: false }
+    }
+
+    /// Takes over what the core map says of rings.
+    fn set_capacities(&mut self, placement: &Placement) -> Vec<PlanError> {
+        let edges = &self.graph.graph().edges;
+        let mut errors = Vec::new();
+        for (name, items) in &placement.rings {
+            let meant = |edge: &Edge| {
+                edge.from == name.from.as_str()
+                    && edge.to == name.to.as_str()
+                    && (name.label.is_none() || name.label == edge.label)
+            };
+            let named: Vec<usize> = (0..edges.len()).filter(|&i| meant(&edges[i])).collect();
+            named.iter().for_each(|&i| self.edges[i].capacity = items.next_power_of_two());
+            if named.is_empty() {
+                let names: Vec<String> =
+                    edges.iter().map(|edge| format!("{}->{}", edge.input_name(), edge.to)).collect();
+                let help = help_with_name(&name.to_string(), names.iter().map(String::as_str));
+                errors.push(PlanError::NoSuchEdge { edge: name.clone(), help });
+            }
+        }
+        errors
     }
 
     /// Finds where the items of ordered edge `i` were split over instances, and makes that split take turns.

@@ -10,53 +10,33 @@ use crate::model::StageId;
 use crate::policy::IdlePolicy;
 
 use super::parse::{self, CoreMapParseErrors};
-use super::{CpuList, CpuListError};
+use super::{Cores, CpuList, EdgeName};
 
-/// A set of cores, as a core map names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Cores {
-    /// Every allowed core; written `*`.
-    All,
-    /// These cores, numbered within the allowed set: 0 is the first allowed core.
-    List(CpuList),
-}
-
-impl fmt::Display for Cores {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("*"),
-            Self::List(list) => list.fmt(f),
-        }
-    }
-}
-
-impl FromStr for Cores {
-    type Err = CpuListError;
-    fn from_str(text: &str) -> Result<Self, CpuListError> {
-        if text == "*" { Ok(Self::All) } else { text.parse().map(Self::List) }
-    }
-}
-
-/// Stages to cores, and how each core idles.
+/// Stages to cores, how each core idles, and how many items rings hold.
 ///
 /// Core numbers are relative to the cores this process is allowed to use, so one map fits a laptop, a container and
-/// `taskset`. Two spellings:
+/// `taskset`. A set of cores can also be given by node, by last-level cache, as that of another stage, or for each instance:
+/// see [`Cores`]. Two spellings:
 ///
 /// ```text
-/// decode=0;traces=0-1;*=0-1;@0=spin;@*=park
+/// decode=node:0;traces=same:decode;*=0-1;@0=spin;@*=park;decode->traces=256
 /// ```
 ///
 /// ```toml
 /// [stages]
-/// decode = "0"
-/// traces = "0-1"
+/// decode = "node:0"
+/// traces = "same:decode"
 /// "*" = "0-1"      # every other stage
 ///
 /// [cores]          # optional
 /// 0 = "spin"
 /// "*" = "park"     # every other core
+///
+/// [rings]          # optional
+/// "decode->traces" = "256"
 /// ```
+///
+/// A ring's capacity is rounded up to a power of two and goes before what the graph says. It makes no ring where stages are fused.
 ///
 /// A stage the map does not name runs on the cores of `*`; where the map has no `*`, on all cores the map names. The
 /// default map is `*=*`: every stage on every allowed core. A core without an idle policy takes the default one.
@@ -69,11 +49,18 @@ pub struct CoreMap {
     pub(super) rest: Option<Cores>,
     pub(super) idle: BTreeMap<u32, IdlePolicy>,
     pub(super) idle_rest: Option<IdlePolicy>,
+    pub(super) rings: BTreeMap<EdgeName, u64>,
 }
 
 impl Default for CoreMap {
     fn default() -> Self {
-        Self { stages: BTreeMap::new(), rest: Some(Cores::All), idle: BTreeMap::new(), idle_rest: None }
+        Self {
+            stages: BTreeMap::new(),
+            rest: Some(Cores::All),
+            idle: BTreeMap::new(),
+            idle_rest: None,
+            rings: BTreeMap::new(),
+        }
     }
 }
 
@@ -111,6 +98,28 @@ impl CoreMap {
         self
     }
 
+    /// How many items each ring of an edge holds: 1 to [`ring::MAX_CAPACITY`](crate::ring::MAX_CAPACITY).
+    #[must_use]
+    pub fn ring(mut self, edge: EdgeName, items: u64) -> Self {
+        self.rings.insert(edge, items);
+        self
+    }
+
+    /// The stages it names, with their cores, in the order of their names.
+    pub fn stages(&self) -> impl Iterator<Item = (&StageId, &Cores)> {
+        self.stages.iter()
+    }
+
+    /// The cores of every stage that it does not name, if it says so.
+    pub fn cores_of_rest(&self) -> Option<&Cores> {
+        self.rest.as_ref()
+    }
+
+    /// The edges it names, with the items that each of their rings holds.
+    pub fn rings(&self) -> impl Iterator<Item = (&EdgeName, u64)> {
+        self.rings.iter().map(|(edge, items)| (edge, *items))
+    }
+
     /// The cores a stage may use, as the map says it; `None` when the map does not name it.
     pub fn cores_of(&self, stage: &StageId) -> Option<&Cores> {
         self.stages.get(stage)
@@ -141,7 +150,8 @@ impl CoreMap {
                 format!("[{name}]\n{}", lines.collect::<String>())
             }
         };
-        table("stages", &tables.stages) + &table("cores", &tables.cores)
+        let rings = tables.rings.into_iter().map(|(edge, items)| (edge, items.into())).collect();
+        table("stages", &tables.stages) + &table("cores", &tables.cores) + &table("rings", &rings)
     }
 
     /// A map that names no stage at all means every core.
@@ -180,7 +190,8 @@ impl fmt::Display for CoreMap {
         let stages = self.stages.iter().map(|(stage, cores)| format!("{stage}={cores}"));
         let rest = self.rest.iter().map(|cores| format!("*={cores}"));
         let idle = self.idle_groups().map(|(cores, policy)| format!("@{cores}={}", idle_name(policy)));
-        for (i, entry) in stages.chain(rest).chain(idle).enumerate() {
+        let rings = self.rings.iter().map(|(edge, items)| format!("{edge}={items}"));
+        for (i, entry) in stages.chain(rest).chain(idle).chain(rings).enumerate() {
             write!(f, "{}{entry}", if i == 0 { "" } else { ";" })?;
         }
         Ok(())
@@ -202,6 +213,25 @@ struct Tables {
     stages: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     cores: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rings: BTreeMap<String, Items>,
+}
+
+/// A number of items, which may stand in quotes.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Items {
+    Text(String),
+    Number(u64),
+}
+
+impl From<Items> for String {
+    fn from(items: Items) -> String {
+        match items {
+            Items::Text(text) => text,
+            Items::Number(items) => items.to_string(),
+        }
+    }
 }
 
 impl From<&CoreMap> for Tables {
@@ -209,7 +239,8 @@ impl From<&CoreMap> for Tables {
         let stages = map.stages.iter().map(|(stage, cores)| (stage.to_string(), cores.to_string()));
         let rest = map.rest.iter().map(|cores| ("*".to_owned(), cores.to_string()));
         let cores = map.idle_groups().map(|(cores, policy)| (cores, idle_name(policy).to_owned()));
-        Self { stages: stages.chain(rest).collect(), cores: cores.collect() }
+        let rings = map.rings.iter().map(|(edge, items)| (edge.to_string(), Items::Text(items.to_string())));
+        Self { stages: stages.chain(rest).collect(), cores: cores.collect(), rings: rings.collect() }
     }
 }
 
@@ -225,14 +256,17 @@ impl<'de> Deserialize<'de> for CoreMap {
         impl<'de> de::Visitor<'de> for Either {
             type Value = CoreMap;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a core map: a line like \"decode=0;*=0-1\", or tables `stages` and `cores`")
+                f.write_str(
+                    "a core map: a line like \"decode=0;*=0-1\", or tables `stages`, `cores` and `rings`",
+                )
             }
             fn visit_str<E: de::Error>(self, line: &str) -> Result<CoreMap, E> {
                 line.parse().map_err(E::custom)
             }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<CoreMap, A::Error> {
                 let tables = Tables::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                parse::tables(&tables.stages, &tables.cores).map_err(de::Error::custom)
+                let rings = tables.rings.into_iter().map(|(edge, items)| (edge, items.into())).collect();
+                parse::tables(&tables.stages, &tables.cores, &rings).map_err(de::Error::custom)
             }
         }
         deserializer.deserialize_any(Either)

@@ -67,6 +67,15 @@ pub enum CpuListProblem {
     /// Named before in the same list.
     #[error("{0} is named twice")]
     Duplicate(CpuId),
+    /// A colon behind another word than `node`, `l3` or `same`.
+    #[error("before a colon there may be node, l3 or same")]
+    UnknownGroup,
+    /// `same:` and what cannot be the name of a stage.
+    #[error("behind same: there must be the name of a stage")]
+    NotAStage,
+    /// `same:` for one instance of several.
+    #[error("same: is for a whole stage, not for one of its instances")]
+    SameAsInEach,
 }
 
 impl CpuList {

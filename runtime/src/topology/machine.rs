@@ -13,6 +13,9 @@ pub struct Cpu {
     pub id: CpuId,
     /// The package (socket) it sits in.
     pub package: u32,
+    /// The kernel's number of its die; unique only within the package. 0 where the machine does not say.
+    #[serde(default)]
+    pub die: u32,
     /// The kernel's number of its physical core; unique only within the package.
     pub core: u32,
     /// The online CPUs of the same physical core, itself included.
@@ -22,6 +25,16 @@ pub struct Cpu {
     /// Its last-level cache, numbered from 0 in the order of the lowest CPU of each; the package where the machine
     /// does not say.
     pub l3: u32,
+    /// How fast it is, the fastest ones of the machine being 1 024; all are where the machine does not say.
+    #[serde(default = "full_capacity")]
+    pub capacity: u32,
+}
+
+/// The capacity of the fastest CPUs.
+pub const FULL_CAPACITY: u32 = 1024;
+
+fn full_capacity() -> u32 {
+    FULL_CAPACITY
 }
 
 /// One NUMA node.
@@ -53,6 +66,12 @@ pub enum MachineError {
         /// CPUs the affinity mask allows.
         affinity: CpuList,
     },
+    /// No thread can be pinned to any CPU that files and mask allow.
+    #[error("no CPU can be used: pinning to each of the allowed CPUs {refused} was refused")]
+    EveryPinRefused {
+        /// The CPUs tried.
+        refused: CpuList,
+    },
 }
 
 /// The machine as this process sees it, at the moment it was read.
@@ -66,10 +85,16 @@ pub struct Machine {
     pub present: CpuList,
     /// CPUs kept free of the general scheduler (`isolcpus`); pinning to them works.
     pub isolated: CpuList,
+    /// CPUs whose timer tick stops while they run one thread (`nohz_full`).
+    #[serde(default)]
+    pub nohz_full: CpuList,
     /// CPUs the cgroup allows; `None` when there is no such limit.
     pub cpuset: Option<CpuList>,
     /// CPUs the affinity mask (taskset) allows.
     pub affinity: CpuList,
+    /// CPUs that a thread could not be pinned to when it was tried, whatever the files say.
+    #[serde(default)]
+    pub refused: CpuList,
     /// CPU time the cgroup allows, in CPUs; `None` when there is no such limit.
     pub quota: Option<f64>,
     /// The online CPUs in ascending order.
@@ -90,24 +115,47 @@ impl Machine {
     /// # Errors
     /// [`MachineError::NothingAllowed`] when no online CPU is allowed.
     pub fn read(root: &Path, affinity: &CpuList) -> Result<Self, MachineError> {
-        let machine = read::read(root, affinity);
-        if machine.allowed().is_empty() {
-            let Self { online, cpuset, affinity, .. } = machine;
+        read::read(root, Some(affinity)).if_any_allowed()
+    }
+
+    /// As [`read`](Self::read), as the process that `proc/self` of the tree is about sees it, with the affinity mask that stands
+    /// there; where none does, every online CPU is in it. For trees of other machines.
+    ///
+    /// # Errors
+    /// As there; also when the tree says of no CPU that it is online.
+    pub fn of_tree(root: &Path) -> Result<Self, MachineError> {
+        read::read(root, None).if_any_allowed()
+    }
+
+    fn if_any_allowed(self) -> Result<Self, MachineError> {
+        if self.allowed().is_empty() {
+            let Self { online, cpuset, affinity, .. } = self;
             return Err(MachineError::NothingAllowed { online, cpuset, affinity });
         }
-        Ok(machine)
+        Ok(self)
     }
 
     /// A machine of `cpus` equal CPUs: one package, one node, one cache, no SMT, no limits. For tests and plans.
     pub fn flat(cpus: u32) -> Self {
         let all = CpuList::first_n(cpus);
-        let cpu = |id| Cpu { id, package: 0, core: id, siblings: CpuList::from_iter([id]), node: 0, l3: 0 };
+        let cpu = |id| Cpu {
+            id,
+            package: 0,
+            die: 0,
+            core: id,
+            siblings: CpuList::from_iter([id]),
+            node: 0,
+            l3: 0,
+            capacity: FULL_CAPACITY,
+        };
         Self {
             online: all.clone(),
             present: all.clone(),
             isolated: CpuList::EMPTY,
+            nohz_full: CpuList::EMPTY,
             cpuset: None,
             affinity: all.clone(),
+            refused: CpuList::EMPTY,
             quota: None,
             cpus: all.iter().map(cpu).collect(),
             nodes: vec![NumaNode { id: 0, cpus: all, memory: None, distances: vec![10] }],
@@ -115,10 +163,22 @@ impl Machine {
         }
     }
 
-    /// The CPUs this process may use, in ascending order: online, in the cpuset, in the affinity mask. Core `n` of a
-    /// core map is the `n`-th of them.
+    /// The same machine after a trial: without the CPUs that no thread could be pinned to.
+    ///
+    /// # Errors
+    /// [`MachineError::EveryPinRefused`] when no CPU is left.
+    pub fn without(mut self, refused: CpuList) -> Result<Self, MachineError> {
+        self.refused = refused;
+        if self.allowed().is_empty() {
+            return Err(MachineError::EveryPinRefused { refused: self.refused });
+        }
+        Ok(self)
+    }
+
+    /// The CPUs this process may use, in ascending order: online, in the cpuset, in the affinity mask, and not refused when
+    /// it was tried. Core `n` of a core map is the `n`-th of them.
     pub fn allowed(&self) -> CpuList {
-        let allowed = self.online.intersection(&self.affinity);
+        let allowed = self.online.intersection(&self.affinity).difference(&self.refused);
         match &self.cpuset {
             Some(cpuset) => allowed.intersection(cpuset),
             None => allowed,
@@ -133,6 +193,23 @@ impl Machine {
     /// CPUs that are built in but do not run.
     pub fn offline(&self) -> CpuList {
         self.present.difference(&self.online)
+    }
+
+    /// The online CPUs of the same last-level cache.
+    pub fn l3_group(&self, l3: u32) -> CpuList {
+        self.cpus.iter().filter(|cpu| cpu.l3 == l3).map(|cpu| cpu.id).collect()
+    }
+
+    /// The node of that number.
+    pub fn node(&self, id: u32) -> Option<&NumaNode> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// How far the memory of node `to` is from CPUs of node `from`, 10 being local; 20 where the machine does not say.
+    pub fn node_distance(&self, from: u32, to: u32) -> u32 {
+        let known = self.nodes.iter().position(|node| node.id == to);
+        let told = self.node(from).zip(known).and_then(|(node, at)| node.distances.get(at).copied());
+        told.unwrap_or(if from == to { 10 } else { 20 })
     }
 
     /// What is known of an online CPU. Logarithmic.

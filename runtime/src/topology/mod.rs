@@ -24,7 +24,9 @@
 
 mod cgroup;
 mod core_map;
+mod cores;
 mod cpu_list;
+mod edge_name;
 mod files;
 mod idle;
 mod machine;
@@ -32,13 +34,16 @@ mod parse;
 mod place;
 mod read;
 mod resolve;
+mod select;
 
-pub use core_map::{CoreMap, Cores};
+pub use core_map::CoreMap;
+pub use cores::Cores;
 pub use cpu_list::{CpuId, CpuList, CpuListError, CpuListProblem, MAX_CPU};
+pub use edge_name::{EdgeName, EdgeNameError};
 pub use files::{Fact, FileProblem, MachineNote};
 pub use idle::{EffectiveIdle, NoSpin, effective_idle};
-pub use machine::{Cpu, Machine, MachineError, NumaNode};
+pub use machine::{Cpu, FULL_CAPACITY, Machine, MachineError, NumaNode};
 pub(crate) use parse::from_table as core_map_from_table;
 pub use parse::{CoreMapParseError, CoreMapParseErrors};
 pub use place::{PartitionPlace, Placement, PlacementWarning};
-pub use resolve::{CoreMapError, CoreMapErrors, Limits};
+pub use resolve::{CoreMapError, CoreMapErrors, GroupKind, Limits};

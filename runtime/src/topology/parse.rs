@@ -9,7 +9,8 @@ use crate::model::{ErrorList, IdError, Place, StageId, Text};
 use crate::policy::{IdlePolicy, sorted};
 
 use super::core_map::IDLE_NAMES;
-use super::{CoreMap, Cores, CpuList, CpuListError};
+use super::{CoreMap, Cores, CpuList, CpuListError, EdgeName, EdgeNameError};
+use crate::ring::MAX_CAPACITY;
 
 /// All that is wrong with the text of a core map.
 pub type CoreMapParseErrors = ErrorList<CoreMapParseError>;
@@ -70,6 +71,26 @@ pub enum CoreMapParseError {
         /// The policy.
         token: String,
     },
+    /// What should name an edge and does not.
+    #[error("{place}: {token:?} names no edge: {source}")]
+    EdgeName {
+        /// Where.
+        place: Place,
+        /// The name.
+        token: String,
+        /// What is wrong with it.
+        source: EdgeNameError,
+    },
+    /// A capacity of a ring that cannot be.
+    #[error(
+        "{place}: {token:?} cannot be the capacity of a ring: it is a number of items from 1 to {MAX_CAPACITY}"
+    )]
+    RingCapacity {
+        /// Where.
+        place: Place,
+        /// The capacity.
+        token: String,
+    },
     /// Text that is not TOML.
     #[error("{place}: {message}: {token:?}")]
     Toml {
@@ -80,8 +101,8 @@ pub enum CoreMapParseError {
         /// The TOML reader's words.
         message: String,
     },
-    /// A table other than `stages` and `cores`.
-    #[error("{place}: a core map has no such field; it has the tables [stages] and [cores]")]
+    /// A table other than `stages`, `cores` and `rings`.
+    #[error("{place}: a core map has no such field; it has the tables [stages], [cores] and [rings]")]
     UnknownField {
         /// Where.
         place: Place,
@@ -166,6 +187,29 @@ impl<'a> Reader<'a> {
         self.keep(cores).into_iter().for_each(|cores| self.idle_cores(&cores, policy, &place));
     }
 
+    /// `key = items`; `key` is an edge.
+    fn ring(&mut self, key: Token<'_>, value: Token<'_>) {
+        let place = self.text.place(key.text, key.offset);
+        let digits = value.text.bytes().all(|byte| byte.is_ascii_digit()) && !value.text.starts_with('0');
+        let items = value.text.parse::<u64>().ok().filter(|items| digits && *items <= MAX_CAPACITY as u64);
+        if items.is_none() {
+            let place = self.text.place(key.text, value.offset);
+            self.errors.push(CoreMapParseError::RingCapacity { place, token: value.text.into() });
+        }
+        match key.text.parse::<EdgeName>() {
+            Err(source) => {
+                self.errors.push(CoreMapParseError::EdgeName { place, token: key.text.into(), source });
+            }
+            Ok(edge) => {
+                let token = edge.to_string();
+                // A wrong value still counts as given.
+                if self.map.rings.insert(edge, items.unwrap_or(1)).is_some() {
+                    self.errors.push(CoreMapParseError::Duplicate { place, token });
+                }
+            }
+        }
+    }
+
     fn idle_cores(&mut self, cores: &CpuList, policy: IdlePolicy, place: &Place) {
         let twice: CpuList =
             cores.iter().filter(|&core| self.map.idle.insert(core, policy).is_some()).collect();
@@ -201,6 +245,7 @@ pub(super) fn one_line(text: &str) -> Result<CoreMap, CoreMapParseErrors> {
                 let value = Token { text: value, offset: offset + key.len() + 1 };
                 match key.strip_prefix('@') {
                     Some(cores) => reader.core(Token { text: cores, offset: offset + 1 }, value),
+                    None if key.contains("->") => reader.ring(Token { text: key, offset }, value),
                     None => reader.stage(Token { text: key, offset }, value),
                 }
             }
@@ -214,6 +259,7 @@ pub(super) fn one_line(text: &str) -> Result<CoreMap, CoreMapParseErrors> {
 pub(super) fn tables(
     stages: &BTreeMap<String, String>,
     cores: &BTreeMap<String, String>,
+    rings: &BTreeMap<String, String>,
 ) -> Result<CoreMap, CoreMapParseErrors> {
     let mut reader = Reader::new(Text::default());
     let token = |text| Token { text, offset: 0 };
@@ -222,6 +268,9 @@ pub(super) fn tables(
     }
     for (cores, policy) in cores {
         reader.core(token(cores), token(policy));
+    }
+    for (edge, items) in rings {
+        reader.ring(token(edge), token(items));
     }
     reader.finish()
 }
@@ -247,6 +296,7 @@ fn read_tables(reader: &mut Reader<'_>, document: &DeTable<'_>) {
         let read: fn(&mut Reader<'_>, Token<'_>, Token<'_>) = match table.get_ref().as_ref() {
             "stages" => |reader, key, value| reader.stage(key, value),
             "cores" => |reader, key, value| reader.core(key, value),
+            "rings" => |reader, key, value| reader.ring(key, value),
             _ => {
                 reader.errors.push(CoreMapParseError::UnknownField { place });
                 continue;
@@ -273,6 +323,11 @@ fn read_table(
         match value.get_ref() {
             DeValue::String(content) => {
                 let value = token(reader.text, content, value.span());
+                read(reader, key_token, value);
+            }
+            // Only a number of items may stand without quotes: "0" is a set of cores.
+            DeValue::Integer(items) if key.get_ref().contains("->") => {
+                let value = Token { text: items.as_str(), offset: value.span().start };
                 read(reader, key_token, value);
             }
             other => reader.errors.push(CoreMapParseError::WrongType {
@@ -323,6 +378,8 @@ impl CoreMapParseError {
             | Self::Cores { place, .. }
             | Self::Duplicate { place, .. }
             | Self::IdlePolicy { place, .. }
+            | Self::EdgeName { place, .. }
+            | Self::RingCapacity { place, .. }
             | Self::Toml { place, .. }
             | Self::UnknownField { place }
             | Self::WrongType { place, .. } => Some(place),

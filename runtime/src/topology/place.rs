@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::model::StageId;
 use crate::policy::{IdlePolicy, Parallelism};
 
-use super::resolve::{CoreMapErrors, Limits, place};
-use super::{CoreMap, CpuId, CpuList};
+use super::resolve::{CoreMapErrors, place};
+use super::select::Pool;
+use super::{CoreMap, CpuId, CpuList, EdgeName};
 
 /// Where one partition runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -31,6 +32,8 @@ pub struct Placement {
     pub partitions: Vec<PartitionPlace>,
     /// For each stage, the partition (an index into `partitions`) of each of its instances.
     pub stages: BTreeMap<StageId, Vec<usize>>,
+    /// For edges that the map names, the items that each of their rings is to hold.
+    pub rings: BTreeMap<EdgeName, u64>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<PlacementWarning>,
 }
@@ -94,7 +97,7 @@ impl Placement {
     /// A placement on `cores` made-up cores instead of those of a machine, for simulation and for running more
     /// partitions than there are CPUs.
     ///
-    /// Core numbers in `map` run from 0 to `cores - 1`. Partition threads are pinned to `cpus` in turn; when `cpus`
+    /// Core numbers in `map` run from 0 to `cores - 1`; there are no nodes and no caches. Partition threads are pinned to `cpus` in turn; when `cpus`
     /// is empty they are not pinned.
     ///
     /// ```
@@ -119,7 +122,7 @@ impl Placement {
     ) -> Result<Self, CoreMapErrors> {
         let cpu = |core: u32| cpus.get(core as usize % cpus.len().max(1));
         let available: Vec<_> = (0..cores).map(cpu).collect();
-        let mut placement = place(map, &available, &Limits::virtual_cores(cores), stages)?;
+        let mut placement = place(map, &Pool::virtual_cores(available), stages)?;
         let pinned = placement.partitions.iter().filter(|p| p.cpu.is_some()).count();
         let cpus = placement.cpus().len();
         if pinned > cpus {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::files::{Fact, FileProblem, Files};
+use super::machine::FULL_CAPACITY;
 use super::{Cpu, CpuId, CpuList, Machine, NumaNode, cgroup};
 
 const CPUS: &str = "/sys/devices/system/cpu";
@@ -12,13 +13,18 @@ const NODES: &str = "/sys/devices/system/node";
 /// Deepest cache index looked at.
 const CACHE_INDICES: u32 = 16;
 
-pub(super) fn read(root: &Path, affinity: &CpuList) -> Machine {
+/// Without an affinity mask, that of `proc/self` is taken, or every online CPU.
+pub(super) fn read(root: &Path, affinity: Option<&CpuList>) -> Machine {
     let mut files = Files::new(root);
-    let (online, present) = online_and_present(&mut files, affinity);
+    let told = affinity.cloned().or_else(|| affinity_of_tree(&files));
+    let (online, present) = online_and_present(&mut files, &told.clone().unwrap_or_default());
+    let affinity = told.unwrap_or_else(|| online.clone());
     let isolated = files.list(&format!("{CPUS}/isolated")).unwrap_or_else(|problem| {
         files.note(Fact::IsolatedCpus, &format!("{CPUS}/isolated"), problem, "no CPU is taken as isolated");
         CpuList::EMPTY
     });
+    // A kernel without the feature has no such file, and some say "(null)" where nothing was asked for.
+    let nohz_full = files.list(&format!("{CPUS}/nohz_full")).unwrap_or_default();
     let nodes = nodes(&mut files, &online);
     let cpus = cpus(&mut files, &online, &nodes);
     let limits = cgroup::read(&mut files);
@@ -26,13 +32,22 @@ pub(super) fn read(root: &Path, affinity: &CpuList) -> Machine {
         online,
         present,
         isolated,
+        nohz_full,
         cpuset: limits.cpuset,
-        affinity: affinity.clone(),
+        affinity,
+        refused: CpuList::EMPTY,
         quota: limits.quota,
         cpus,
         nodes,
         notes: files.notes,
     }
+}
+
+/// The mask of the process that `proc/self` is about.
+fn affinity_of_tree(files: &Files<'_>) -> Option<CpuList> {
+    let status = files.text("/proc/self/status").ok()?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    CpuList::from_kernel(list.trim()).ok()
 }
 
 /// Each stands in for the other, the affinity mask for both.
@@ -145,10 +160,13 @@ fn cpus(files: &mut Files<'_>, online: &CpuList, nodes: &[NumaNode]) -> Vec<Cpu>
         let package = number(Fact::Package, "physical_package_id").unwrap_or(0);
         let core = number(Fact::Core, "core_id").unwrap_or(id);
         let siblings = siblings(files, &mut unknown, &topology, id, online);
+        // Kernels before 5.2 name no die, and only machines with unequal CPUs give their capacity.
+        let die = files.number(&format!("{topology}/die_id")).unwrap_or(0);
+        let capacity = files.number(&format!("{CPUS}/cpu{id}/cpu_capacity")).unwrap_or(FULL_CAPACITY);
         let cache = format!("{CPUS}/cpu{id}/cache");
-        caches.push(unknown.or_note(Fact::L3Group, id, &cache, l3_cpus(files, &cache)));
+        caches.push(unknown.or_note(Fact::L3Group, id, &cache, last_level_cpus(files, &cache, &siblings)));
         let node = nodes.iter().find(|node| node.cpus.contains(id)).map_or(0, |node| node.id);
-        cpus.push(Cpu { id, package, core, siblings, node, l3: 0 });
+        cpus.push(Cpu { id, package, die, core, siblings, node, l3: 0, capacity });
     }
     number_caches(&mut cpus, &caches);
     unknown.write_to(files);
@@ -173,14 +191,23 @@ fn siblings(
         .map_or_else(|| CpuList::from_iter([id]), |list| list.intersection(online))
 }
 
-/// The CPUs that share the level 3 cache of a CPU.
-fn l3_cpus(files: &Files<'_>, cache: &str) -> Result<CpuList, FileProblem> {
+/// The CPUs that share the level 3 cache of a CPU, or where there is none, a cache of level 2 that is shared by several cores.
+fn last_level_cpus(files: &Files<'_>, cache: &str, siblings: &CpuList) -> Result<CpuList, FileProblem> {
+    let mut cluster = None;
     for index in 0..CACHE_INDICES {
-        if files.number(&format!("{cache}/index{index}/level"))? == 3 {
-            return files.list(&format!("{cache}/index{index}/shared_cpu_list"));
+        let level = match files.number(&format!("{cache}/index{index}/level")) {
+            Ok(level) => level,
+            Err(FileProblem::Missing) => break,
+            Err(problem) => return Err(problem),
+        };
+        let shared = || files.list(&format!("{cache}/index{index}/shared_cpu_list"));
+        match level {
+            3 => return shared(),
+            2 => cluster = Some(shared()?),
+            _ => {}
         }
     }
-    Err(FileProblem::Missing)
+    cluster.filter(|cpus| !cpus.difference(siblings).is_empty()).ok_or(FileProblem::Missing)
 }
 
 /// Numbers the caches in the order of the CPUs; CPUs without one share theirs with their package.

@@ -6,7 +6,8 @@ use std::fmt;
 use crate::model::{ErrorList, StageId, nearest};
 use crate::policy::Parallelism;
 
-use super::{CoreMap, Cores, CpuId, CpuList, Machine, PartitionPlace, Placement, PlacementWarning};
+use super::select::{Choice, Pool, Selection};
+use super::{CoreMap, CpuList, Machine, PartitionPlace, Placement, PlacementWarning};
 
 /// More instances of one stage than this are taken for a mistake.
 const MAX_INSTANCES: u32 = 65_536;
@@ -44,6 +45,34 @@ pub enum CoreMapError {
         /// The stage or `*`.
         field: String,
     },
+    /// The map names nodes or caches without any core that this process may use.
+    #[error("core map: {field}: {}", no_such_group(*.kind, .groups, .known))]
+    NoSuchGroup {
+        /// The stage or `*`.
+        field: String,
+        /// What sort of group.
+        kind: GroupKind,
+        /// The groups without a core.
+        groups: CpuList,
+        /// The groups with cores.
+        known: CpuList,
+    },
+    /// Stages that are each to be on the cores of another one of them.
+    #[error("core map: {}: each is to be where another of them is, and none says where", list(.stages))]
+    Circle {
+        /// The stages.
+        stages: Vec<StageId>,
+    },
+    /// A set of cores for each instance, and another number of instances.
+    #[error("core map: {stage}: {sets} sets of cores for its {instances} instances")]
+    InstanceCount {
+        /// The stage.
+        stage: StageId,
+        /// The sets of cores.
+        sets: usize,
+        /// The instances it has.
+        instances: usize,
+    },
     /// A stage with no instance, or with more than 65 536.
     #[error("stage {stage}: {instances} instances; there must be 1 to {MAX_INSTANCES}")]
     Instances {
@@ -60,12 +89,44 @@ pub enum CoreMapError {
     },
 }
 
+/// A group of cores that a core map can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupKind {
+    /// A NUMA node.
+    Node,
+    /// The cores under one last-level cache.
+    Cache,
+}
+
+fn no_such_group(kind: GroupKind, groups: &CpuList, known: &CpuList) -> String {
+    let kind = match kind {
+        GroupKind::Node => "node",
+        GroupKind::Cache => "last-level cache",
+    };
+    if known.is_empty() {
+        return format!("virtual cores have no {kind}");
+    }
+    format!("no core of {kind} {groups} can be used; there are cores of {kind} {known}")
+}
+
+pub(super) fn unknown_stage(stage: &StageId, known: &BTreeSet<&StageId>) -> CoreMapError {
+    CoreMapError::UnknownStage {
+        stage: stage.clone(),
+        suggestion: nearest(stage.as_str(), known.iter().map(|stage| stage.as_str()))
+            .and_then(|nearest| nearest.parse().ok()),
+        known: known.iter().map(|&stage| stage.clone()).collect(),
+    }
+}
+
+fn list(stages: &[StageId]) -> String {
+    stages.iter().map(StageId::as_str).collect::<Vec<_>>().join(", ")
+}
+
 fn unknown_stage_help(suggestion: Option<&StageId>, known: &[StageId]) -> String {
-    let known: Vec<_> = known.iter().map(StageId::as_str).collect();
     match suggestion {
         Some(suggestion) => format!("; did you mean {suggestion}?"),
         None if known.is_empty() => "; the pipeline has no stages".to_owned(),
-        None => format!("; there are {}", known.join(", ")),
+        None => format!("; there are {}", list(known)),
     }
 }
 
@@ -89,6 +150,8 @@ pub struct Limits {
     pub outside_cpuset: CpuList,
     /// CPUs that run but are left out by the affinity mask.
     pub outside_affinity: CpuList,
+    /// CPUs that a thread could not be pinned to when it was tried.
+    pub refused: CpuList,
 }
 
 impl Limits {
@@ -99,11 +162,12 @@ impl Limits {
             cpus: None,
             offline: none.clone(),
             outside_cpuset: none.clone(),
-            outside_affinity: none,
+            outside_affinity: none.clone(),
+            refused: none,
         }
     }
 
-    fn of(machine: &Machine) -> Self {
+    pub(super) fn of(machine: &Machine) -> Self {
         let allowed = machine.allowed();
         let outside = |allowed: &CpuList| machine.online.difference(allowed);
         Self {
@@ -112,6 +176,7 @@ impl Limits {
             offline: machine.offline(),
             outside_cpuset: machine.cpuset.as_ref().map(outside).unwrap_or_default(),
             outside_affinity: outside(&machine.affinity),
+            refused: machine.refused.clone(),
         }
     }
 }
@@ -130,6 +195,7 @@ impl fmt::Display for Limits {
             (&self.offline, "offline"),
             (&self.outside_cpuset, "outside the cgroup cpuset of this process"),
             (&self.outside_affinity, "outside its affinity mask (see taskset)"),
+            (&self.refused, "refused when a thread is pinned to them"),
         ];
         for (cpus, reason) in reasons.into_iter().filter(|(cpus, _)| !cpus.is_empty()) {
             write!(f, "; CPUs {cpus} are {reason}")?;
@@ -141,8 +207,8 @@ impl fmt::Display for Limits {
 impl CoreMap {
     /// Places `stages` on the allowed cores of `machine`, one partition per core in use.
     ///
-    /// A stage's instances go over its cores in turn: Sequential and IoBound have one instance, `Fixed(n)` has n,
-    /// CpuBound has one per core. Instances may outnumber cores; [`Placement::warnings`] says so.
+    /// A stage's instances go over its cores in turn, unless the map gives each a set of its own: Sequential and IoBound have one
+    /// instance, `Fixed(n)` has n, CpuBound has one per core or set. Instances may outnumber cores; [`Placement::warnings`] says so.
     ///
     /// # Errors
     /// Everything that stands against it: see [`CoreMapError`].
@@ -151,8 +217,7 @@ impl CoreMap {
         machine: &Machine,
         stages: &[(StageId, Parallelism)],
     ) -> Result<Placement, CoreMapErrors> {
-        let available: Vec<_> = machine.allowed().iter().map(Some).collect();
-        let mut placement = place(self, &available, &Limits::of(machine), stages)?;
+        let mut placement = place(self, &Pool::of(machine), stages)?;
         let used = placement.cpus();
         let groups: BTreeSet<_> = used
             .iter()
@@ -169,26 +234,25 @@ impl CoreMap {
     }
 }
 
-/// Places `stages` on `available` cores (the CPU of each, where there is one).
+/// Places `stages` on the cores of `pool`.
 pub(super) fn place(
     map: &CoreMap,
-    available: &[Option<CpuId>],
-    limits: &Limits,
+    pool: &Pool,
     stages: &[(StageId, Parallelism)],
 ) -> Result<Placement, CoreMapErrors> {
-    let all = CpuList::first_n(limits.cores);
-    ErrorList::check(errors(map, &all, limits, stages), ())?;
+    let selection = Selection::new(map, pool, stages);
+    ErrorList::check(errors(map, pool, &selection, stages), ())?;
 
     let mut warnings = Vec::new();
     let mut cores_of = BTreeMap::new();
-    let rest = rest(map, &all);
     for (stage, parallelism) in stages {
-        let named = map.stages.get(stage);
-        let cores = named.map_or_else(|| rest.clone(), |cores| listed(cores, &all));
-        let instances = instances(*parallelism, cores.len());
-        warnings.extend(spread_warning(stage, instances, &cores, named.is_some()));
-        let instance_cores: Vec<u32> = cores.iter().cycle().take(instances).collect();
-        cores_of.insert(stage.clone(), instance_cores);
+        let choice = selection.choice(stage);
+        let cores = choice.instances(*parallelism);
+        if let Choice::InTurn(all) = &choice {
+            let named = map.stages.contains_key(stage);
+            warnings.extend(spread_warning(stage, cores.len(), all, named));
+        }
+        cores_of.insert(stage.clone(), cores);
     }
 
     let used: CpuList = cores_of.values().flatten().copied().collect();
@@ -198,7 +262,7 @@ pub(super) fn place(
     }
     let partition = |core| PartitionPlace {
         core,
-        cpu: available.get(core as usize).copied().flatten(),
+        cpu: pool.cpus.get(core as usize).copied().flatten(),
         idle: map.idle_of(core),
     };
     let index_of: BTreeMap<u32, usize> = used.iter().zip(0..).collect();
@@ -206,15 +270,8 @@ pub(super) fn place(
         .into_iter()
         .map(|(stage, cores)| (stage, cores.iter().map(|core| index_of[core]).collect()))
         .collect();
-    Ok(Placement { partitions: used.iter().map(partition).collect(), stages, warnings })
-}
-
-fn instances(parallelism: Parallelism, cores: usize) -> usize {
-    match parallelism {
-        Parallelism::Sequential | Parallelism::IoBound => 1,
-        Parallelism::Fixed(n) => n as usize,
-        Parallelism::CpuBound => cores,
-    }
+    let partitions = used.iter().map(partition).collect();
+    Ok(Placement { partitions, stages, rings: map.rings.clone(), warnings })
 }
 
 fn spread_warning(
@@ -232,50 +289,15 @@ fn spread_warning(
     (named && !unused.is_empty()).then_some(PlacementWarning::UnusedCores { stage, instances, unused })
 }
 
-fn listed(cores: &Cores, all: &CpuList) -> CpuList {
-    match cores {
-        Cores::All => all.clone(),
-        Cores::List(list) => list.clone(),
-    }
-}
-
-/// The cores of stages that the map does not name.
-fn rest(map: &CoreMap, all: &CpuList) -> CpuList {
-    match &map.rest {
-        Some(cores) => listed(cores, all),
-        None => map.stages.values().fold(CpuList::EMPTY, |sum, cores| sum.union(&listed(cores, all))),
-    }
-}
-
 fn errors(
     map: &CoreMap,
-    all: &CpuList,
-    limits: &Limits,
+    pool: &Pool,
+    selection: &Selection<'_>,
     stages: &[(StageId, Parallelism)],
 ) -> Vec<CoreMapError> {
-    let mut errors = Vec::new();
-    let known: BTreeSet<&StageId> = stages.iter().map(|(stage, _)| stage).collect();
-    for stage in map.stages.keys().filter(|stage| !known.contains(stage)) {
-        errors.push(CoreMapError::UnknownStage {
-            stage: stage.clone(),
-            suggestion: nearest(stage.as_str(), known.iter().map(|stage| stage.as_str()))
-                .and_then(|nearest| nearest.parse().ok()),
-            known: known.iter().map(|&stage| stage.clone()).collect(),
-        });
-    }
-    let named = map.stages.iter().map(|(stage, cores)| (stage.to_string(), cores));
-    for (field, cores) in named.chain(map.rest.iter().map(|cores| ("*".to_owned(), cores))) {
-        let cores = listed(cores, all);
-        if cores.is_empty() {
-            errors.push(CoreMapError::NoCores { field });
-        } else {
-            errors.extend(no_such_core(field, cores.difference(all), limits));
-        }
-    }
-    let idle = map.idle.keys().filter(|core| !all.contains(**core));
-    errors.extend(
-        idle.filter_map(|core| no_such_core(format!("@{core}"), CpuList::from_iter([*core]), limits)),
-    );
+    let mut errors = selection.errors(stages);
+    let idle = map.idle.keys();
+    errors.extend(idle.filter_map(|core| pool.no_such_core(format!("@{core}"), CpuList::from_iter([*core]))));
     let mut seen = BTreeSet::new();
     for (stage, parallelism) in stages {
         if !seen.insert(stage) {
@@ -289,9 +311,4 @@ fn errors(
         }
     }
     errors
-}
-
-fn no_such_core(field: String, cores: CpuList, limits: &Limits) -> Option<CoreMapError> {
-    let limits = Box::new(limits.clone());
-    (!cores.is_empty()).then_some(CoreMapError::NoSuchCore { field, cores, limits })
 }

@@ -88,6 +88,144 @@ impl FakeMachine {
         Self::new(&Shape { packages: 2, cores_per_package: 4, threads_per_core: 2, cores_per_l3: 4 })
     }
 
+    /// Four sockets of two cores, node to node in a ring, so that the opposite one is two hops away.
+    pub(crate) fn four_sockets() -> Self {
+        let machine =
+            Self::new(&Shape { packages: 4, cores_per_package: 2, threads_per_core: 1, cores_per_l3: 2 });
+        for (node, distances) in
+            ["10 16 22 16", "16 10 16 22", "22 16 10 16", "16 22 16 10"].iter().enumerate()
+        {
+            let node = node as u32;
+            machine.node(node, &format!("{}-{}", node * 2, node * 2 + 1), 1 << 20, distances);
+        }
+        machine
+    }
+
+    /// One socket of four chiplets (CCDs) of four cores of two threads, each with a cache and a die of its own, in one node.
+    pub(crate) fn chiplets() -> Self {
+        let machine =
+            Self::new(&Shape { packages: 1, cores_per_package: 16, threads_per_core: 2, cores_per_l3: 4 });
+        (0..32).for_each(|cpu| {
+            machine.cpu_file(&format!("cpu{cpu}/topology/die_id"), &(cpu % 16 / 4).to_string())
+        });
+        machine
+    }
+
+    /// An ARM board: four slow cores and four fast ones, a level 2 cache for each four, no level 3, no NUMA.
+    pub(crate) fn big_little() -> Self {
+        let machine =
+            Self::new(&Shape { packages: 1, cores_per_package: 8, threads_per_core: 1, cores_per_l3: 8 });
+        machine.remove("sys/devices/system/node");
+        for cpu in 0..8 {
+            let (cluster, capacity) = if cpu < 4 { ("0-3", 446) } else { ("4-7", 1024) };
+            machine.cpu_file(&format!("cpu{cpu}/cpu_capacity"), &capacity.to_string());
+            machine.cpu_file(&format!("cpu{cpu}/cache/index2/shared_cpu_list"), cluster);
+            machine.remove(&format!("sys/devices/system/cpu/cpu{cpu}/cache/index3"));
+        }
+        machine
+    }
+
+    /// Two fast cores of two threads (0 and 1, 2 and 3) and four slow ones, all under one cache.
+    pub(crate) fn hybrid_laptop() -> Self {
+        let machine =
+            Self::new(&Shape { packages: 1, cores_per_package: 8, threads_per_core: 1, cores_per_l3: 8 });
+        for cpu in 0..8 {
+            let siblings =
+                ["0-1", "0-1", "2-3", "2-3"].get(cpu as usize).map_or(cpu.to_string(), |two| (*two).into());
+            for list in ["core_cpus_list", "thread_siblings_list"] {
+                machine.cpu_file(&format!("cpu{cpu}/topology/{list}"), &siblings);
+            }
+            machine.cpu_file(
+                &format!("cpu{cpu}/topology/core_id"),
+                &if cpu < 4 { cpu / 2 } else { cpu }.to_string(),
+            );
+            machine.cpu_file(&format!("cpu{cpu}/cpu_capacity"), if cpu < 4 { "1024" } else { "640" });
+        }
+        machine
+    }
+
+    /// Two sockets; the memory of the second is not there.
+    pub(crate) fn node_without_memory() -> Self {
+        let machine = Self::two_sockets();
+        machine.node(1, "4-7,12-15", 0, "21 10");
+        machine
+    }
+
+    /// The SMT server with every second thread but one taken offline.
+    pub(crate) fn offline_cpus() -> Self {
+        let machine = Self::smt_server();
+        (9..16).for_each(|cpu| machine.offline(cpu));
+        machine
+    }
+
+    /// Eight cores of which four are kept free of everything that is not pinned to them.
+    pub(crate) fn isolated_cpus() -> Self {
+        let machine =
+            Self::new(&Shape { packages: 1, cores_per_package: 8, threads_per_core: 1, cores_per_l3: 8 });
+        machine.cpu_file("isolated", "4-7");
+        machine.cpu_file("nohz_full", "4-7");
+        machine
+    }
+
+    /// A container of the SMT server: cgroups of version 2, six CPUs, one and a half of them.
+    pub(crate) fn v2_container() -> Self {
+        let machine = Self::smt_server();
+        machine.file("proc/self/cgroup", "0::/pod/app\n");
+        machine.file("sys/fs/cgroup/pod/app/cpuset.cpus.effective", "4-6,12-14\n");
+        machine.file("sys/fs/cgroup/pod/cpu.max", "150000 100000\n");
+        machine
+    }
+
+    /// A container of the desktop: cgroups of version 1, two CPUs, two and a half of them.
+    pub(crate) fn v1_container() -> Self {
+        let fake = Self::desktop();
+        fake.file(
+            "proc/self/cgroup",
+            "4:cpuset:/kube/app\n3:cpu,cpuacct:/kube/app\n1:name=systemd:/\n0::/\n",
+        );
+        fake.mounts(&[
+            "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct",
+            "34 31 0:31 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset",
+            "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw",
+        ]);
+        fake.file("sys/fs/cgroup/cpuset/kube/app/cpuset.effective_cpus", "1,3\n");
+        fake.file("sys/fs/cgroup/cpuset/kube/app/cpuset.cpus", "0-7\n");
+        fake.file("sys/fs/cgroup/cpu,cpuacct/kube/app/cpu.cfs_quota_us", "-1\n");
+        fake.file("sys/fs/cgroup/cpu,cpuacct/kube/app/cpu.cfs_period_us", "100000\n");
+        fake.file("sys/fs/cgroup/cpu,cpuacct/kube/cpu.cfs_quota_us", "250000\n");
+        fake.file("sys/fs/cgroup/cpu,cpuacct/kube/cpu.cfs_period_us", "100000\n");
+        fake
+    }
+
+    /// A container in which nothing of the machine can be read but the affinity mask.
+    pub(crate) fn missing_files() -> Self {
+        let machine = Self::empty();
+        machine.affinity("0-3");
+        machine
+    }
+
+    /// All of them, by name.
+    pub(crate) fn gallery() -> Vec<(&'static str, Self)> {
+        let taskset = Self::desktop();
+        taskset.affinity("2");
+        vec![
+            ("desktop", Self::desktop()),
+            ("smt-server", Self::smt_server()),
+            ("two-sockets", Self::two_sockets()),
+            ("four-sockets", Self::four_sockets()),
+            ("chiplets", Self::chiplets()),
+            ("big-little", Self::big_little()),
+            ("hybrid-laptop", Self::hybrid_laptop()),
+            ("v1-container", Self::v1_container()),
+            ("v2-container", Self::v2_container()),
+            ("node-without-memory", Self::node_without_memory()),
+            ("offline-cpus", Self::offline_cpus()),
+            ("isolated-cpus", Self::isolated_cpus()),
+            ("missing-files", Self::missing_files()),
+            ("taskset", taskset),
+        ]
+    }
+
     pub(crate) fn root(&self) -> &Path {
         self.root.path()
     }
@@ -127,6 +265,11 @@ impl FakeMachine {
         self.cpu_file("online", &online.to_string());
         self.remove(&format!("sys/devices/system/cpu/cpu{cpu}/topology"));
         self.remove(&format!("sys/devices/system/cpu/cpu{cpu}/cache"));
+    }
+
+    /// The affinity mask of the process that the tree is about.
+    pub(crate) fn affinity(&self, cpus: &str) {
+        self.file("proc/self/status", &format!("Name:\tcorelane\nCpus_allowed_list:\t{cpus}\nThreads:\t1\n"));
     }
 
     /// As read by a process whose affinity mask is `affinity`.

@@ -1,0 +1,97 @@
+//! The machine that `topology`, `map`, `doctor` and `c2c` look at: this one, or a tree of files of another one.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use corelane::engine::{StartError, this_machine};
+use corelane::topology::{Machine, MachineError};
+
+use crate::exit::Exit;
+use crate::output::OutputError;
+use crate::topology::{self, Topology};
+
+/// The commands that look at the machine.
+#[derive(Debug, Subcommand)]
+pub enum MachineCommand {
+    /// Show what this process may run on: nodes, caches, cores, and what limits it
+    #[command(after_help = Exit::help())]
+    Topology(Topology),
+}
+
+/// Whose files are read.
+#[derive(Debug, Clone, Args)]
+pub struct Tree {
+    /// Read the kernel's files under DIR instead of those of this machine: sys/, proc/ and so on, copied from another one
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
+/// Why a command that looks at the machine says nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LookError {
+    /// This machine cannot be read.
+    #[error(transparent)]
+    Machine(#[from] StartError),
+    /// `--root` is no directory.
+    #[error("--root {}: is not a directory", .0.display())]
+    NoTree(PathBuf),
+    /// The tree shows no machine.
+    #[error("--root {}: {source}", root.display())]
+    Tree {
+        /// The tree.
+        root: PathBuf,
+        /// What is wrong with it.
+        source: MachineError,
+    },
+    /// It cannot be written as JSON.
+    #[error("cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The output.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+impl From<&LookError> for Exit {
+    fn from(error: &LookError) -> Self {
+        match error {
+            LookError::Machine(error) => error.into(),
+            LookError::NoTree(_) | LookError::Tree { .. } => Exit::Input,
+            LookError::Json(_) => Exit::Internal,
+            LookError::Output(error) => error.into(),
+        }
+    }
+}
+
+impl Tree {
+    /// The machine: of this process, with a trial pin to each CPU, or of the tree, as far as files tell.
+    ///
+    /// # Errors
+    /// [`LookError`] of reading.
+    pub fn machine(&self) -> Result<Machine, LookError> {
+        match &self.root {
+            None => Ok(this_machine()?),
+            Some(root) if !root.is_dir() => Err(LookError::NoTree(root.clone())),
+            Some(root) => {
+                Machine::of_tree(root).map_err(|source| LookError::Tree { root: root.clone(), source })
+            }
+        }
+    }
+
+    /// Where its files are.
+    pub fn path(&self) -> &Path {
+        self.root.as_deref().unwrap_or(Path::new("/"))
+    }
+}
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// The exit code and what to say.
+pub fn run(command: &MachineCommand) -> Result<(), (Exit, String)> {
+    match command {
+        MachineCommand::Topology(options) => {
+            topology::topology(options).map_err(|error| (Exit::from(&error), error.to_string()))
+        }
+    }
+}
