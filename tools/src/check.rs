@@ -166,7 +166,8 @@ pub fn check(options: &Check) -> Result<(), CheckError> {
     Ok(print(&format!("{}: ok\n{summary}", names(&options.files)))?)
 }
 
-fn build(job: JobArg, config: Config) -> Result<Pipeline, GraphErrors> {
+/// The pipeline of a job, with nothing behind its ends.
+pub(crate) fn build(job: JobArg, config: Config) -> Result<Pipeline, GraphErrors> {
     match job {
         JobArg::TraceAssembly => job::build(JobParts::unconnected(RULES, config)),
     }

@@ -1,7 +1,7 @@
 //! What the drawings of machines, core maps and latencies have in common.
 
 use svg::Document;
-use svg::node::element::{Group, Rectangle, Style, Text, Title};
+use svg::node::element::{Group, Line, Rectangle, Style, Text, Title};
 
 const STYLE: &str =
     "text{font:12px monospace;fill:#111}.small{font-size:10px;fill:#444}.head{font-weight:bold}";
@@ -52,6 +52,17 @@ impl Drawing {
     pub(crate) fn text(self, (x, y): (usize, usize), class: &str, anchor: &str, content: &str) -> Self {
         let text = Text::new(content).set("x", x).set("y", y).set("text-anchor", anchor).set("class", class);
         Self { document: self.document.add(text) }
+    }
+
+    /// A straight line.
+    pub(crate) fn line(self, from: (usize, usize), to: (usize, usize), colour: &str) -> Self {
+        let line = Line::new()
+            .set("x1", from.0)
+            .set("y1", from.1)
+            .set("x2", to.0)
+            .set("y2", to.1)
+            .set("stroke", colour);
+        Self { document: self.document.add(line) }
     }
 
     /// The text of the SVG document, a newline at its end.

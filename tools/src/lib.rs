@@ -5,7 +5,7 @@
 //! * [`job`]: the trace-assembly pipeline, and the two threads that read and write for it.
 //! * [`args`], [`exit`], [`config`], [`output`], [`measurements`], [`progress`], [`summary`], [`signals`]: the command line and what it
 //!   prints.
-//! * [`machine`], [`topology`]: the commands that look at the machine and not at data.
+//! * [`machine`], [`topology`], [`map`]: the commands that look at the machine and not at data.
 //! * [`otlp`]: OTLP files and streams as raw requests, and requests as spans.
 //! * [`trace`]: spans as assembled traces, tail sampling, the NDJSON line, and a single-threaded reference run.
 //!
@@ -21,6 +21,7 @@ mod drawing;
 pub mod exit;
 pub mod job;
 pub mod machine;
+pub mod map;
 pub mod measurements;
 pub mod otlp;
 pub mod output;
@@ -29,5 +30,6 @@ mod report;
 pub mod run;
 pub mod signals;
 pub mod summary;
+mod table;
 pub mod topology;
 pub mod trace;

@@ -7,6 +7,7 @@ use corelane::engine::{StartError, this_machine};
 use corelane::topology::{Machine, MachineError};
 
 use crate::exit::Exit;
+use crate::map::{self, MapCommand};
 use crate::output::OutputError;
 use crate::topology::{self, Topology};
 
@@ -16,6 +17,9 @@ pub enum MachineCommand {
     /// Show what this process may run on: nodes, caches, cores, and what limits it
     #[command(after_help = Exit::help())]
     Topology(Topology),
+    /// Propose, check, explain, compare and draw core maps
+    #[command(subcommand)]
+    Map(MapCommand),
 }
 
 /// Whose files are read.
@@ -90,6 +94,9 @@ impl Tree {
 /// The exit code and what to say.
 pub fn run(command: &MachineCommand) -> Result<(), (Exit, String)> {
     match command {
+        MachineCommand::Map(command) => {
+            map::map(command).map_err(|error| (Exit::from(&error), error.to_string()))
+        }
         MachineCommand::Topology(options) => {
             topology::topology(options).map_err(|error| (Exit::from(&error), error.to_string()))
         }

@@ -252,13 +252,7 @@ impl Pipeline {
 
     /// Every stage with its parallelism: what a placement is made from.
     pub fn stages(&self) -> Vec<(StageId, Parallelism)> {
-        let nodes = &self.graph.graph().nodes;
-        self.graph
-            .stages()
-            .iter()
-            .zip(nodes)
-            .map(|(stage, node)| (stage.id.clone(), node.parallelism))
-            .collect()
+        self.graph.parallelism()
     }
 
     /// Where its state is spilled to, if any stage of it may.

@@ -1,7 +1,7 @@
 //! A graph that can be built.
 
 use crate::model::StageId;
-use crate::policy::{BackpressureStrategy, CircuitBreakerPolicy, DropPolicy, ErrorPolicy};
+use crate::policy::{BackpressureStrategy, CircuitBreakerPolicy, DropPolicy, ErrorPolicy, Parallelism};
 
 use super::{PipelineGraph, Warning};
 
@@ -59,6 +59,12 @@ impl ValidatedGraph {
     /// The stages, one for each node.
     pub fn stages(&self) -> &[ResolvedStage] {
         &self.stages
+    }
+
+    /// The stages with their parallelism, one for each node: what a placement is made from.
+    pub fn parallelism(&self) -> Vec<(StageId, Parallelism)> {
+        let nodes = self.stages.iter().zip(&self.graph.nodes);
+        nodes.map(|(stage, node)| (stage.id.clone(), node.parallelism)).collect()
     }
 
     /// The edges, one for each edge of the graph.

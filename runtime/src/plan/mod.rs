@@ -1,6 +1,13 @@
 //! From a graph and a placement to what runs where: which edges are fused, which are rings, and how items are spread.
 //!
-//! A pure function: values in, values out.
+//! Pure functions: values in, values out. [`propose`] goes the other way and finds a placement; [`hops`] and [`conflicts`] say what a
+//! placement costs.
+
+mod hops;
+mod propose;
+
+pub use hops::{Conflict, Distance, EdgeHops, conflicts, hops};
+pub use propose::{Proposal, ProposeError, Reason, Span, Wishes, propose};
 
 use crate::graph::{
     ChannelOrdering, Crossing, Deadlock, Edge, MAX_WAITING_INPUTS, ResolvedEdge, Spread, StageNode,
@@ -107,7 +114,15 @@ pub enum PlanError {
 impl PlanError {
     /// Whether it is about the core map, not about the graph.
     pub fn is_core_map(&self) -> bool {
-        matches!(self, Self::NoSuchEdge { .. })
+        self.edge().is_some()
+    }
+
+    /// The edge that a core map names and that is not there.
+    pub fn edge(&self) -> Option<&EdgeName> {
+        match self {
+            Self::NoSuchEdge { edge, .. } => Some(edge),
+            _ => None,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::model::StageId;
+use crate::model::{Place, StageId};
 use crate::policy::IdlePolicy;
 
 use super::parse::{self, CoreMapParseErrors};
@@ -115,6 +115,12 @@ impl CoreMap {
         self.rest.as_ref()
     }
 
+    /// The cores whose idle policy it gives, in ascending order, and at last that of all others (`None`).
+    pub fn idle_policies(&self) -> impl Iterator<Item = (Option<u32>, IdlePolicy)> {
+        let named = self.idle.iter().map(|(core, policy)| (Some(*core), *policy));
+        named.chain(self.idle_rest.map(|policy| (None, policy)))
+    }
+
     /// The edges it names, with the items that each of their rings holds.
     pub fn rings(&self) -> impl Iterator<Item = (&EdgeName, u64)> {
         self.rings.iter().map(|(edge, items)| (edge, *items))
@@ -136,6 +142,12 @@ impl CoreMap {
     /// Every error of the text, each with field, line and token.
     pub fn from_toml(text: &str) -> Result<Self, CoreMapParseErrors> {
         parse::toml(text)
+    }
+
+    /// Where each entry of the text of a map stands, in either form: by stage, `*`, `@` and cores, or edge. For errors that are
+    /// found when the map is used.
+    pub fn places(text: &str) -> BTreeMap<String, Place> {
+        parse::places(text)
     }
 
     /// Writes the TOML form.

@@ -283,6 +283,33 @@ pub(super) fn toml(text: &str) -> Result<CoreMap, CoreMapParseErrors> {
     reader.finish()
 }
 
+/// Where each entry of a map stands, by stage, `*`, `@` and cores, or edge.
+pub(super) fn places(text: &str) -> BTreeMap<String, Place> {
+    let at = Text::of(text);
+    let mut places = BTreeMap::new();
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    if syntax.is_empty() {
+        for (table, content) in sorted(document.get_ref()) {
+            let prefix = if table.get_ref() == "cores" { "@" } else { "" };
+            for (key, _) in content.get_ref().as_table().into_iter().flat_map(sorted) {
+                let field = format!("{prefix}{}", key.get_ref());
+                places.insert(field.clone(), at.place(&field, key.span().start));
+            }
+        }
+    }
+    if !places.is_empty() {
+        return places;
+    }
+    let mut offset = 0;
+    for entry in text.split(';') {
+        if let Some((field, _)) = entry.split_once('=') {
+            places.insert(field.to_owned(), at.place(field, offset));
+        }
+        offset += entry.len() + 1;
+    }
+    places
+}
+
 /// The map in a table of a larger document, and all that is wrong with it but its syntax.
 pub(crate) fn from_table(text: Text<'_>, table: &DeTable<'_>) -> (CoreMap, Vec<CoreMapParseError>) {
     let mut reader = Reader::new(text);

@@ -89,6 +89,20 @@ pub enum CoreMapError {
     },
 }
 
+impl CoreMapError {
+    /// The entry of the map that it is about: a stage, `*`, or `@` and a core; `None` where it is about the pipeline.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::NoSuchCore { field, .. } | Self::NoCores { field } | Self::NoSuchGroup { field, .. } => {
+                Some(field)
+            }
+            Self::UnknownStage { stage, .. } | Self::InstanceCount { stage, .. } => Some(stage.as_str()),
+            Self::Circle { stages } => stages.first().map(StageId::as_str),
+            Self::Instances { .. } | Self::DuplicateStage { .. } => None,
+        }
+    }
+}
+
 /// A group of cores that a core map can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupKind {
