@@ -1,22 +1,32 @@
 //! The bench harness of corelane: workloads, the hand-written programs that mark the limit, and the comparison.
 //!
-//! A [`Case`](case::Case) is one workload variant: some systems doing the same work, and the checksum each of them
-//! must reach. The [`harness`] runs the systems in turn, in one process, and the [`report`] prints medians, spread
-//! and ratios. `METHODOLOGY.md` beside this crate says what the figures mean and where they are biased.
+//! A `case::Case` is one workload variant: some systems doing the same work, and the checksum each of them
+//! must reach. The `harness` runs the systems in turn, in one process, and the `report` prints medians, spread
+//! and ratios. Without feature `harness` there is only what [`nexmark`] shares with the `corelane` command. `METHODOLOGY.md` beside this crate says what the figures mean and where they are biased.
 #![forbid(unsafe_code)]
 // A bench harness owns threads and reads clocks: that is what it is for.
 #![allow(clippy::disallowed_methods)]
 
+#[cfg(feature = "harness")]
 pub mod case;
+#[cfg(feature = "harness")]
 pub mod environment;
+#[cfg(feature = "harness")]
 pub mod harness;
+#[cfg(feature = "harness")]
 pub mod hiccup;
+#[cfg(feature = "harness")]
 pub mod lane;
+#[cfg(feature = "harness")]
 pub mod link;
 pub mod nexmark;
 #[cfg(feature = "peers")]
 pub mod peers;
+#[cfg(feature = "harness")]
 pub mod pin;
+#[cfg(feature = "harness")]
 pub mod report;
+#[cfg(feature = "harness")]
 pub mod stats;
+#[cfg(feature = "harness")]
 pub mod workload;

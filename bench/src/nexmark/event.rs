@@ -106,7 +106,7 @@ impl Bid {
 
 /// NEXMark counts milliseconds.
 #[inline]
-const fn from_millis(millis: u64) -> Timestamp {
+pub(super) const fn from_millis(millis: u64) -> Timestamp {
     Timestamp((millis as i64).saturating_mul(1_000_000))
 }
 

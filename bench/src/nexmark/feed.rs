@@ -34,6 +34,19 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// What makes the events, one after the other.
+    pub(super) fn generator(self) -> EventGenerator {
+        EventGenerator::new(NexmarkConfig {
+            base_time: BASE_MILLIS,
+            first_rate: self.per_second,
+            next_rate: self.per_second,
+            out_of_order_group_size: self.group,
+            ..NexmarkConfig::default()
+        })
+    }
+}
+
 /// Events in memory, which any number of sources may read.
 #[derive(Clone, Copy, Debug)]
 pub struct Feed {
@@ -50,19 +63,12 @@ impl Feed {
     /// # Panics
     /// If `per_second` or `group` is 0.
     pub fn generate(settings: Settings) -> Self {
-        let config = NexmarkConfig {
-            base_time: BASE_MILLIS,
-            first_rate: settings.per_second,
-            next_rate: settings.per_second,
-            out_of_order_group_size: settings.group,
-            ..NexmarkConfig::default()
-        };
         let none: &'static Texts = Box::leak(Box::default());
         let event = |event| match event {
             nexmark::event::Event::Bid(bid) if !settings.texts => Event::Bid(Bid::of(bid, |_| none)),
             event => event.into(),
         };
-        Self::of(EventGenerator::new(config).take(settings.events).map(event).collect())
+        Self::of(settings.generator().take(settings.events).map(event).collect())
     }
 
     /// These events.

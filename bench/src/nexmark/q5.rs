@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use corelane::flow::{PipelineBuilder, Segment, Stream};
 use corelane::model::Timestamp;
-use corelane_stages::window::{Count, KeyedWindows, Leaders, PerCore, Sliding, Sum, Tumbling, Window, Windowed};
+use corelane_stages::window::{
+    Count, KeyedWindows, Leaders, PerCore, Sliding, Sum, Tumbling, Window, Windowed,
+};
 
 use super::{Event, Feed, events};
 
@@ -39,9 +41,15 @@ pub struct Row {
 
 /// The query.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
-    events(p, feed)
-        .filter_map("bids", |event| event.bid().map(|bid| (bid.auction, bid.at)))
-        .per_core(|(auction, _)| *auction)
+    hottest(events(p, feed).filter_map("bids", |event| event.bid().map(|bid| (bid.auction, bid.at))))
+}
+
+/// The same of bids from anywhere: for which auction each is, and when it was made.
+pub fn hottest<S>(made: Stream<S>) -> Stream<impl Segment<Item = Row> + use<S>>
+where
+    S: Segment<Item = (u64, Timestamp)>,
+{
+    made.per_core(|(auction, _)| *auction)
         .window_at(|(_, at)| *at, Tumbling::of(EVERY))
         .aggregate("bids-here", Count)
         .key_by(|count| count.key)
