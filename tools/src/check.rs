@@ -15,6 +15,7 @@ use corelane::topology::{CoreMap, Placement};
 use crate::args::{Check, JobArg};
 use crate::config::read_config;
 use crate::exit::Exit;
+use crate::hottest::{self, Parts};
 use crate::job::{self, JobParts};
 use crate::output::{OutputError, print};
 use crate::trace::{AssemblyRules, SampleThreshold, SamplingRules};
@@ -170,6 +171,7 @@ pub fn check(options: &Check) -> Result<(), CheckError> {
 pub(crate) fn build(job: JobArg, config: Config) -> Result<Pipeline, GraphErrors> {
     match job {
         JobArg::TraceAssembly => job::build(JobParts::unconnected(RULES, config)),
+        JobArg::NexmarkQ5 => hottest::build(Parts::unconnected(config)),
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! * [`run`]: `corelane run`, from parsed options to written output. [`check`]: `corelane check`.
 //! * [`dead_letters`]: `corelane dead-letters`, what a run gave up.
-//! * [`job`]: the trace-assembly pipeline, and the two threads that read and write for it.
+//! * [`job`]: the trace-assembly pipeline, and the thread that reads for it. [`hottest`]: query 5 of NEXMark.
+//! * [`delivery`]: the thread that writes for both.
 //! * [`args`], [`exit`], [`config`], [`output`], [`measurements`], [`progress`], [`summary`], [`signals`]: the command line and what it
 //!   prints.
 //! * [`machine`], [`topology`], [`map`]: the commands that look at the machine and not at data.
 //! * [`otlp`]: OTLP files and streams as raw requests, and requests as spans.
 //! * [`trace`]: spans as assembled traces, tail sampling, the NDJSON line, and a single-threaded reference run.
 //!
-//! Nothing but [`clock`] reads a clock, and only [`job`] starts threads.
+//! Nothing but [`clock`] reads a clock, and only [`job`] and [`delivery`] start threads.
 #![forbid(unsafe_code)]
 
 pub mod args;
@@ -17,8 +18,10 @@ pub mod check;
 pub mod clock;
 pub mod config;
 pub mod dead_letters;
+pub mod delivery;
 mod drawing;
 pub mod exit;
+pub mod hottest;
 pub mod job;
 pub mod machine;
 pub mod map;

@@ -22,6 +22,9 @@ fn main() -> ExitCode {
         Command::Run(Job::TraceAssembly(job)) => {
             run::trace_assembly(job).map_err(|error| (Exit::from(&error), error.to_string()))
         }
+        Command::Run(Job::NexmarkQ5(job)) => {
+            run::nexmark_q5(job).map_err(|error| (Exit::from(&error), error.to_string()))
+        }
         Command::Check(options) => {
             check::check(options).map_err(|error| (Exit::from(&error), error.to_string()))
         }

@@ -1,9 +1,8 @@
 //! The progress line on standard error.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::time::Duration;
 
-use crate::args::ProgressArg;
 use crate::otlp::InputProgress;
 
 /// The shortest time between two updates.
@@ -16,18 +15,6 @@ pub struct ProgressLine<W: Write> {
     input: InputProgress,
     next_update: Duration,
     shown: bool,
-}
-
-impl ProgressLine<io::Stderr> {
-    /// A line on standard error, shown as `when` says.
-    pub fn stderr(when: ProgressArg, input: InputProgress) -> Self {
-        let show = match when {
-            ProgressArg::Always => true,
-            ProgressArg::Never => false,
-            ProgressArg::Auto => io::stderr().is_terminal(),
-        };
-        ProgressLine::new(show.then(io::stderr), input)
-    }
 }
 
 impl<W: Write> ProgressLine<W> {
@@ -55,7 +42,7 @@ impl<W: Write> ProgressLine<W> {
             terminal.write_all(line.as_bytes()).and_then(|()| terminal.flush()).is_ok() || self.shown;
     }
 
-    /// Removes the line.
+    /// Removes the line, until the next update.
     pub fn clear(&mut self) {
         if let Some(terminal) = self.terminal.as_mut().filter(|_| self.shown) {
             let _ = terminal.write_all(b"\r\x1b[K").and_then(|()| terminal.flush());

@@ -37,6 +37,18 @@ pub enum Waited {
     Stuck,
 }
 
+/// Who watches a run that is waited for.
+pub trait Watch {
+    /// Called every now and then.
+    fn look(&mut self, running: &Running);
+
+    /// What a signal did.
+    fn say(&mut self, text: &str);
+
+    /// Called before something else is written to standard error.
+    fn make_way(&mut self);
+}
+
 impl Interrupts {
     /// Starts catching. After the first signal a run has `drain_deadline` for what is inside to flow out.
     ///
@@ -56,41 +68,39 @@ impl Interrupts {
         self.state != State::Running
     }
 
-    /// Waits for the end of `running`. `look` is called every now and then; `say` is told what a signal did.
-    pub fn wait(
-        &mut self,
-        running: &mut Running,
-        mut look: impl FnMut(&Running),
-        mut say: impl FnMut(&str),
-    ) -> Waited {
+    /// Waits for the end of `running`.
+    pub fn wait(&mut self, running: &mut Running, watch: &mut impl Watch) -> Waited {
         while !running.wait_timeout(LOOK_EVERY) {
             let now = running.elapsed();
             let pending: Vec<i32> = self.signals.pending().collect();
             for signal in pending {
                 match signal {
                     // It was asked for: also with --quiet.
-                    SIGQUIT => _ = write!(io::stderr(), "{}", running.inspect_all()),
-                    _ => self.interrupt(running, now, &mut say),
+                    SIGQUIT => {
+                        watch.make_way();
+                        _ = write!(io::stderr(), "{}", running.inspect_all());
+                    }
+                    _ => self.interrupt(running, now, watch),
                 }
             }
             match self.state {
                 State::Draining { until } if now >= until => {
-                    say("the drain deadline has passed: stopping");
+                    watch.say("the drain deadline has passed: stopping");
                     running.drain(Duration::ZERO); // also notes in the result what was left
                     self.state = State::Stopping { until: now + STOP_GRACE };
                 }
                 State::Stopping { until } if now >= until => return Waited::Stuck,
                 _ => {}
             }
-            look(running);
+            watch.look(running);
         }
         Waited::Ended
     }
 
-    fn interrupt(&mut self, running: &Running, now: Duration, say: &mut impl FnMut(&str)) {
+    fn interrupt(&mut self, running: &Running, now: Duration, watch: &mut impl Watch) {
         self.state = match self.state {
             State::Running => {
-                say("no more is read, what is inside flows out; interrupt again to stop at once");
+                watch.say("no more is read, what is inside flows out; interrupt again to stop at once");
                 running.begin_drain();
                 State::Draining { until: now.saturating_add(self.drain_deadline) }
             }

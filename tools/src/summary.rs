@@ -7,11 +7,19 @@ use corelane::observe::Account;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::trace::AssemblyCounts;
+/// What a job tells of its run, beside what all jobs have to tell.
+pub trait Told: Serialize {
+    /// Lines for people, behind the one that says how the run ended. It took `elapsed_s` seconds.
+    ///
+    /// # Errors
+    ///
+    /// Those of the formatter.
+    fn lines(&self, elapsed_s: f64, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
 
 /// What a run did. `Display` is the text for people; [`Summary::to_json`] is one line for programs.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Summary {
+pub struct Summary<J> {
     /// The driver that ran, and why, if it is not the one asked for.
     pub driver: String,
     /// The cores used, as the operating system numbers them.
@@ -20,12 +28,9 @@ pub struct Summary {
     pub outcome: String,
     /// Wall-clock time from start to end.
     pub elapsed_s: f64,
-    /// Input bytes as stored (compressed), over all repetitions.
-    pub input_bytes: u64,
-    /// Output bytes.
-    pub output_bytes: u64,
-    /// What was assembled.
-    pub counts: AssemblyCounts,
+    /// What the job tells.
+    #[serde(flatten)]
+    pub job: J,
     /// One line per stage, in the order of the pipeline.
     pub stages: Vec<StageSummary>,
     /// Times from one point of the pipeline to another.
@@ -90,46 +95,18 @@ impl LatencySummary {
     }
 }
 
-impl Summary {
+impl<J: Told> Summary<J> {
     /// One JSON object without a newline at the end.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }
 }
 
-impl fmt::Display for Summary {
+impl<J: Told> fmt::Display for Summary<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = &self.counts;
-        let rate = if self.elapsed_s > 0.0 { counts.spans as f64 / self.elapsed_s } else { 0.0 };
         let cores = if self.cores.is_empty() { String::new() } else { format!(" on {}", cores(&self.cores)) };
         writeln!(f, "{} after {:.3} s with {}{cores}", self.outcome, self.elapsed_s, self.driver)?;
-        writeln!(
-            f,
-            "read    {} requests, {} spans from {} ({rate:.0} spans/s)",
-            counts.requests,
-            counts.spans,
-            Bytes(self.input_bytes)
-        )?;
-        writeln!(
-            f,
-            "        {} duplicate spans, {} bad spans left out",
-            counts.duplicates, counts.bad_spans
-        )?;
-        writeln!(
-            f,
-            "traces  {}: {} complete, {} partial by time, {} partial at the end, {} reopened",
-            counts.traces, counts.complete, counts.partial_by_ttl, counts.partial_at_end, counts.reopened
-        )?;
-        writeln!(
-            f,
-            "kept    {} ({}): {} with errors, {} slow, {} sampled; {} sampled out",
-            counts.output_lines,
-            Bytes(self.output_bytes),
-            counts.kept_error,
-            counts.kept_slow,
-            counts.kept_sampled,
-            counts.sampled_out
-        )?;
+        self.job.lines(self.elapsed_s, f)?;
         self.write_stages(f)?;
         self.write_latencies(f)?;
         self.write_account(f)?;
@@ -140,7 +117,7 @@ impl fmt::Display for Summary {
     }
 }
 
-impl Summary {
+impl<J> Summary<J> {
     fn write_stages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.stages.is_empty() {
             return Ok(());
@@ -197,6 +174,11 @@ impl Summary {
     }
 }
 
+/// How many of `items` there were in each of `elapsed_s` seconds.
+pub(crate) fn per_second(items: u64, elapsed_s: f64) -> f64 {
+    if elapsed_s > 0.0 { items as f64 / elapsed_s } else { 0.0 }
+}
+
 /// "core 3" or "cores 0-3,6": runs shortened.
 fn cores(numbers: &[usize]) -> String {
     let mut sorted = numbers.to_vec();
@@ -213,7 +195,7 @@ fn cores(numbers: &[usize]) -> String {
 }
 
 /// A number of bytes in the unit that fits.
-struct Bytes(u64);
+pub(crate) struct Bytes(pub(crate) u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -233,7 +215,19 @@ mod tests {
 
     use super::*;
 
-    fn summary() -> Summary {
+    /// A job with a number to tell.
+    #[derive(Default, Serialize)]
+    struct Read {
+        spans: u64,
+    }
+
+    impl Told for Read {
+        fn lines(&self, elapsed_s: f64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            writeln!(f, "{} spans, {} a second", self.spans, per_second(self.spans, elapsed_s))
+        }
+    }
+
+    fn summary() -> Summary<Read> {
         let source = StageAccount { received: 100, passed: 100, emitted: 100, ..StageAccount::default() };
         let sink = StageAccount { received: 100, delivered: 100, ..StageAccount::default() };
         let mut histogram = Histogram::new(3).unwrap();
@@ -243,9 +237,7 @@ mod tests {
             cores: vec![1, 0],
             outcome: "completed".to_owned(),
             elapsed_s: 0.5,
-            input_bytes: 3 << 20,
-            output_bytes: 1_536,
-            counts: AssemblyCounts { requests: 7, spans: 100, traces: 9, ..AssemblyCounts::default() },
+            job: Read { spans: 100 },
             stages: vec![StageSummary {
                 id: "decode".to_owned(),
                 kind: "transform".to_owned(),
@@ -270,8 +262,7 @@ mod tests {
         let text = summary().to_string();
         for part in [
             "completed after 0.500 s with thread on cores 0-1\n",
-            "7 requests, 100 spans from 3.0 MiB (200 spans/s)",
-            "kept    0 (1.5 KiB)",
+            "100 spans, 200 a second\n",
             "decode  transform               7           100         0  0\n",
             "500.",
             "account closes: 200 accepted = 100 delivered\n",
@@ -286,7 +277,7 @@ mod tests {
         let text = summary().to_json();
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert!(!text.contains('\n'));
-        assert_eq!(json["counts"]["spans"], 100);
+        assert_eq!(json["spans"], 100);
         assert_eq!(json["stages"][0]["delivered"], 100);
         assert_eq!(json["latencies"][0]["count"], 1_000);
         assert_eq!(json["cores"], serde_json::json!([1, 0]));
@@ -295,7 +286,7 @@ mod tests {
     #[test]
     fn a_run_without_anything_is_still_a_summary() {
         let (driver, outcome) = ("thread".to_owned(), "stopped".to_owned());
-        let text = Summary { driver, outcome, ..Summary::default() }.to_string();
+        let text = Summary { driver, outcome, ..Summary::<Read>::default() }.to_string();
         assert!(text.starts_with("stopped after 0.000 s with thread\n") && !text.contains("NaN"), "{text}");
         assert_eq!(LatencySummary::new("x", &Histogram::new(3).unwrap()).max_ns, 0);
     }

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use corelane_tools::exit::Exit;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-use support::{code, corelane, recording, refused, text};
+use support::{code, corelane, recording, refused, signal, text};
 
 fn cores() -> usize {
     std::thread::available_parallelism().unwrap().get()
@@ -228,6 +228,9 @@ fn configuration_that_is_no_file_or_may_not_be_read_is_refused_at_once_fault_40(
     assert!(message.contains("map.toml: cannot read: Permission denied"), "{message}");
 }
 
+const STAGES: [&str; 10] =
+    ["read", "decode", "spans", "traces", "keep", "errors", "slow", "rest", "join", "write"];
+
 #[test]
 fn the_graph_is_printed_in_every_format_without_any_input() {
     let print = |format: &str| {
@@ -237,14 +240,14 @@ fn the_graph_is_printed_in_every_format_without_any_input() {
     };
     for format in ["text", "dot", "mermaid", "svg", "toml", "json"] {
         let printed = print(format);
-        for stage in corelane_tools::job::STAGES {
+        for stage in STAGES {
             assert!(printed.contains(stage), "{stage} in {format}:\n{printed}");
         }
     }
     assert!(print("dot").starts_with("digraph") && print("svg").contains("</svg>"));
     let back = corelane::graph::PipelineGraph::from_toml(&print("toml")).unwrap();
     assert_eq!(back, corelane::graph::PipelineGraph::from_json(&print("json")).unwrap());
-    assert_eq!(back.nodes.len(), corelane_tools::job::STAGES.len());
+    assert_eq!(back.nodes.len(), STAGES.len());
 }
 
 #[test]
@@ -262,11 +265,6 @@ fn endless(options: &[&str]) -> Child {
     let mut command = corelane(&["-", "--sample", "1", "--driver", "thread"]);
     command.args(options).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
-}
-
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
 }
 
 fn first_line(child: &mut Child) -> BufReader<std::process::ChildStdout> {

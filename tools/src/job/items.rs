@@ -42,13 +42,3 @@ pub(super) struct Assembled {
     /// When its last span was read.
     pub(super) at_ns: u64,
 }
-
-/// From the rendering stages to `write`.
-#[derive(Debug)]
-pub(super) struct Line {
-    /// With the newline.
-    pub(super) bytes: Vec<u8>,
-    pub(super) complete: bool,
-    /// When the last span of its trace was read.
-    pub(super) at_ns: u64,
-}

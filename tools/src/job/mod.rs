@@ -16,7 +16,6 @@
 //! Files, pipes and devices may block for any time, so they are read and written on those two threads and never on a
 //! core: bounded channels connect them, and a core with nothing to do is woken by its doorbell.
 
-mod delivery;
 mod fault;
 mod feed;
 mod items;
@@ -26,9 +25,8 @@ mod pipeline;
 mod tally;
 mod traces;
 
-pub use delivery::{Delivery, DeliveryThread, Handover, Written};
 pub use fault::{Fault, InputFault};
 pub use feed::{Feed, FeedThread, Feeding};
 pub use letters::frame_of;
-pub use pipeline::{JobParts, STAGES, build};
+pub use pipeline::{JobParts, build};
 pub use tally::{Tallies, TallyCounts};

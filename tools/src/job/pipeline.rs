@@ -11,20 +11,16 @@ use corelane::policy::{AccumulatorPolicy, BufferPolicy, DropPolicy, ErrorPolicy,
 use corelane::stage::{StageSite, StepCx};
 use corelane_stages::dead_letters::FileSink;
 
-use super::delivery::{DeliverySink, Handover};
 use super::fault::Fault;
 use super::feed::Feed;
-use super::items::{Arrived, Assembled, Line, Request};
+use super::items::{Arrived, Assembled, Request};
 use super::letters::content_of;
 use super::order::SpanOrder;
 use super::tally::Tallies;
 use super::traces::TraceAccumulator;
+use crate::delivery::{DeliverySink, Handover, Line};
 use crate::otlp::{Repeat, decode};
 use crate::trace::{AssemblyRules, SampleThreshold, Verdict, render_line};
-
-/// The stages, in the order of the pipeline.
-pub const STAGES: [&str; 10] =
-    ["read", "decode", "spans", "traces", "keep", "errors", "slow", "rest", "join", "write"];
 
 /// Requests that may wait for each instance of `decode`, and decoded ones behind it: they can be large, and few
 /// keep a core busy.
@@ -154,5 +150,5 @@ fn sampling_of(sample: SampleThreshold) -> impl FnMut(Assembled, &StepCx) -> Opt
 /// Renders in the step's arena; what goes on is one allocation of the line's length.
 fn render(assembled: &Assembled, verdict: Verdict, cx: &StepCx) -> Option<Line> {
     let bytes = render_line(&assembled.trace, verdict, cx.arena())?.to_vec();
-    Some(Line { bytes, complete: assembled.trace.is_complete(), at_ns: assembled.at_ns })
+    Some(Line { bytes, read_at_ns: assembled.trace.is_complete().then_some(assembled.at_ns) })
 }

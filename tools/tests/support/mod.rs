@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use corelane_tools::exit::Exit;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -27,6 +27,12 @@ pub(crate) fn subcommand(name: &str, options: &[&str]) -> Command {
         command.env_remove(variable);
     }
     command
+}
+
+/// Sends a signal, such as `INT`.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
 }
 
 /// The exit code.
@@ -64,9 +70,14 @@ pub(crate) fn recording(dir: &Path, traces: u64) -> PathBuf {
 
 /// Runs with options that must fail and returns the message.
 pub(crate) fn refused(options: &[&str], exit: Exit) -> String {
-    let output = corelane(options).output().unwrap();
+    fails(corelane(options), exit)
+}
+
+/// Runs a command that must fail and returns the message.
+pub(crate) fn fails(mut command: Command, exit: Exit) -> String {
+    let output = command.output().unwrap();
     let message = text(&output.stderr);
-    assert_eq!(code(&output), i32::from(exit.code()), "{options:?}: {message}");
+    assert_eq!(code(&output), i32::from(exit.code()), "{command:?}: {message}");
     assert!(!message.contains("panicked"), "{message}");
     message
 }

@@ -11,7 +11,6 @@ use corelane::sync::Doorbell;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use hdrhistogram::Histogram;
 
-use super::items::Line;
 use crate::clock::Clock;
 use crate::output::{LineWriter, OutputError};
 
@@ -21,12 +20,21 @@ const MAX_WAITING_BYTES: usize = 256 * 1024;
 /// Latencies above this count as this: a day.
 const LONGEST_NS: u64 = 86_400_000_000_000;
 
+/// A line of output.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// With the newline.
+    pub(crate) bytes: Vec<u8>,
+    /// When the last of what it is made of was read, on the clock of the job, if its latency is to be measured; nanoseconds.
+    pub(crate) read_at_ns: Option<u64>,
+}
+
 /// What was written in all.
 #[derive(Debug)]
 pub struct Written {
     /// Bytes handed to the operating system.
     pub bytes: u64,
-    /// From the read of a complete trace's last span to its line written, in nanoseconds.
+    /// From when the last of a line's input was read to the line written, in nanoseconds.
     pub latencies: Histogram<u64>,
 }
 
@@ -39,7 +47,7 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
-    /// When the last span of each complete trace in it was read.
+    /// When what its lines are made of was read, of those whose latency is measured.
     read_at_ns: Vec<u64>,
 }
 
@@ -157,7 +165,7 @@ impl Drop for Ended {
 }
 
 /// The sink `write`.
-pub(super) struct DeliverySink {
+pub(crate) struct DeliverySink {
     /// `None` once everything has been handed over.
     batches: Option<Sender<Batch>>,
     used: Receiver<Batch>,
@@ -166,7 +174,7 @@ pub(super) struct DeliverySink {
 }
 
 impl DeliverySink {
-    pub(super) fn new(handover: Handover) -> Self {
+    pub(crate) fn new(handover: Handover) -> Self {
         let Handover { batches, used, shared } = handover;
         DeliverySink { batches: Some(batches), used, shared, batch: Batch::default() }
     }
@@ -202,9 +210,7 @@ impl Sink for DeliverySink {
 
     fn accept(&mut self, line: Line) -> Result<(), Rejected<Line>> {
         self.batch.bytes.extend_from_slice(&line.bytes);
-        if line.complete {
-            self.batch.read_at_ns.push(line.at_ns);
-        }
+        self.batch.read_at_ns.extend(line.read_at_ns);
         Ok(())
     }
 
