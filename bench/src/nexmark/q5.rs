@@ -45,30 +45,60 @@ pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row>
 }
 
 /// The same of bids from anywhere: for which auction each is, and when it was made.
+///
+/// Functions, not closures: a closure in a generic function has the parameters of that function in its type, here everything that
+/// comes before the bids, and types would double with every stage.
 pub fn hottest<S>(made: Stream<S>) -> Stream<impl Segment<Item = Row> + use<S>>
 where
     S: Segment<Item = (u64, Timestamp)>,
 {
-    made.per_core(|(auction, _)| *auction)
-        .window_at(|(_, at)| *at, Tumbling::of(EVERY))
+    made.per_core(auction)
+        .window_at(time, Tumbling::of(EVERY))
         .aggregate("bids-here", Count)
-        .key_by(|count| count.key)
+        .key_by(counted)
         .window(Sliding::of(SIZE).every(EVERY))
         .aggregate("bids-per-auction", Sum::of(bids))
         // A count counts as of the last moment of its window: one window in every step.
-        .per_core(|count| count.window)
+        .per_core(window)
         .window(Tumbling::of(EVERY))
         .aggregate("hottest-here", Leaders::of(bids))
-        .flat_map("candidates", |hottest| hottest.value)
-        .key_by(|count| count.window)
+        .flat_map("candidates", leaders)
+        .key_by(window)
         .window(Tumbling::of(EVERY))
         .aggregate("hottest", Leaders::of(bids))
-        .flat_map("rows", |hottest| hottest.value)
-        .map("row", |count| Row { window: count.window, auction: count.key, bids: count.value })
+        .flat_map("rows", leaders)
+        .map("row", row)
 }
 
-fn bids(count: &Windowed<u64, u64>) -> u64 {
+/// How many bids an auction got in a window.
+type Bids = Windowed<u64, u64>;
+
+fn auction(bid: &(u64, Timestamp)) -> u64 {
+    bid.0
+}
+
+fn time(bid: &(u64, Timestamp)) -> Timestamp {
+    bid.1
+}
+
+fn counted(count: &Bids) -> u64 {
+    count.key
+}
+
+fn bids(count: &Bids) -> u64 {
     count.value
+}
+
+fn window(count: &Bids) -> Window {
+    count.window
+}
+
+fn leaders(hottest: Windowed<Window, Vec<Bids>>) -> Vec<Bids> {
+    hottest.value
+}
+
+fn row(count: Bids) -> Row {
+    Row { window: count.window, auction: count.key, bids: count.value }
 }
 
 /// The same by looking at everything.
