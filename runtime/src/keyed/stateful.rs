@@ -175,6 +175,17 @@ impl<In: 'static, S: Stateful<In>> StatefulOp<In, S> {
     }
 }
 
+/// Adds all items. A free function, as those of `stage::ops`.
+#[inline(always)]
+fn add_all<In, S: Stateful<In>>(
+    state: &mut S,
+    items: &mut impl Iterator<Item = In>,
+    time: CheckTime,
+    results: &mut Pending<S::Out>,
+) -> Result<(), StageError> {
+    catch(|| state.add(items, time, results))
+}
+
 impl<In: 'static, S: Stateful<In>> Operator<In> for StatefulOp<In, S> {
     type Out = S::Out;
 
@@ -183,7 +194,7 @@ impl<In: 'static, S: Stateful<In>> Operator<In> for StatefulOp<In, S> {
         if !self.suspect {
             let time = self.time(cx.now());
             let Self { state, results, .. } = self;
-            if let Err(error) = catch(|| state.add(&mut items, time, results)) {
+            if let Err(error) = add_all(state, &mut items, time, results) {
                 self.failed = 1;
                 self.panicked(error, cx);
             }

@@ -54,6 +54,18 @@ impl<K: Hash + Eq, T, G, F> TryMapByKey<K, T, G, F> {
     }
 }
 
+/// Offers each item. A free function, as those of `stage::ops`.
+#[inline(always)]
+fn trying<K: Hash + Eq, T: 'static, U>(
+    key: &mut impl FnMut(&T) -> K,
+    f: &mut impl FnMut(&T) -> Result<U, StageError>,
+    trial: &mut Trial<T>,
+    lot: &mut KeyedLot<K, T>,
+    cx: &StepCx,
+) -> impl FnMut(T) -> Option<U> {
+    move |item| lot.offer(item, trial, cx, &mut *key, |item| attempt(f, item))
+}
+
 impl<K, T, U, G, F> Operator<T> for TryMapByKey<K, T, G, F>
 where
     K: Hash + Eq + 'static,
@@ -67,8 +79,7 @@ where
     #[inline]
     fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         let Self { key, f, trial, lot, .. } = self;
-        let each = |item| lot.offer(item, trial, cx, &mut *key, |item| attempt(f, item));
-        down.run(items.filter_map(each), cx);
+        down.run(items.filter_map(trying(key, f, trial, lot, cx)), cx);
     }
 
     #[inline]

@@ -1,4 +1,7 @@
 //! The stateless operators that take an item once: map, filter, filter_map, flat_map, and the one that only counts.
+//!
+//! Their closures stand in free functions, for the reason that those of a stream do (`flow::closures`): in a method `run<I, D>` they
+//! would have the whole nest of iterators upstream and the whole chain downstream in their types, and `I` doubles with each stage.
 
 use super::pending::Pending;
 use super::{Chain, Gate, Operator, StageError, StageSite, StepCx};
@@ -24,7 +27,7 @@ impl<T: 'static, U: 'static, F: FnMut(T) -> U + 'static> Operator<T> for Map<F> 
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         let Self { f, gate } = self;
-        down.run(items.filter_map(|item| gate.call(cx, || f(item))), cx);
+        down.run(items.filter_map(mapping(f, gate, cx)), cx);
     }
 
     #[inline]
@@ -41,6 +44,11 @@ impl<T: 'static, U: 'static, F: FnMut(T) -> U + 'static> Operator<T> for Map<F> 
     fn last_error(&mut self) -> Option<String> {
         self.gate.take_last_error()
     }
+}
+
+#[inline(always)]
+fn mapping<T, U>(f: &mut impl FnMut(T) -> U, gate: &mut Gate, cx: &StepCx) -> impl FnMut(T) -> Option<U> {
+    move |item| gate.call(cx, || f(item))
 }
 
 /// What a stage counts that keeps some items and not others.
@@ -84,12 +92,7 @@ impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
         // A local, so that it lives in a register: a counter in memory costs a store-forward per item. Of those that are kept,
         // because what happens to these only needs the same mask anyway.
         let mut passed = 0u64;
-        let items = items.filter(|item| {
-            let keep = sieve.gate.call(cx, || f(item)).unwrap_or(false);
-            passed += u64::from(keep);
-            keep
-        });
-        down.run(items, cx);
+        down.run(items.filter(keeping(f, &mut sieve.gate, &mut passed, cx)), cx);
         sieve.kept += passed;
     }
 
@@ -104,6 +107,20 @@ impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
 
     fn last_error(&mut self) -> Option<String> {
         self.sieve.gate.take_last_error()
+    }
+}
+
+#[inline(always)]
+fn keeping<T>(
+    f: &mut impl FnMut(&T) -> bool,
+    gate: &mut Gate,
+    passed: &mut u64,
+    cx: &StepCx,
+) -> impl FnMut(&T) -> bool {
+    move |item| {
+        let keep = gate.call(cx, || f(item)).unwrap_or(false);
+        *passed += u64::from(keep);
+        keep
     }
 }
 
@@ -127,12 +144,7 @@ impl<T: 'static, U: 'static, F: FnMut(T, &StepCx) -> Option<U> + 'static> Operat
     fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         let Self { f, sieve } = self;
         let mut passed = 0u64;
-        let kept = items.filter_map(|item| {
-            let out = sieve.gate.call(cx, || f(item, cx))?;
-            passed += u64::from(out.is_some());
-            out
-        });
-        down.run(kept, cx);
+        down.run(items.filter_map(sifting(f, &mut sieve.gate, &mut passed, cx)), cx);
         sieve.kept += passed;
     }
 
@@ -147,6 +159,20 @@ impl<T: 'static, U: 'static, F: FnMut(T, &StepCx) -> Option<U> + 'static> Operat
 
     fn last_error(&mut self) -> Option<String> {
         self.sieve.gate.take_last_error()
+    }
+}
+
+#[inline(always)]
+fn sifting<T, U>(
+    f: &mut impl FnMut(T, &StepCx) -> Option<U>,
+    gate: &mut Gate,
+    passed: &mut u64,
+    cx: &StepCx,
+) -> impl FnMut(T) -> Option<U> {
+    move |item| {
+        let out = gate.call(cx, || f(item, cx))?;
+        *passed += u64::from(out.is_some());
+        out
     }
 }
 
@@ -174,10 +200,8 @@ impl<T: 'static, U: 'static, O: IntoIterator<Item = U>, F: FnMut(T) -> O + 'stat
 
     #[inline]
     fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
-        let Self { f, gate, pending, .. } = self;
-        items.for_each(|item| {
-            gate.call(cx, || pending.extend(f(item)));
-        });
+        let Self { f, gate, pending } = self;
+        items.for_each(expanding(f, gate, pending, cx));
         pending.settle(down, cx);
     }
 
@@ -216,6 +240,18 @@ impl<T: 'static, U: 'static, O: IntoIterator<Item = U>, F: FnMut(T) -> O + 'stat
     }
 }
 
+#[inline(always)]
+fn expanding<T, U, O: IntoIterator<Item = U>>(
+    f: &mut impl FnMut(T) -> O,
+    gate: &mut Gate,
+    pending: &mut Pending<U>,
+    cx: &StepCx,
+) -> impl FnMut(T) {
+    move |item| {
+        gate.call(cx, || pending.extend(f(item)));
+    }
+}
+
 /// Looks at every item and passes it on.
 pub struct Inspect<F> {
     f: F,
@@ -235,7 +271,7 @@ impl<T: 'static, F: FnMut(&T) + 'static> Operator<T> for Inspect<F> {
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         let Self { f, gate } = self;
-        down.run(items.filter(|item| gate.call(cx, || f(item)).is_some()), cx);
+        down.run(items.filter(inspecting(f, gate, cx)), cx);
     }
 
     #[inline]
@@ -252,6 +288,11 @@ impl<T: 'static, F: FnMut(&T) + 'static> Operator<T> for Inspect<F> {
     fn last_error(&mut self) -> Option<String> {
         self.gate.take_last_error()
     }
+}
+
+#[inline(always)]
+fn inspecting<T>(f: &mut impl FnMut(&T), gate: &mut Gate, cx: &StepCx) -> impl FnMut(&T) -> bool {
+    move |item| gate.call(cx, || f(item)).is_some()
 }
 
 /// Passes everything on; gives a merge its own counters.

@@ -133,16 +133,15 @@ pub struct SpanProbe<F> {
     stage: StageId,
 }
 
-impl<T, F> Probe<T> for SpanProbe<F>
-where
-    T: 'static,
-    F: Fn(&T) -> Option<&TraceContext> + 'static,
-{
+impl<F> SpanProbe<F> {
+    /// Starts the span of each item. A function of its own, as those of `stage::ops`.
     #[inline(always)]
-    fn run<I: Iterator<Item = T>, C: Chain<T>>(&mut self, items: I, chain: &mut C, cx: &StepCx) {
+    fn tracing<T>(&self, cx: &StepCx) -> impl FnMut(&T)
+    where
+        F: Fn(&T) -> Option<&TraceContext>,
+    {
         let Self { trace, tracer, stage } = self;
-        let tracer = tracer.as_ref();
-        let items = items.inspect(|item| {
+        move |item| {
             if let Some(tracer) = tracer {
                 cx.end_span();
                 // A panic of the user's function must not unwind through the chain.
@@ -152,8 +151,18 @@ where
                     Err(error) => cx.fail(stage, error),
                 }
             }
-        });
-        chain.run(items, cx);
+        }
+    }
+}
+
+impl<T, F> Probe<T> for SpanProbe<F>
+where
+    T: 'static,
+    F: Fn(&T) -> Option<&TraceContext> + 'static,
+{
+    #[inline(always)]
+    fn run<I: Iterator<Item = T>, C: Chain<T>>(&mut self, items: I, chain: &mut C, cx: &StepCx) {
+        chain.run(items.inspect(self.tracing(cx)), cx);
         cx.end_span();
     }
 }

@@ -79,6 +79,15 @@ impl<S: Sink> SinkEnd<S> {
         Self { sink, lot: Lot::new(&trial), trial, site, dirty: false, ending: Ending::Open, thrown: None }
     }
 
+    /// Offers each item. A function of its own, as those of `stage::ops`.
+    #[inline(always)]
+    fn accepting(&mut self, cx: &StepCx) -> impl FnMut(S::Item) {
+        let Self { sink, trial, lot, .. } = self;
+        move |item| {
+            lot.offer(item, trial, cx, |item| attempt(sink, item));
+        }
+    }
+
     /// What the sink takes now. One that panics takes nothing, and the next step fails.
     #[inline]
     fn sink_room(&mut self) -> usize {
@@ -101,10 +110,7 @@ fn attempt<S: Sink>(sink: &mut S, item: S::Item) -> Attempt<(), S::Item> {
 impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
     #[inline(always)]
     fn run<I: Iterator<Item = S::Item>>(&mut self, items: I, cx: &StepCx) {
-        let Self { sink, trial, lot, .. } = self;
-        items.for_each(|item| {
-            lot.offer(item, trial, cx, |item| attempt(sink, item));
-        });
+        items.for_each(self.accepting(cx));
         self.dirty = true;
     }
 
@@ -259,6 +265,23 @@ impl<A, F, R: FnOnce(A)> FoldSink<A, F, R> {
     }
 }
 
+/// Folds each item. After a panic there is no state to fold into: the rest of the batch is refused, and the pipeline fails.
+#[inline(always)]
+fn folding<T, A>(
+    f: &mut impl FnMut(A, T) -> A,
+    gate: &mut Gate,
+    refused: &mut u64,
+    cx: &StepCx,
+) -> impl FnMut(Option<A>, T) -> Option<A> {
+    move |state, item| match state {
+        Some(state) => gate.stateful(cx, || f(state, item)),
+        None => {
+            *refused += 1;
+            None
+        }
+    }
+}
+
 impl<T, A, F, R> Chain<T> for FoldSink<A, F, R>
 where
     T: 'static,
@@ -273,18 +296,7 @@ where
             *refused += items.count() as u64;
             return;
         };
-        // After a panic there is no state to fold into: the rest of the batch is refused, and the pipeline fails.
-        #[expect(
-            clippy::manual_try_fold,
-            reason = "the rest of the batch must be counted; on the good path it is one loop"
-        )]
-        let folded = items.fold(Some(initial), |state, item| match state {
-            Some(state) => gate.stateful(cx, || f(state, item)),
-            None => {
-                *refused += 1;
-                None
-            }
-        });
+        let folded = items.fold(Some(initial), folding(f, gate, refused, cx));
         *state = folded;
     }
 

@@ -109,16 +109,7 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
     #[inline]
     pub fn emit_all(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
         let mut n = 0;
-        // Caught here, item by item: unwinding must never cross a chain, whose counters live in locals.
-        let error = &mut self.error;
-        let guarded = std::iter::from_fn(|| {
-            let item = catch(|| items.next()).unwrap_or_else(|panic| {
-                *error = Some(panic);
-                None
-            })?;
-            n += 1;
-            Some(item)
-        });
+        let guarded = guarded(items, &mut n, &mut self.error);
         self.chain.run(guarded.take(self.limit), self.cx);
         self.took(n)
     }
@@ -127,17 +118,8 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
     #[inline(always)]
     pub fn emit_range(&mut self, range: Range<u64>, mut f: impl FnMut(u64) -> T) {
         let n = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let error = &mut self.error;
         let mut lost = 0;
-        let items = range.filter_map(|i| match catch(|| f(i)) {
-            Ok(item) => Some(item),
-            Err(panic) => {
-                lost += 1;
-                *error = Some(panic);
-                None
-            }
-        });
-        self.chain.run(items, self.cx);
+        self.chain.run(range.filter_map(computing(&mut f, &mut lost, &mut self.error)), self.cx);
         self.took(n - lost);
     }
 
@@ -175,6 +157,42 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
         // Handling it may have used the room up.
         self.limit = self.limit.min(self.chain.room());
         true
+    }
+}
+
+/// `items` until one panics, counted. Caught here, item by item: unwinding must never cross a chain, whose counters live in locals.
+///
+/// A free function, as those of `stage::ops`: its closure does not have the chain in its type.
+#[inline(always)]
+fn guarded<T>(
+    items: &mut impl Iterator<Item = T>,
+    n: &mut usize,
+    error: &mut Option<StageError>,
+) -> impl Iterator<Item = T> {
+    std::iter::from_fn(move || {
+        let item = catch(|| items.next()).unwrap_or_else(|panic| {
+            *error = Some(panic);
+            None
+        })?;
+        *n += 1;
+        Some(item)
+    })
+}
+
+/// As [`guarded`], for items that are computed; one that panics is lost, and the rest goes on.
+#[inline(always)]
+fn computing<T>(
+    f: &mut impl FnMut(u64) -> T,
+    lost: &mut usize,
+    error: &mut Option<StageError>,
+) -> impl FnMut(u64) -> Option<T> {
+    move |i| match catch(|| f(i)) {
+        Ok(item) => Some(item),
+        Err(panic) => {
+            *lost += 1;
+            *error = Some(panic);
+            None
+        }
     }
 }
 

@@ -45,6 +45,17 @@ pub(crate) fn attempt<T, U>(f: &mut impl FnMut(&T) -> Result<U, StageError>, ite
     }
 }
 
+/// Offers each item. A free function, as those of `stage::ops`.
+#[inline(always)]
+fn trying<T: 'static, U>(
+    f: &mut impl FnMut(&T) -> Result<U, StageError>,
+    trial: &mut Trial<T>,
+    lot: &mut Lot<T>,
+    cx: &StepCx,
+) -> impl FnMut(T) -> Option<U> {
+    move |item| lot.offer(item, trial, cx, |item| attempt(f, item))
+}
+
 /// Tries again what is due, as long as there is room for what may come of it. True if anything was tried.
 #[inline]
 pub(crate) fn retry_all<U, D: Chain<U>>(
@@ -68,7 +79,7 @@ impl<T: 'static, U: 'static, F: FnMut(&T) -> Result<U, StageError> + 'static> Op
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         let Self { f, trial, lot } = self;
-        down.run(items.filter_map(|item| lot.offer(item, trial, cx, |item| attempt(f, item))), cx);
+        down.run(items.filter_map(trying(f, trial, lot, cx)), cx);
     }
 
     #[inline]

@@ -265,24 +265,36 @@ impl<F> WatermarkOp<F> {
     }
 }
 
-/// Shows the time of each of `items`, or the mark it carries, to `see` on its way.
+/// Shows the time of each item, or the mark it carries, to `see` on its way. A free function, as those of `stage::ops`.
 #[inline(always)]
-fn watch<T, E: Into<EventTime>>(
-    items: impl Iterator<Item = T>,
+fn watching<T, E: Into<EventTime>>(
     time: &mut impl FnMut(&T) -> E,
     advance: Advance,
     gate: &mut Gate,
     cx: &StepCx,
     mut see: impl FnMut(u32, i64),
-) -> impl Iterator<Item = T> {
-    items.filter(move |item| {
+) -> impl FnMut(&T) -> bool {
+    move |item| {
         let Some(EventTime { at, source, mark }) = gate.call(cx, || time(item).into()) else { return false };
         match advance {
             Advance::Behind(_) => see(source, at.as_nanos()),
             Advance::Marks => mark.into_iter().for_each(|mark| see(source, mark.as_nanos())),
         }
         true
-    })
+    }
+}
+
+/// Tells the one track of its times.
+#[inline(always)]
+fn seen_by_one(track: &mut Track, max_ahead: i64) -> impl FnMut(u32, i64) {
+    move |_, time| track.see(time, max_ahead)
+}
+
+/// Tells each track of its times.
+#[inline(always)]
+fn seen_by_each(tracks: &mut [Track], max_ahead: i64) -> impl FnMut(u32, i64) {
+    let sources = tracks.len();
+    move |source, time| tracks[source as usize % sources].see(time, max_ahead)
 }
 
 impl<T, E, F> Operator<T> for WatermarkOp<F>
@@ -300,13 +312,12 @@ where
         if let [one] = &mut tracks[..] {
             // A local, so that it lives in registers.
             let mut track = *one;
-            let see = |_, time| track.see(time, max_ahead);
-            down.run(watch(items, time, advance, gate, cx, see), cx);
+            let see = seen_by_one(&mut track, max_ahead);
+            down.run(items.filter(watching(time, advance, gate, cx, see)), cx);
             *one = track;
         } else {
-            let sources = tracks.len();
-            let see = |source: u32, time| tracks[source as usize % sources].see(time, max_ahead);
-            down.run(watch(items, time, advance, gate, cx, see), cx);
+            let see = seen_by_each(tracks, max_ahead);
+            down.run(items.filter(watching(time, advance, gate, cx, see)), cx);
         }
         self.look(down, cx);
     }
