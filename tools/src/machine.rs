@@ -6,6 +6,8 @@ use clap::{Args, Subcommand};
 use corelane::engine::{StartError, this_machine};
 use corelane::topology::{Machine, MachineError};
 
+use crate::c2c::{self, CoreToCore};
+use crate::doctor::{self, Doctor};
 use crate::exit::Exit;
 use crate::map::{self, MapCommand};
 use crate::output::OutputError;
@@ -20,6 +22,12 @@ pub enum MachineCommand {
     /// Propose, check, explain, compare and draw core maps
     #[command(subcommand)]
     Map(MapCommand),
+    /// Say what on this machine keeps pipelines slow or from starting, with a remedy for each finding
+    #[command(after_help = Exit::help())]
+    Doctor(Doctor),
+    /// Measure what it costs to hand an item from one core to another
+    #[command(after_help = Exit::help())]
+    C2c(CoreToCore),
 }
 
 /// Whose files are read.
@@ -96,6 +104,12 @@ pub fn run(command: &MachineCommand) -> Result<(), (Exit, String)> {
     match command {
         MachineCommand::Map(command) => {
             map::map(command).map_err(|error| (Exit::from(&error), error.to_string()))
+        }
+        MachineCommand::Doctor(options) => {
+            doctor::doctor(options).map_err(|error| (Exit::from(&error), error.to_string()))
+        }
+        MachineCommand::C2c(options) => {
+            c2c::core_to_core(options).map_err(|error| (Exit::from(&error), error.to_string()))
         }
         MachineCommand::Topology(options) => {
             topology::topology(options).map_err(|error| (Exit::from(&error), error.to_string()))

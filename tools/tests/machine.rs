@@ -5,6 +5,10 @@
 mod fake_machine;
 mod support;
 
+use std::collections::BTreeMap;
+use std::fs;
+
+use corelane::topology::CoreLinks;
 use corelane_tools::exit::Exit;
 use fake_machine::FakeMachine;
 use support::{code, subcommand, text};
@@ -66,6 +70,203 @@ fn topology_reads_this_machine_without_a_tree() {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(code(&output), 0);
     assert!(!json["cpus"].as_array().unwrap().is_empty());
+}
+
+/// What `corelane doctor` finds of a tree, by check, and its exit code.
+fn doctor(machine: &FakeMachine) -> (i32, BTreeMap<String, (String, String)>) {
+    let options = ["--json", "--root", machine.root().to_str().unwrap()];
+    let output = subcommand("doctor", &options).output().unwrap();
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let word =
+        |finding: &serde_json::Value, field: &str| finding[field].as_str().unwrap_or_default().to_owned();
+    let mut by_check = BTreeMap::new();
+    for finding in &findings {
+        let bad = ["note", "problem"].contains(&word(finding, "verdict").as_str());
+        assert_eq!(
+            bad,
+            finding["remedy"].is_string(),
+            "a remedy for what is bad and for nothing else: {finding}"
+        );
+        by_check.insert(word(finding, "check"), (word(finding, "verdict"), word(finding, "found")));
+    }
+    assert_eq!(by_check.len(), findings.len(), "each check once");
+    (code(&output), by_check)
+}
+
+/// A machine on which nothing is wrong.
+fn healthy() -> FakeMachine {
+    let machine = FakeMachine::desktop();
+    for (path, text) in [
+        ("proc/sys/kernel/osrelease", "6.12.0-rt1\n"),
+        ("proc/sys/kernel/io_uring_disabled", "0\n"),
+        ("proc/sys/kernel/numa_balancing", "0\n"),
+        ("proc/swaps", "Filename Type Size Used Priority\n"),
+        ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
+        ("sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n"),
+        ("sys/devices/system/cpu/smt/control", "notsupported\n"),
+    ] {
+        machine.file(path, text);
+    }
+    status(&machine, "4711", "0", "1000");
+    limits(&machine, "8388608", "1048576", "127000");
+    machine
+}
+
+fn status(machine: &FakeMachine, pid: &str, seccomp: &str, uid: &str) {
+    let text = format!(
+        "Name:\tx\nPid:\t{pid}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nCpus_allowed_list:\t0-3\nSeccomp:\t{seccomp}\n"
+    );
+    machine.file("proc/self/status", &text);
+}
+
+fn limits(machine: &FakeMachine, locked: &str, files: &str, processes: &str) {
+    let row = |name: &str, soft: &str| format!("{name:26}{soft:21}{soft:21}units\n");
+    let head = row("Limit", "Soft Limit");
+    let rows =
+        [row("Max processes", processes), row("Max open files", files), row("Max locked memory", locked)];
+    machine.file("proc/self/limits", &format!("{head}{}", rows.concat()));
+}
+
+#[test]
+fn doctor_finds_nothing_wrong_with_a_healthy_machine() {
+    let (exit, findings) = doctor(&healthy());
+    assert!(findings.values().all(|(verdict, _)| verdict == "ok"), "{findings:#?}");
+    assert_eq!((exit, findings.len()), (0, 19));
+}
+
+#[test]
+fn doctor_tells_each_thing_that_is_wrong_and_ends_with_8_where_pipelines_would_not_start_as_they_should() {
+    type Harm = (&'static str, &'static str, &'static str, fn(&FakeMachine));
+    let harms: [Harm; 21] = [
+        // Faults 113 to 119 as files show them.
+        ("kernel", "problem", "4.19.0: older than 5.8", |m| m.file("proc/sys/kernel/osrelease", "4.19.0\n")),
+        ("io_uring", "problem", "switched off for everybody", |m| {
+            m.file("proc/sys/kernel/io_uring_disabled", "2\n")
+        }),
+        ("io_uring", "problem", "to privileged processes only", |m| {
+            m.file("proc/sys/kernel/io_uring_disabled", "1\n")
+        }),
+        ("seccomp", "note", "may forbid io_uring", |m| status(m, "7", "2", "1000")),
+        ("memlock", "problem", "64 KiB; glommio locks 512 KiB", |m| limits(m, "65536", "1024", "1000")),
+        ("open files", "problem", "32; executors on 4 cores want about 96", |m| {
+            limits(m, "unlimited", "32", "1000")
+        }),
+        ("threads", "problem", "at most 4; a pipeline on 4 cores", |m| limits(m, "unlimited", "1024", "4")),
+        ("threads", "problem", "at most 9;", |m| m.file("sys/fs/cgroup/pids.max", "9\n")),
+        ("clock source", "note", "hpet: each reading is a system call", |m| {
+            m.file("sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet\n");
+        }),
+        ("proc and sys", "note", "/proc/self missing", |m| m.remove("proc")),
+        ("init", "ok", "started as process 1", |m| status(m, "1", "0", "1000")),
+        // The rest of the machine.
+        ("CPU quota", "note", "1.5 CPUs", |m| m.file("sys/fs/cgroup/cpu.max", "150000 100000\n")),
+        ("cpuset", "ok", "1-2, affinity mask 0-3: CPUs 0,3 are for others", |m| {
+            m.file("sys/fs/cgroup/cpuset.cpus.effective", "1-2\n");
+        }),
+        ("cgroup", "note", "no cpuset is known", |m| m.remove("sys/fs/cgroup/cpuset.cpus.effective")),
+        ("isolation", "note", "CPUs 5 are isolated and not in the affinity mask", |m| {
+            m.cpu_file("isolated", "3,5")
+        }),
+        ("isolation", "note", "CPUs 3 are isolated and have a timer tick", |m| m.cpu_file("isolated", "3")),
+        ("SMT", "note", "CPUs 1 share cores", |m| m.cpu_file("cpu1/topology/core_cpus_list", "0-1")),
+        ("governor", "note", "powersave on CPUs 2", |m| {
+            m.cpu_file("cpu2/cpufreq/scaling_governor", "powersave")
+        }),
+        ("huge pages", "note", "always:", |m| {
+            m.file("sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never\n");
+        }),
+        ("swap", "note", "/dev/sda2:", |m| {
+            m.file("proc/swaps", "Filename\tType\n/dev/sda2 partition 8 0 -2\n")
+        }),
+        ("cores", "problem", "no CPU is allowed", |m| m.cpu_file("online", "4")),
+    ];
+    for (check, verdict, words, harm) in harms {
+        let machine = healthy();
+        harm(&machine);
+        let (exit, findings) = doctor(&machine);
+        let (found_verdict, found) = &findings[check];
+        assert_eq!(found_verdict, verdict, "{check}: {found}");
+        assert!(found.contains(words), "{check}: {found}");
+        let problems = findings.values().any(|(verdict, _)| verdict == "problem");
+        assert_eq!(
+            exit,
+            if problems { i32::from(Exit::Environment.code()) } else { 0 },
+            "{check}: {findings:#?}"
+        );
+        assert_eq!(problems, verdict == "problem", "{check}: {findings:#?}");
+    }
+    let machine = FakeMachine::two_sockets();
+    machine.file("proc/sys/kernel/numa_balancing", "1\n");
+    assert_eq!(doctor(&machine).1["NUMA balancing"].0, "note");
+    let root = healthy();
+    status(&root, "7", "0", "0");
+    limits(&root, "65536", "1024", "1000");
+    assert_eq!(doctor(&root).1["memlock"].0, "ok", "the limit does not bind root");
+}
+
+#[test]
+fn doctor_says_what_it_knows_of_every_machine_and_of_this_one() {
+    for (name, machine) in FakeMachine::gallery() {
+        let (exit, findings) = doctor(&machine);
+        assert!(exit == 0 && findings.len() >= 12, "{name}: {findings:#?}");
+    }
+    let output = subcommand("doctor", &[]).output().unwrap();
+    let said = text(&output.stdout);
+    assert!(said.contains("io_uring        ") && said.contains("cores           ok      "), "{said}");
+    assert!([0, i32::from(Exit::Environment.code())].contains(&code(&output)), "{said}");
+}
+
+#[test]
+fn c2c_measures_this_machine_and_map_plan_reads_what_it_measured() {
+    let output = subcommand("c2c", &["--passes", "1", "--json"]).output().unwrap();
+    assert_eq!((code(&output), text(&output.stderr)), (0, String::new()));
+    let links: CoreLinks = serde_json::from_slice(&output.stdout).unwrap();
+    links.check().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("links.json");
+    fs::write(&file, &output.stdout).unwrap();
+    let plan =
+        subcommand("map", &["plan", "trace-assembly", "--links", file.to_str().unwrap()]).output().unwrap();
+    assert_eq!(code(&plan), 0, "{}", text(&plan.stderr));
+}
+
+#[test]
+fn c2c_shows_what_was_measured_as_tables_and_as_a_heat_map() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("links.json");
+    fs::write(
+        &file,
+        r#"{"cpus": "0,4", "one-way-ns": [[0, 55.4], [120, 0]], "items-per-s": [[0, 9e8], [5e8, 0]]}"#,
+    )
+    .unwrap();
+    let show = |options: &[&str]| {
+        let output =
+            subcommand("c2c", &[&["--from", file.to_str().unwrap()], options].concat()).output().unwrap();
+        assert_eq!((code(&output), text(&output.stderr)), (0, String::new()));
+        text(&output.stdout)
+    };
+    assert_eq!(
+        show(&[]),
+        concat!(
+            "nanoseconds of one item from the CPU of the row to that of the column (half a round trip)\n",
+            "       0    4\n  0    -   55\n  4  120    -\n\n",
+            "million items of 8 bytes a second\n",
+            "       0    4\n  0    -  900\n  4  500    -\n",
+        )
+    );
+    let svg = show(&["--svg"]);
+    assert!(svg.contains("CPU 4 to 0: 120 ns, 500 million items a second"), "{svg}");
+    fs::write(&file, "[]").unwrap();
+    let output = subcommand("c2c", &["--from", file.to_str().unwrap()]).output().unwrap();
+    assert_eq!(code(&output), i32::from(Exit::Config.code()));
+}
+
+#[test]
+fn c2c_refuses_cpus_that_the_process_may_not_use() {
+    let output = subcommand("c2c", &["--cpus", "0,4711"]).output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(code(&output), i32::from(Exit::Placement.code()), "{message}");
+    assert!(message.contains("this process may not use CPUs 4711"), "{message}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use corelane::topology::{CoreLinks, CoreMap, CoreMapParseErrors};
 
 use super::{MapError, Where};
 use crate::args::JobArg;
+use crate::c2c::stored;
 use crate::check::{self, Problems};
 use crate::config::{ConfigError, read_config};
 
@@ -37,12 +38,7 @@ pub(super) fn pipeline(place: &Where) -> Result<ValidatedGraph, MapError> {
 
 /// What was measured between cores, if a file was given.
 pub(super) fn links(place: &Where) -> Result<Option<CoreLinks>, MapError> {
-    let Some(path) = &place.links else { return Ok(None) };
-    let text = read_config(path)?;
-    let invalid = |message: String| ConfigError::Invalid { path: path.clone(), message };
-    let links: CoreLinks = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-    links.check().map_err(|error| invalid(error.to_string()))?;
-    Ok(Some(links))
+    Ok(place.links.as_deref().map(stored).transpose()?)
 }
 
 /// A core map and the text it was read from.
