@@ -7,7 +7,7 @@ FIRST ?= 0
 CASES ?= 20000
 HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: run test lint doc loom tsan bench bench-peers bench-compare fuzz sim planted soak deny ci help
+.PHONY: run test lint doc loom tsan bench bench-peers bench-compare callgrind callgrind-refresh fuzz sim planted soak deny ci help
 
 run: ## The main job: spans recorded from a real application, assembled into traces, on all cores
 	@mkdir -p $(dir $(OUT))
@@ -39,6 +39,13 @@ bench-peers: ## The same beside other people's systems (many dependencies, some 
 
 bench-compare: ## corelane at commit BASE and now, in turn: make bench-compare BASE=... WORKLOAD=chain
 	bench/compare.py $(BASE) $(WORKLOAD)
+
+callgrind: ## Instructions per item of the main loops, held against the committed counts (needs valgrind)
+	@command -v valgrind >/dev/null || { echo "make callgrind: skipped, there is no valgrind"; exit 0; }; \
+	  $(CARGO) run --release --quiet -p corelane-instructions -- check bench/instructions/counts.toml
+
+callgrind-refresh: ## Counts anew what `callgrind` compares with
+	$(CARGO) run --release --quiet -p corelane-instructions -- refresh bench/instructions/counts.toml
 
 fuzz: ## CASES random inputs (default 20000) into every reader of outside input, and into the ring and the wheel
 	PROPTEST_CASES=$(CASES) $(CARGO) test --release --workspace any_
