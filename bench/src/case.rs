@@ -1,8 +1,10 @@
 //! The vocabulary of a comparison: what is run, what it returns, and what it is held against.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use core_affinity::CoreId;
+use corelane::driver::DriverChoice;
 use hdrhistogram::Histogram;
 
 use crate::hiccup::Hiccups;
@@ -20,6 +22,16 @@ pub enum Driver {
     Glommio,
     /// One pinned thread per core.
     Thread,
+}
+
+impl From<Driver> for DriverChoice {
+    fn from(driver: Driver) -> Self {
+        match driver {
+            Driver::Auto => Self::Auto,
+            Driver::Glommio => Self::Glommio,
+            Driver::Thread => Self::Thread,
+        }
+    }
 }
 
 /// What every system of a run is given.
@@ -75,7 +87,8 @@ impl Metric {
         }
     }
 
-    fn quantile(self) -> Option<f64> {
+    /// The quantile, of those that are one: 0 to 1.
+    pub fn quantile(self) -> Option<f64> {
         match self {
             Self::ItemsPerSecond | Self::NsPerPair => None,
             Self::P50 => Some(0.5),
@@ -111,6 +124,29 @@ pub struct Latencies {
     pub checksum: u64,
     /// Stalls of the machine that were seen meanwhile, if the run looked for them.
     pub hiccups: Option<Hiccups>,
+    /// The share of its time for which the sender waited for its core, if that was watched: 0 to 1.
+    pub sender_waited: Option<f64>,
+}
+
+/// How long things took: a histogram and its unit.
+#[derive(Clone, Debug)]
+pub struct Spread {
+    /// One value per sample, in units of `unit_ns`.
+    pub histogram: Histogram<u64>,
+    /// Nanoseconds per unit of the histogram.
+    pub unit_ns: f64,
+}
+
+impl Spread {
+    /// The value at `quantile` (0 to 1), in nanoseconds.
+    pub fn ns_at(&self, quantile: f64) -> f64 {
+        self.histogram.value_at_quantile(quantile) as f64 * self.unit_ns
+    }
+
+    /// Whether [`SAMPLES_BEYOND`] samples lie beyond `quantile`.
+    pub fn bears(&self, quantile: f64) -> bool {
+        self.histogram.len() as f64 * (1.0 - quantile) + 1e-6 >= SAMPLES_BEYOND
+    }
 }
 
 /// One repetition's result, ready to be compared.
@@ -124,6 +160,10 @@ pub struct Outcome {
     pub notes: Vec<String>,
     /// Stalls that were seen meanwhile.
     pub hiccups: Option<Hiccups>,
+    /// The share of its time for which the sender waited for its core, if that was watched.
+    pub sender_waited: Option<f64>,
+    /// All samples, of a latency run.
+    pub spread: Option<Rc<Spread>>,
 }
 
 impl Outcome {
@@ -143,17 +183,19 @@ impl From<Measured> for Outcome {
 
 impl From<Latencies> for Outcome {
     fn from(run: Latencies) -> Self {
-        let mut outcome = Self { checksum: run.checksum, hiccups: run.hiccups, ..Self::default() };
-        let samples = run.histogram.len();
-        for &metric in run.percentiles {
+        let Latencies { histogram, unit_ns, percentiles, checksum, hiccups, sender_waited } = run;
+        let mut outcome = Self { checksum, hiccups, sender_waited, ..Self::default() };
+        let spread = Spread { histogram, unit_ns };
+        for &metric in percentiles {
             let Some(quantile) = metric.quantile() else { continue };
-            if samples as f64 * (1.0 - quantile) + 1e-6 < SAMPLES_BEYOND {
+            if spread.bears(quantile) {
+                outcome.figures.push((metric, spread.ns_at(quantile)));
+            } else {
+                let samples = spread.histogram.len();
                 outcome.notes.push(format!("{} refused: {samples} samples cannot bear it", metric.name()));
-                continue;
             }
-            let value = run.histogram.value_at_quantile(quantile) as f64 * run.unit_ns;
-            outcome.figures.push((metric, value));
         }
+        outcome.spread = Some(Rc::new(spread));
         outcome
     }
 }
@@ -254,7 +296,7 @@ mod tests {
         let mut histogram = Histogram::new_with_bounds(1, 1_000_000_000, 3).unwrap();
         (1..=count).for_each(|value| histogram.record(value).unwrap());
         let percentiles = &[Metric::P50, Metric::P99, Metric::P9999];
-        Latencies { histogram, unit_ns: 1.0, percentiles, checksum: 7, hiccups: None }
+        Latencies { histogram, unit_ns: 1.0, percentiles, checksum: 7, hiccups: None, sender_waited: None }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Runs the systems of a case in turn and keeps every repetition.
 
-use crate::case::{BenchError, Case, Metric, Outcome, Setup};
+use std::rc::Rc;
+
+use crate::case::{BenchError, Case, Metric, Outcome, Setup, Spread};
 use crate::environment::{CpuTime, Disturbance};
 use crate::hiccup::Hiccups;
 use crate::link::{self, Link};
@@ -9,7 +11,7 @@ use crate::link::{self, Link};
 const PATIENCE: usize = 3;
 
 /// One repetition of one system.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Repetition {
     /// How far apart the cores were.
     pub link: Link,
@@ -17,6 +19,10 @@ pub struct Repetition {
     pub round_trips_ns: Option<[f64; 2]>,
     /// What it measured.
     pub figures: Vec<(Metric, f64)>,
+    /// The share of its time for which the sender waited for its core, if that was watched.
+    pub sender_waited: Option<f64>,
+    /// All samples, of a latency run.
+    pub spread: Option<Rc<Spread>>,
 }
 
 /// All repetitions of one system.
@@ -41,6 +47,21 @@ impl Runs {
         let judged = self.repetitions.iter().filter(|repetition| repetition.link == link);
         let figures = judged.flat_map(|repetition| &repetition.figures);
         figures.filter(|figure| figure.0 == metric).map(|figure| figure.1).collect()
+    }
+
+    /// The longest share of its time for which a sender waited for its core, of all repetitions.
+    pub fn sender_waited(&self) -> Option<f64> {
+        self.repetitions.iter().filter_map(|one| one.sender_waited).max_by(f64::total_cmp)
+    }
+
+    /// All samples over `link`; `None` if there are none.
+    pub fn spread(&self, link: Link) -> Option<Spread> {
+        let judged = self.repetitions.iter().filter(|one| one.link == link);
+        let mut spreads = judged.filter_map(|one| one.spread.as_deref());
+        let mut all = spreads.next()?.clone();
+        // All within the bounds: the same program makes the same ones each time.
+        spreads.try_for_each(|one| all.histogram.add(&one.histogram)).ok()?;
+        Some(all)
     }
 
     /// Every metric that appears, in order.
@@ -143,7 +164,9 @@ fn around(
     let outcome = run()?;
     let round_trips_ns = before.zip(round_trip()).map(|(before, after)| [before, after]);
     let link = round_trips_ns.map_or(Link::Single, |[before, after]| Link::classify(before, after));
-    Ok((Repetition { link, round_trips_ns, figures: outcome.figures.clone() }, outcome))
+    let (figures, spread) = (outcome.figures.clone(), outcome.spread.clone());
+    let sender_waited = outcome.sender_waited;
+    Ok((Repetition { link, round_trips_ns, figures, sender_waited, spread }, outcome))
 }
 
 #[cfg(test)]
@@ -159,7 +182,7 @@ mod tests {
     }
 
     fn runs(links: &[Link]) -> Runs {
-        let repetition = |&link| Repetition { link, round_trips_ns: None, figures: Vec::new() };
+        let repetition = |&link| Repetition { link, ..Repetition::default() };
         Runs { system: "a", repetitions: links.iter().map(repetition).collect(), hiccups: None }
     }
 
@@ -185,6 +208,22 @@ mod tests {
         assert_eq!(results.judged, Link::Single);
         assert_eq!(results.runs[1].values(Metric::P50, Link::Single), [1.0; 3]);
         assert_eq!(results.notes, ["a: same"]);
+    }
+
+    #[test]
+    fn samples_are_put_together_over_one_kind_of_link_only() {
+        let over = |link, value| {
+            let mut histogram = hdrhistogram::Histogram::new_with_bounds(1, 1_000, 3).unwrap();
+            histogram.record(value).unwrap();
+            let spread = Some(Rc::new(Spread { histogram, unit_ns: 2.0 }));
+            Repetition { link, spread, ..Repetition::default() }
+        };
+        let repetitions = vec![over(Link::Near, 10), over(Link::Far, 500), over(Link::Near, 20)];
+        let runs = Runs { system: "a", repetitions, hiccups: None };
+        let near = runs.spread(Link::Near).unwrap();
+        assert_eq!((near.histogram.len(), near.ns_at(0.0), near.ns_at(1.0)), (2, 20.0, 40.0));
+        assert_eq!(runs.spread(Link::Far).unwrap().histogram.len(), 1);
+        assert!(runs.spread(Link::Mixed).is_none());
     }
 
     #[test]

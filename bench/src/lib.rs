@@ -27,6 +27,8 @@ pub mod pin;
 #[cfg(feature = "harness")]
 pub mod report;
 #[cfg(feature = "harness")]
+pub mod share;
+#[cfg(feature = "harness")]
 pub mod stats;
 #[cfg(feature = "harness")]
 pub mod workload;

@@ -20,9 +20,10 @@ pub const BATCH: u64 = 64;
 const PROBE_BATCHES: u64 = 150;
 
 /// How far apart two cores were during a repetition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Link {
     /// One core: there is no link.
+    #[default]
     Single,
     /// Near before and after.
     Near,
@@ -105,7 +106,8 @@ pub fn ping_pong<A: Duplex, B: Duplex>(
     };
     let ((histogram, checksum), ()) = pin::on_two(cores, ask, answer);
     let percentiles = &[Metric::P50, Metric::P90];
-    Latencies { histogram, unit_ns: 1.0 / BATCH as f64, percentiles, checksum, hiccups: None }
+    let unit_ns = 1.0 / BATCH as f64;
+    Latencies { histogram, unit_ns, percentiles, checksum, hiccups: None, sender_waited: None }
 }
 
 /// What [`ping_pong`] must return as its checksum.

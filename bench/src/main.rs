@@ -164,7 +164,7 @@ fn compare(
     let setup = Setup { cores, driver: arguments.driver, quick: arguments.quick, nexmark };
     let mut table: Box<dyn Write> =
         if arguments.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
-    writeln!(table, "{}", Environment::detect(allowed, &setup.cores))?;
+    writeln!(table, "{}", Environment::detect(allowed, &setup.cores, setup.driver.into()))?;
     let repetitions = arguments.repetitions.unwrap_or(if arguments.quick { 3 } else { 7 });
     let mut cases = workload.cases(&setup);
     if let Some(variant) = &arguments.variant {

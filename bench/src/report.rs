@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::case::Metric;
 use crate::harness::{Results, Runs};
 use crate::link::Link;
+use crate::share::SHARED;
 use crate::stats::{self, Ratio, Summary};
 
 /// One figure of one system: a line of JSON. The field names are an interface.
@@ -117,9 +118,26 @@ pub fn table(results: &Results) -> String {
             let _ = writeln!(text, "  hiccups ({}): {what}", runs.system);
         }
     }
+    text.push_str(&senders(results));
     results.notes.iter().for_each(|note| {
         let _ = writeln!(text, "  note: {note}");
     });
+    text
+}
+
+/// Whether senders had their cores to themselves.
+fn senders(results: &Results) -> String {
+    let mut text = String::new();
+    for runs in &results.runs {
+        let Some(waited) = runs.sender_waited() else { continue };
+        let verdict = if waited > SHARED { ": IT SHARED ITS CORE, this is no open loop" } else { "" };
+        let share = 100.0 * waited;
+        let _ = writeln!(
+            text,
+            "  sender ({}): waited for its core for at most {share:.2} % of its time{verdict}",
+            runs.system
+        );
+    }
     text
 }
 
@@ -206,6 +224,7 @@ mod tests {
             link,
             round_trips_ns: Some([110.0, 120.0]),
             figures: vec![(Metric::ItemsPerSecond, value)],
+            ..Repetition::default()
         };
         Runs { system, repetitions: repetitions.iter().map(one).collect(), hiccups: None }
     }
@@ -260,6 +279,19 @@ mod tests {
         assert_eq!(json(&results).unwrap().lines().count(), 2);
         results.references.clear();
         assert!(json(&results).unwrap().contains("\"ratio_to\":null"));
+    }
+
+    #[test]
+    fn a_sender_that_shared_its_core_is_called_out_and_one_that_did_not_is_not() {
+        let sender = |waited| {
+            let mut hand = runs("hand", &[(Link::Near, 1.0), (Link::Near, 1.0)]);
+            hand.repetitions[1].sender_waited = waited;
+            table(&results(Link::Near, vec![hand]))
+        };
+        assert!(sender(Some(0.4)).contains("sender (hand): waited for its core for at most 40.00 %"));
+        assert!(sender(Some(0.4)).contains("SHARED"));
+        assert!(sender(Some(0.001)).contains("0.10 %") && !sender(Some(0.001)).contains("SHARED"));
+        assert!(!sender(None).contains("sender"));
     }
 
     #[test]

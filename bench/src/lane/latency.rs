@@ -4,14 +4,22 @@ use corelane::stage::{Chain, Emitter, Produced, Source, StageError};
 
 use super::run;
 use crate::case::{Latencies, Setup};
+use crate::share::Watch;
 use crate::workload::latency::hand::Receiver;
 use crate::workload::latency::{Clock, Item, Schedule, latencies};
 
 /// Emits every item at its intended time, as soon as its core looks at the clock.
 pub(super) struct Scheduled {
-    pub(super) schedule: Schedule,
-    pub(super) clock: Clock,
-    pub(super) next: u64,
+    schedule: Schedule,
+    clock: Clock,
+    watch: Watch,
+    next: u64,
+}
+
+impl Scheduled {
+    pub(super) fn new(schedule: Schedule, clock: Clock, watch: Watch) -> Self {
+        Self { schedule, clock, watch, next: 0 }
+    }
 }
 
 impl Source for Scheduled {
@@ -19,6 +27,9 @@ impl Source for Scheduled {
 
     #[inline]
     fn produce<C: Chain<Item>>(&mut self, out: &mut Emitter<'_, Item, C>) -> Result<Produced, StageError> {
+        if self.next == 0 {
+            self.watch.begin();
+        }
         let now = self.clock.ns();
         while self.next < self.schedule.items && out.room() > 0 {
             let item = self.schedule.item(self.next);
@@ -28,7 +39,11 @@ impl Source for Scheduled {
             out.emit(item);
             self.next += 1;
         }
-        Ok(if self.next == self.schedule.items { Produced::End } else { Produced::More })
+        if self.next < self.schedule.items {
+            return Ok(Produced::More);
+        }
+        self.watch.end();
+        Ok(Produced::End)
     }
 }
 
@@ -37,9 +52,10 @@ impl Source for Scheduled {
 /// # Errors
 /// What kept it from running.
 pub fn scheduled(schedule: Schedule, setup: &Setup) -> Result<Latencies, String> {
-    let clock = Clock::start();
+    let (clock, watch) = (Clock::start(), Watch::default());
+    let sender = watch.clone();
     let (_, receiver) = run(setup, "send={0};sum={1}", |p| {
-        p.source("send", move |_| Ok(Scheduled { schedule, clock, next: 0 })).fold(
+        p.source("send", move |_| Ok(Scheduled::new(schedule, clock, sender.clone()))).fold(
             "sum",
             // In a box, because the fold hands it on by value for every item.
             Box::new(Receiver::new()),
@@ -50,5 +66,5 @@ pub fn scheduled(schedule: Schedule, setup: &Setup) -> Result<Latencies, String>
         )
     })?;
     let receiver = receiver.take().pop().ok_or("the sum handed nothing over")?;
-    Ok(latencies(receiver.histogram, receiver.checksum))
+    Ok(latencies(receiver.histogram, receiver.checksum).watched(&watch))
 }

@@ -12,13 +12,12 @@ pub mod ring;
 pub mod spill;
 pub mod window;
 
-use corelane::driver::DriverChoice;
 use corelane::engine::{Engine, ExecutionOptions};
 use corelane::flow::PipelineBuilder;
 use corelane::observe::PipelineResult;
 use corelane::policy::IdlePolicy;
 
-use crate::case::{Driver, Setup};
+use crate::case::Setup;
 use crate::pin;
 
 /// Builds and runs what `describe` says on the cores of `setup`: `{0}` and `{1}` in `map` stand for their numbers.
@@ -53,11 +52,7 @@ fn options(setup: &Setup, map: &str) -> Result<ExecutionOptions, String> {
         map = map.replace(&format!("{{{index}}}"), &number.to_string());
     }
     Ok(ExecutionOptions {
-        driver: match setup.driver {
-            Driver::Auto => DriverChoice::Auto,
-            Driver::Glommio => DriverChoice::Glommio,
-            Driver::Thread => DriverChoice::Thread,
-        },
+        driver: setup.driver.into(),
         core_map: map.parse().map_err(|error| format!("core map {map}: {error}"))?,
         idle: Some(IdlePolicy::Spin),
         ..ExecutionOptions::default()

@@ -11,9 +11,9 @@ use corelane::policy::{AccumulatorPolicy, SpillOptions};
 use corelane::stage::{Chain, Emitter, Produced, Source, StageError};
 use hdrhistogram::Histogram;
 
-use crate::case::{Outcome, Setup};
+use crate::case::{Latencies, Outcome, Setup};
 use crate::lane::{options, verified};
-use crate::workload::latency::{Clock, histogram, observe_sum};
+use crate::workload::latency::{Clock, histogram, latencies, observe_sum};
 use crate::workload::spill::{HOT, Item, Load, PART, PERCENTILES, observe_cold};
 
 /// Emits every item at its intended time, as soon as its core looks at the clock.
@@ -125,9 +125,8 @@ pub fn run(load: Load, budget: Option<u64>, setup: &Setup) -> Result<Outcome, St
     let cold = cold.take().into_iter().fold(0, u64::wrapping_add);
     let checksum = seen.checksum.wrapping_add(cold);
     let histogram = std::mem::replace(&mut seen.histogram, histogram());
-    let latencies =
-        crate::case::Latencies { histogram, unit_ns: 1.0, percentiles: PERCENTILES, checksum, hiccups: None };
-    let outcome = Outcome::from(latencies);
+    let latencies = latencies(histogram, checksum);
+    let outcome = Outcome::from(Latencies { percentiles: PERCENTILES, ..latencies });
     match (budget, spilled) {
         (Some(_), 0) => Err("nothing was spilled: this compares nothing".to_owned()),
         (Some(_), _) => Ok(outcome.note(format!(

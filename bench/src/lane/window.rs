@@ -9,6 +9,7 @@ use corelane_stages::window::{Count, KeyedWindows, Sliding};
 use super::latency::Scheduled;
 use super::run;
 use crate::case::{Latencies, Measured, Setup};
+use crate::share::Watch;
 use crate::workload::latency::{Clock, Schedule, latencies};
 use crate::workload::window::{Delays, EVERY, SIZE};
 
@@ -17,9 +18,10 @@ use crate::workload::window::{Delays, EVERY, SIZE};
 /// # Errors
 /// What kept it from running.
 pub fn sliding(schedule: Schedule, setup: &Setup) -> Result<Latencies, String> {
-    let clock = Clock::start();
+    let (clock, watch) = (Clock::start(), Watch::default());
+    let sender = watch.clone();
     let (_, delays) = run(setup, "send={0};time={0};*={1}", |p| {
-        p.source("send", move |_| Ok(Scheduled { schedule, clock, next: 0 }))
+        p.source("send", move |_| Ok(Scheduled::new(schedule, clock, sender.clone())))
             .watermarks("time", Watermarks::ascending(), |item| Timestamp(item.intended_ns as i64))
             .key_by(|item| item.key)
             .window_at(|item| Timestamp(item.intended_ns as i64), Sliding::of(SIZE).every(EVERY))
@@ -31,7 +33,7 @@ pub fn sliding(schedule: Schedule, setup: &Setup) -> Result<Latencies, String> {
             })
     })?;
     let delays = delays.take().pop().ok_or("the windows handed nothing over")?;
-    Ok(latencies(delays.histogram, delays.checksum))
+    Ok(latencies(delays.histogram, delays.checksum).watched(&watch))
 }
 
 /// How long an item takes in windows of `size` that begin `every` so often, on one core: events a microsecond apart, of

@@ -13,6 +13,7 @@ use timely::dataflow::operators::vec::{Filter, Map, ToStream};
 use super::shard::Shard;
 use crate::case::{Latencies, Measured};
 use crate::pin;
+use crate::share::Watch;
 use crate::workload::chain::{fold_bits, keep, scramble};
 use crate::workload::keyed::{Totals, hasher, pair};
 use crate::workload::latency::hand::Receiver;
@@ -104,7 +105,8 @@ pub(super) fn latency(schedule: Schedule, cores: &[CoreId]) -> Latencies {
     let cores = cores[..2].to_vec();
     let sums = Arc::new(Mutex::new(None));
     let into = Arc::clone(&sums);
-    let clock = Clock::start();
+    let (clock, watch) = (Clock::start(), Watch::default());
+    let sender = watch.clone();
     let guards = timely::execute(Config::process(2), move |worker| {
         core_affinity::set_for_current(cores[worker.index()]);
         let mut input = InputHandle::<u64, _>::new();
@@ -122,7 +124,8 @@ pub(super) fn latency(schedule: Schedule, cores: &[CoreId]) -> Latencies {
             });
         });
         if worker.index() == 0 {
-            let mut next = 0;
+            let (mut next, mut sender) = (0, sender.clone());
+            sender.begin();
             while next < schedule.items {
                 let before = next;
                 while next < schedule.items && schedule.item(next).intended_ns <= clock.ns() {
@@ -134,6 +137,7 @@ pub(super) fn latency(schedule: Schedule, cores: &[CoreId]) -> Latencies {
                     worker.step();
                 }
             }
+            sender.end();
         }
         input.close();
         while worker.has_dataflows() {
@@ -142,5 +146,5 @@ pub(super) fn latency(schedule: Schedule, cores: &[CoreId]) -> Latencies {
     });
     drop(guards.expect("Timely starts").join());
     let sums = sums.lock().unwrap_or_else(PoisonError::into_inner).take().expect("the sums");
-    latencies(sums.histogram, sums.checksum)
+    latencies(sums.histogram, sums.checksum).watched(&watch)
 }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use super::shard::Shard;
 use crate::case::{Latencies, Measured};
 use crate::pin;
+use crate::share::Watch;
 use crate::workload::chain::{fold_bits, keep, scramble};
 use crate::workload::keyed::{Totals, pair};
 use crate::workload::latency::hand::Receiver as Sums;
@@ -127,9 +128,11 @@ pub(super) fn keyed(pairs: u64, keys: u64, cores: &[CoreId]) -> Measured {
 /// If tokio does not start, or the task panics.
 pub(super) fn latency(schedule: Schedule, cores: &[CoreId]) -> Latencies {
     let (out, mut inward) = channel::<Item>(4_096);
-    let clock = Clock::start();
+    let (clock, watch) = (Clock::start(), Watch::default());
+    let mut sender = watch.clone();
     let send = move |gate: &pin::Gate| {
         gate.wait();
+        sender.begin();
         for index in 0..schedule.items {
             let mut item = schedule.item(index);
             while clock.ns() < item.intended_ns {}
@@ -137,6 +140,7 @@ pub(super) fn latency(schedule: Schedule, cores: &[CoreId]) -> Latencies {
                 item = back;
             }
         }
+        sender.end();
     };
     let receive = move |gate: &pin::Gate| {
         let mut sums = Sums::new();
@@ -149,5 +153,5 @@ pub(super) fn latency(schedule: Schedule, cores: &[CoreId]) -> Latencies {
         })
     };
     let ((), sums) = pin::on_two(cores, send, receive);
-    latencies(sums.histogram, sums.checksum)
+    latencies(sums.histogram, sums.checksum).watched(&watch)
 }

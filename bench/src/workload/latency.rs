@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 
 use crate::case::{Case, Latencies, Metric, Setup};
 use crate::lane;
+use crate::share::Watch;
 use crate::stats::{below, splitmix};
 
 /// Keys of the running sum.
@@ -110,10 +111,11 @@ pub mod hand {
     use hdrhistogram::Histogram;
     use rtrb::RingBuffer;
 
-    use super::{Clock, Item, KEYS, PERCENTILES, Schedule, histogram, observe_sum};
+    use super::{Clock, Item, KEYS, Schedule, histogram, latencies, observe_sum};
     use crate::case::Latencies;
     use crate::hiccup::Hiccups;
     use crate::pin::{self, Gate};
+    use crate::share::Watch;
 
     /// Slots of the ring.
     pub const SLOTS: usize = 4_096;
@@ -145,9 +147,8 @@ pub mod hand {
             self.histogram.saturating_record(clock.ns().saturating_sub(item.intended_ns));
         }
 
-        fn result(self, hiccups: Option<Hiccups>) -> Latencies {
-            let Self { histogram, checksum, .. } = self;
-            Latencies { histogram, unit_ns: 1.0, percentiles: PERCENTILES, checksum, hiccups }
+        fn result(self) -> Latencies {
+            latencies(self.histogram, self.checksum)
         }
     }
 
@@ -164,14 +165,17 @@ pub mod hand {
         mut push: impl FnMut(Item) -> bool + Send,
         mut pop: impl FnMut() -> Option<Item> + Send,
     ) -> Latencies {
-        let clock = Clock::start();
+        let (clock, watch) = (Clock::start(), Watch::default());
+        let mut sender = watch.clone();
         let send = move |gate: &Gate| {
             gate.wait();
+            sender.begin();
             for index in 0..schedule.items {
                 let item = schedule.item(index);
                 while clock.ns() < item.intended_ns {}
                 while !push(item) {}
             }
+            sender.end();
         };
         let receive = move |gate: &Gate| {
             let mut receiver = Receiver::new();
@@ -186,7 +190,7 @@ pub mod hand {
             receiver
         };
         let ((), receiver) = pin::on_two(cores, send, receive);
-        receiver.result(None)
+        receiver.result().watched(&watch)
     }
 
     /// The noise floor: both cores run the whole schedule at the same time, each for itself, with nothing between
@@ -214,7 +218,7 @@ pub mod hand {
         hiccups.merge(&others);
         one.histogram.add(&two.histogram).expect("both histograms have the same bounds");
         one.checksum = if one.checksum == two.checksum { one.checksum } else { 0 };
-        one.result(Some(hiccups))
+        Latencies { hiccups: Some(hiccups), ..one.result() }
     }
 }
 
@@ -240,7 +244,21 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
 
 /// What a run that is not written by hand returns: its histogram and checksum.
 pub fn latencies(histogram: Histogram<u64>, checksum: u64) -> Latencies {
-    Latencies { histogram, unit_ns: 1.0, percentiles: PERCENTILES, checksum, hiccups: None }
+    Latencies {
+        histogram,
+        unit_ns: 1.0,
+        percentiles: PERCENTILES,
+        checksum,
+        hiccups: None,
+        sender_waited: None,
+    }
+}
+
+impl Latencies {
+    /// With what was seen of the sender.
+    pub fn watched(self, watch: &Watch) -> Self {
+        Self { sender_waited: watch.waited(), ..self }
+    }
 }
 
 #[cfg(test)]
