@@ -265,23 +265,6 @@ impl<A, F, R: FnOnce(A)> FoldSink<A, F, R> {
     }
 }
 
-/// Folds each item. After a panic there is no state to fold into: the rest of the batch is refused, and the pipeline fails.
-#[inline(always)]
-fn folding<T, A>(
-    f: &mut impl FnMut(A, T) -> A,
-    gate: &mut Gate,
-    refused: &mut u64,
-    cx: &StepCx,
-) -> impl FnMut(Option<A>, T) -> Option<A> {
-    move |state, item| match state {
-        Some(state) => gate.stateful(cx, || f(state, item)),
-        None => {
-            *refused += 1;
-            None
-        }
-    }
-}
-
 impl<T, A, F, R> Chain<T> for FoldSink<A, F, R>
 where
     T: 'static,
@@ -296,7 +279,20 @@ where
             *refused += items.count() as u64;
             return;
         };
-        let folded = items.fold(Some(initial), folding(f, gate, refused, cx));
+        // Written here, unlike the closures of operators: nothing follows that would have it in its type, and a closure of this one loop
+        // is always inlined, where one that several loops share is a call for each item. After a panic there is no state to fold
+        // into: the rest of the batch is refused, and the pipeline fails.
+        #[expect(
+            clippy::manual_try_fold,
+            reason = "the rest of the batch must be counted; on the good path it is one loop"
+        )]
+        let folded = items.fold(Some(initial), |state, item| match state {
+            Some(state) => gate.stateful(cx, || f(state, item)),
+            None => {
+                *refused += 1;
+                None
+            }
+        });
         *state = folded;
     }
 
