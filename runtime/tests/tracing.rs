@@ -10,7 +10,7 @@ use common::watchdog::real_drivers;
 use corelane::driver::{Environment, SimReport, Simulation};
 use corelane::engine::{Engine, ExecutionOptions};
 use corelane::flow::{Pipeline, PipelineBuilder};
-use corelane::model::{Envelope, SpanId, Timestamp, TraceContext, TraceId};
+use corelane::model::{Envelope, SpanId, StageId, Timestamp, TraceContext, TraceId};
 use corelane::observe::{MemoryLogger, MemoryTracer, NoTracer, RecordedSpan, Tracer};
 use corelane::policy::{ErrorPolicy, Parallelism};
 
@@ -198,4 +198,7 @@ fn errors_of_stages_are_logged_with_the_stage_and_a_flood_is_cut() {
     assert!(first.contains("errors=") && first.contains("stage=parse") && first.contains("pipeline=erring"));
     // Virtual time is far below a second here.
     assert!(lines.len() <= 20, "{} lines", lines.len());
+    let parse = &report.result.final_states[&StageId::new("parse").unwrap()];
+    assert!(parse.metrics["log_lines_left_out"] > 0.0, "what is missing in the log is counted");
+    assert_eq!(parse.instances[0].log_lines_left_out as f64, parse.metrics["log_lines_left_out"]);
 }

@@ -70,6 +70,11 @@ impl Monitor {
             let labels = vec![pipeline.clone(), ("stage".into(), stage.stage_id.to_string())];
             snapshot.add(about, labels, stage.input_queue_depth.into());
         }
+        let about =
+            ("corelane_stage_log_lines_left_out", "Log lines left out: too many in a second.", Counter);
+        for (stage, (i, _)) in instances() {
+            snapshot.add(about, labels(stage.stage_id.as_str(), i), i.log_lines_left_out.into());
+        }
         for (stage, (i, _)) in instances() {
             let about = ("corelane_stage_state", "The state the instance is in; always 1.", Gauge);
             let mut labels = labels(stage.stage_id.as_str(), i);

@@ -127,29 +127,30 @@ fn sites(
     let mut all = Vec::with_capacity(graph.stages().len());
     for ((stage, node), places) in graph.stages().iter().zip(&graph.graph().nodes).zip(&plan.instances) {
         let keyed = node.kind == StageKind::Accumulator;
-        let site = |(instance, &partition): (usize, &usize)| StageSite {
-            context: StageContext {
-                pipeline_id: Arc::clone(&pipeline_id),
-                stage_id: stage.id.clone(),
-                instance,
-                partition,
-                parallelism: places.len(),
-                logger: Arc::new(LimitedLogger::new(
-                    Arc::clone(&environment.logger),
-                    Arc::clone(&pulses[partition]),
-                )),
-                tracer: Arc::clone(&environment.tracer),
-                metrics: Arc::clone(&environment.metrics),
-            },
-            error_policy: stage.error_policy,
-            circuit_breaker: stage.circuit_breaker,
-            dead_letters: stage.dead_letters.is_some(),
-            clock: Arc::clone(clock),
-            source_pause: Arc::clone(source_pause),
-            cells: Arc::new(StageCells::default()),
-            doorbell: Arc::clone(&doorbells[partition]),
-            resources: if keyed { state.clone() } else { Resources::default() },
-            memory_pool: environment.memory_pool.clone(),
+        let site = |(instance, &partition): (usize, &usize)| {
+            let cells = Arc::new(StageCells::default());
+            let (logger, pulse) = (Arc::clone(&environment.logger), Arc::clone(&pulses[partition]));
+            StageSite {
+                context: StageContext {
+                    pipeline_id: Arc::clone(&pipeline_id),
+                    stage_id: stage.id.clone(),
+                    instance,
+                    partition,
+                    parallelism: places.len(),
+                    logger: Arc::new(LimitedLogger::new(logger, pulse, Arc::clone(&cells))),
+                    tracer: Arc::clone(&environment.tracer),
+                    metrics: Arc::clone(&environment.metrics),
+                },
+                error_policy: stage.error_policy,
+                circuit_breaker: stage.circuit_breaker,
+                dead_letters: stage.dead_letters.is_some(),
+                clock: Arc::clone(clock),
+                source_pause: Arc::clone(source_pause),
+                cells,
+                doorbell: Arc::clone(&doorbells[partition]),
+                resources: if keyed { state.clone() } else { Resources::default() },
+                memory_pool: environment.memory_pool.clone(),
+            }
         };
         all.push(places.iter().enumerate().map(site).collect());
     }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BreakerState, LatencyCell, StageState};
+use super::{BreakerState, LatencyCell, LogLimit, StageState};
 use crate::model::Timestamp;
 
 /// Writes the account, its cells, and everything that must name each counter, from one list.
@@ -65,6 +65,8 @@ macro_rules! counters {
             /// From the time that items carry to when they came to the stage, sampled; only where the stream was asked to
             /// measure it.
             pub latency: LatencyCell,
+            /// How many lines the instance may log.
+            pub log_limit: LogLimit,
         }
 
         impl Default for StageCells {
@@ -78,6 +80,7 @@ macro_rules! counters {
                     queue_wait: LatencyCell::default(),
                     batch: LatencyCell::default(),
                     latency: LatencyCell::default(),
+                    log_limit: LogLimit::default(),
                 }
             }
         }

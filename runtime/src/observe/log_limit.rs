@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
-use super::{LogLevel, Logger, PartitionCells};
+use super::{LogLevel, Logger, PartitionCells, StageCells};
 use crate::model::Attributes;
 
 /// Lets a number of lines through in each second and counts the others. Time is told to it.
@@ -55,27 +55,24 @@ impl LogLimit {
 pub struct LimitedLogger {
     inner: Arc<dyn Logger>,
     partition: Arc<PartitionCells>,
-    limit: LogLimit,
+    /// Of the instance that logs: its limit is there, where what was left out can be seen.
+    cells: Arc<StageCells>,
     /// Lines left out that have been told of.
     told: AtomicU64,
 }
 
 impl LimitedLogger {
-    /// Hands what the limit allows to `inner`; `partition` is where the stage runs.
-    pub fn new(inner: Arc<dyn Logger>, partition: Arc<PartitionCells>) -> Self {
-        Self { inner, partition, limit: LogLimit::default(), told: AtomicU64::new(0) }
-    }
-
-    /// The limit.
-    pub fn limit(&self) -> &LogLimit {
-        &self.limit
+    /// Hands what the limit of `cells` allows to `inner`; `partition` is where the stage runs.
+    pub fn new(inner: Arc<dyn Logger>, partition: Arc<PartitionCells>, cells: Arc<StageCells>) -> Self {
+        Self { inner, partition, cells, told: AtomicU64::new(0) }
     }
 
     fn write(&self, message: &str, write: impl FnOnce(&str)) {
-        if !self.limit.allow(self.partition.now()) {
+        let limit = &self.cells.log_limit;
+        if !limit.allow(self.partition.now()) {
             return;
         }
-        let left_out = self.limit.left_out();
+        let left_out = limit.left_out();
         let untold = left_out - self.told.swap(left_out, Ordering::Relaxed).min(left_out);
         if untold == 0 {
             write(message);
@@ -118,7 +115,8 @@ mod tests {
     #[test]
     fn a_flood_is_cut_and_the_next_line_says_by_how_much() {
         let (memory, partition) = (Arc::new(MemoryLogger::default()), Arc::new(PartitionCells::default()));
-        let logger = LimitedLogger::new(memory.clone(), Arc::clone(&partition));
+        let cells = Arc::new(StageCells::default());
+        let logger = LimitedLogger::new(memory.clone(), Arc::clone(&partition), Arc::clone(&cells));
         (0..1_000).for_each(|_| logger.log(LogLevel::Warn, "no"));
         assert_eq!(memory.lines().len() as u32, LogLimit::LINES);
         partition.publish(1, Pulse::Working, 5_000_000_000);
@@ -127,6 +125,6 @@ mod tests {
         let lines = memory.lines();
         let last: Vec<_> = lines[LogLimit::LINES as usize..].iter().map(|(_, line)| line.as_str()).collect();
         assert_eq!(last, ["no (980 lines before this one were left out) stage=s", "yes"]);
-        assert_eq!(logger.limit().left_out(), 980);
+        assert_eq!(cells.log_limit.left_out(), 980);
     }
 }

@@ -92,6 +92,10 @@ impl fmt::Display for PipelineState {
             if let Some(error) = &i.last_error {
                 writeln!(f, "{}/{}: last error: {error}", stage.stage_id, i.instance)?;
             }
+            if i.log_lines_left_out > 0 {
+                let n = i.log_lines_left_out;
+                writeln!(f, "{}/{}: {n} log lines were left out", stage.stage_id, i.instance)?;
+            }
         }
         let mut rows = vec![
             ["core", "steps", "last step", "silent for", "step p50", "step p99"].map(str::to_owned).to_vec(),

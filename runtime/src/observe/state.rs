@@ -107,6 +107,9 @@ pub struct InstanceState {
     /// Its circuit breaker, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerState>,
+    /// Log lines of it that were left out, because there were too many in a second; see [`LogLimit`](super::LogLimit).
+    #[serde(default)]
+    pub log_lines_left_out: u64,
     /// The event time it has reached, if it was told any.
     pub watermark: Option<Timestamp>,
     /// Time that items waited in front of it; see [`StageCells::queue_wait`].
@@ -127,6 +130,7 @@ impl InstanceState {
             account: cells.read(),
             last_error: cells.last_error(),
             breaker: cells.breaker(),
+            log_lines_left_out: cells.log_limit.left_out(),
             watermark: cells.watermark(),
             queue_wait: cells.queue_wait.summary(),
             batch: cells.batch.summary(),
@@ -155,7 +159,7 @@ pub struct StageRuntimeState {
     /// Its circuit breaker, if it has one; of several instances the one furthest from closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerState>,
-    /// Every counter of its [`StageAccount`], by name. Exact up to 2^53. Then its latencies in seconds (`queue_wait_p50`,
+    /// Every counter of its [`StageAccount`], by name, and `log_lines_left_out`. Exact up to 2^53. Then its latencies in seconds (`queue_wait_p50`,
     /// `latency_p99` and so on), those that have samples.
     pub metrics: BTreeMap<String, f64>,
     /// The edges into it: their strategies, credits, batch sizes, tokens, demand and drops.
@@ -187,6 +191,8 @@ impl StageRuntimeState {
         instances.iter().for_each(|instance| account.add(&instance.account));
         let mut metrics: BTreeMap<String, f64> =
             account.fields().map(|(name, count)| (name.to_owned(), count as f64)).collect();
+        let left_out: u64 = instances.iter().map(|instance| instance.log_lines_left_out).sum();
+        metrics.insert("log_lines_left_out".to_owned(), left_out as f64);
         let wait = LatencyCell::summary_of(cells.iter().map(|(_, cells)| &cells.queue_wait));
         let latency = LatencyCell::summary_of(cells.iter().map(|(_, cells)| &cells.latency));
         let batch = LatencyCell::summary_of(cells.iter().map(|(_, cells)| &cells.batch));
@@ -252,6 +258,10 @@ mod tests {
         instances[0].set_state(StageState::Finished);
         instances[1].set_state(StageState::Running);
         instances[1].set_last_error("no".to_owned());
+        let logged = |instance: usize, lines: u32| {
+            (0..lines).filter(|_| instances[instance].log_limit.allow(0)).count()
+        };
+        assert_eq!((logged(0, 23), logged(1, 24)), (20, 20));
         instances[0].set_breaker(BreakerState::Open);
         instances[1].set_breaker(BreakerState::Closed);
         let id = StageId::new("s").unwrap();
@@ -267,6 +277,7 @@ mod tests {
         assert_eq!(state.breaker, Some(BreakerState::Open));
         assert_eq!(state.last_error.as_deref(), Some("no"));
         assert_eq!((state.metrics["passed"], state.metrics["queue_wait_count"]), (14.0, 1.0));
+        assert_eq!(state.metrics["log_lines_left_out"], 3.0 + 4.0);
         assert!(StageAccount::FIELDS.iter().all(|name| state.metrics.contains_key(*name)));
         assert!(!state.metrics.contains_key("latency_count"), "nothing was measured");
         assert_eq!((state.watermark, state.instances.len()), (Some(Timestamp(30)), 2));
