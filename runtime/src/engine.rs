@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::driver::{
     Clock, Driver, DriverChoice, EdgeRef, Environment, LaunchError, Means, Meeting, Monitor, Seat,
-    SetPolicyError, SpillDirError, Worker, current_affinity, prepare, refused_cpus,
+    SetPolicyError, SpillDirError, Worker, check, current_affinity, prepare, refused_cpus,
 };
 use crate::flow::Pipeline;
 use crate::graph::PipelineGraph;
@@ -167,6 +167,27 @@ impl Engine {
         Ok(self.start(pipeline)?.join())
     }
 
+    /// Finds what would keep `pipeline` from starting, and starts nothing: the driver, the core map, the plan and the memory budget.
+    /// Returns where its stages would run. A spill directory that cannot be used shows only at the start.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn check(&self, pipeline: &Pipeline) -> Result<Placement, StartError> {
+        let options = &self.options;
+        options.driver.resolve().map_err(StartError::Driver)?;
+        let placement = self.place(pipeline, &this_machine()?)?;
+        check(pipeline, &placement, options.memory_budget, &options.memory_pool)?;
+        Ok(placement)
+    }
+
+    fn place(&self, pipeline: &Pipeline, machine: &Machine) -> Result<Placement, CoreMapErrors> {
+        let (options, stages) = (&self.options, pipeline.stages());
+        match options.virtual_cores {
+            Some(cores) => Placement::virtual_cores(cores, &machine.allowed(), &options.core_map, &stages),
+            None => options.core_map.resolve(machine, &stages),
+        }
+    }
+
     /// Starts `pipeline` on its cores and returns at once.
     ///
     /// # Errors
@@ -176,11 +197,7 @@ impl Engine {
         let options = &self.options;
         let driver = options.driver.resolve().map_err(StartError::Driver)?;
         let machine = this_machine()?;
-        let stages = pipeline.stages();
-        let placement = match options.virtual_cores {
-            Some(cores) => Placement::virtual_cores(cores, &machine.allowed(), &options.core_map, &stages)?,
-            None => options.core_map.resolve(&machine, &stages)?,
-        };
+        let placement = self.place(&pipeline, &machine)?;
         let environment = Environment {
             logger: Arc::clone(&options.logger),
             tracer: Arc::clone(&options.tracer),

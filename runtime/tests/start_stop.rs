@@ -207,3 +207,32 @@ fn two_hundred_cycles_on_glommio_end_every_time_and_leave_nothing_behind() {
         cycles(DriverChoice::Glommio);
     }
 }
+
+#[test]
+fn a_check_says_what_a_start_would_and_starts_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let built = || pipeline(&mut fastrand::Rng::with_seed(7), 10);
+    let with = |options: ExecutionOptions| {
+        let engine = Engine::new(ExecutionOptions { driver: DriverChoice::Thread, ..options });
+        let ((checked, witness), (started, run)) = (built(), built());
+        let said = engine.check(&checked);
+        assert_eq!(witness.load(Ordering::Relaxed), 0, "nothing ran");
+        match engine.start(started) {
+            Ok(running) => {
+                STARTED.fetch_add(running.placement().partitions.len(), Ordering::Relaxed);
+                assert_eq!(said.as_ref().unwrap(), running.placement());
+                judged(&running.join(), &run, &[Outcome::Completed], "checked");
+                None
+            }
+            Err(error) => {
+                assert_eq!(said.unwrap_err().to_string(), error.to_string());
+                Some(error.to_string())
+            }
+        }
+    };
+    let small = ExecutionOptions { memory_budget: Some(1_000), ..ExecutionOptions::default() };
+    assert!(with(small).unwrap().contains("the memory budget is 1000 bytes"));
+    let far = ExecutionOptions { core_map: "work=4711".parse().unwrap(), ..ExecutionOptions::default() };
+    assert!(with(far).unwrap().contains("4711"));
+    assert_eq!(with(ExecutionOptions::default()), None);
+}

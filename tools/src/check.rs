@@ -5,10 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use corelane::config::{Config, ConfigError, MemorySettings};
-use corelane::engine::{StartError, this_machine};
+use corelane::driver::{DriverChoice, LaunchError};
+use corelane::engine::{Engine, ExecutionOptions, StartError};
 use corelane::flow::Pipeline;
 use corelane::graph::{GraphError, GraphErrors, StageOverrides};
-use corelane::plan::plan;
 use corelane::policy::{MemoryPoolOptions, PolicyRegistry};
 use corelane::topology::{CoreMap, Placement};
 
@@ -18,6 +18,7 @@ use crate::exit::Exit;
 use crate::hottest::{self, Parts};
 use crate::job::{self, JobParts};
 use crate::output::{OutputError, print};
+use crate::run::{configured_execution, pool_limit};
 use crate::trace::{AssemblyRules, SampleThreshold, SamplingRules};
 
 /// Any rules: they are not checked here, and the stages are the same under all.
@@ -162,7 +163,8 @@ pub fn check(options: &Check) -> Result<(), CheckError> {
             build(options.job, Config::default()).ok()
         }
     };
-    let summary = pipeline.map(|pipeline| place(&config, &pipeline, &mut problems)).transpose()?;
+    let summary =
+        pipeline.map(|pipeline| place(options.job, &config, &pipeline, &mut problems)).transpose()?;
     let summary = problems.none_or(summary.flatten().unwrap_or_default())?;
     Ok(print(&format!("{}: ok\n{summary}", names(&options.files)))?)
 }
@@ -175,29 +177,36 @@ pub(crate) fn build(job: JobArg, config: Config) -> Result<Pipeline, GraphErrors
     }
 }
 
-/// Places the pipeline on this machine and plans it; what came of it, if nothing is wrong.
+/// Places the pipeline on this machine, plans it and shares the memory out; what came of it, if nothing is wrong.
 fn place(
+    job: JobArg,
     config: &Config,
     pipeline: &Pipeline,
     problems: &mut Problems,
 ) -> Result<Option<String>, StartError> {
-    let core_map = config.core_map.clone().unwrap_or_default();
-    let placement = match core_map.resolve(&this_machine()?, &pipeline.stages()) {
-        Ok(placement) => placement,
-        Err(errors) => {
-            errors.iter().for_each(|error| problems.add_core_map(error));
-            return Ok(None);
-        }
+    let budget = config.memory.budget_bytes;
+    let pool_limit = match job {
+        JobArg::TraceAssembly => pool_limit(None, budget, config),
+        JobArg::NexmarkQ5 => None,
     };
-    match plan(pipeline.validated(), &placement) {
-        Ok(_) => Ok(Some(summary(config, pipeline, &placement))),
-        Err(errors) => {
+    let core_map = config.core_map.clone().unwrap_or_default();
+    // Which driver there is here is no matter of the files.
+    let execution = ExecutionOptions {
+        driver: DriverChoice::Thread,
+        ..configured_execution(config, core_map, budget, pool_limit)
+    };
+    match Engine::new(execution).check(pipeline) {
+        Ok(placement) => return Ok(Some(summary(config, pipeline, &placement))),
+        Err(StartError::CoreMap(errors)) => errors.iter().for_each(|error| problems.add_core_map(error)),
+        Err(StartError::Launch(LaunchError::Plan(errors))) => {
             for error in &errors {
                 if error.is_core_map() { problems.add_core_map(error) } else { problems.add(error) }
             }
-            Ok(None)
         }
+        Err(StartError::Launch(error)) => problems.add(error),
+        Err(error) => return Err(error),
     }
+    Ok(None)
 }
 
 fn summary(config: &Config, pipeline: &Pipeline, placement: &Placement) -> String {

@@ -103,6 +103,21 @@ fn a_budget_without_room_for_what_runs_is_a_configuration_error_and_a_pool_witho
 }
 
 #[test]
+fn a_budget_that_the_rings_alone_take_is_found_without_a_run_and_before_the_output_is_emptied() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = file(dir.path(), "small.toml", "[memory]\nbudget-bytes = 100_000\n");
+    let said = problems(&small, Exit::Config);
+    let [line] = &said[..] else { panic!("{said:?}") };
+    assert!(line.starts_with("the memory budget is 100000 bytes; the rings alone take"), "{line}");
+    assert!(line.contains("the memory pool is to have 25000"), "as the job would ask for: {line}");
+
+    let (input, output) = (recording(dir.path(), 3), file(dir.path(), "out.ndjson", "old"));
+    let options = [input.to_str().unwrap(), "-o", output.to_str().unwrap(), "--memory-budget", "100000"];
+    assert!(refused(&options, Exit::Config).contains(line.as_str()));
+    assert_eq!(fs::read_to_string(&output).unwrap(), "old");
+}
+
+#[test]
 fn the_command_line_goes_before_the_core_map_of_a_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let config = file(dir.path(), "far.toml", "[core-map.stages]\n\"*\" = \"4711\"\n");

@@ -69,6 +69,19 @@ pub(crate) struct Launch {
     pub(crate) monitor: Monitor,
 }
 
+/// Finds what would keep `pipeline` from being prepared on `placement`, within `memory` bytes if that is given.
+pub(crate) fn check(
+    pipeline: &Pipeline,
+    placement: &Placement,
+    memory: Option<u64>,
+    pool: &MemoryPool,
+) -> Result<(), LaunchError> {
+    let graph = pipeline.validated();
+    let plan = plan(graph, placement).map_err(LaunchError::Plan)?;
+    let means = Means { memory, disks: None };
+    Shares::new(graph, &plan, pipeline.item_bytes(), &means, pool.options().limit_bytes).map(drop)
+}
+
 /// Plans and assembles `pipeline` on `placement`; stages time their calls by `clock`.
 pub(crate) fn prepare(
     pipeline: Pipeline,

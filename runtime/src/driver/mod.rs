@@ -40,7 +40,7 @@ pub use resources::MemoryTooSmall;
 pub use sim::{SimError, SimReport, SimStep, Simulation};
 
 pub(crate) use clock::Clock;
-pub(crate) use launch::prepare;
+pub(crate) use launch::{check, prepare};
 pub(crate) use resources::Means;
 pub(crate) use worker::{Meeting, Worker};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corelane::config::Config;
 use corelane::driver::Driver;
-use corelane::engine::{Engine, ExecutionOptions, Running, StartError, this_machine};
+use corelane::engine::{Engine, ExecutionOptions, Running, StartError};
 use corelane::flow::Pipeline;
 use corelane::graph::{PipelineGraph, PrintError};
 use corelane::observe::{Imbalance, Outcome};
@@ -30,6 +30,7 @@ use crate::signals::{Interrupts, Waited, Watch};
 use crate::summary::{Summary, Told};
 
 pub use nexmark_q5::nexmark_q5;
+pub(crate) use trace_assembly::pool_limit;
 pub use trace_assembly::{replay_requests, trace_assembly};
 
 /// Time that the output is given to take the last lines after a run was stopped. A pipe that nobody reads would keep
@@ -142,14 +143,27 @@ fn execution(
     core_map: CoreMap,
     pool_limit: Option<u64>,
 ) -> ExecutionOptions {
+    let memory_budget = memory_budget(options, config);
+    ExecutionOptions {
+        driver: options.driver.into(),
+        idle: options.idle.map(IdlePolicy::from),
+        ..configured_execution(config, core_map, memory_budget, pool_limit)
+    }
+}
+
+/// What of the engine's options a configuration can say.
+pub(crate) fn configured_execution(
+    config: &Config,
+    core_map: CoreMap,
+    memory_budget: Option<u64>,
+    pool_limit: Option<u64>,
+) -> ExecutionOptions {
     let pool = config.memory.pool.clone().unwrap_or_default();
     let pool = MemoryPoolOptions { limit_bytes: pool_limit.unwrap_or(pool.limit_bytes), ..pool };
     ExecutionOptions {
-        driver: options.driver.into(),
         core_map,
-        idle: options.idle.map(IdlePolicy::from),
         memory_pool: MemoryPool::new(pool),
-        memory_budget: memory_budget(options, config),
+        memory_budget,
         ..ExecutionOptions::default()
     }
 }
@@ -165,13 +179,6 @@ fn print_graph(format: GraphArg, graph: &PipelineGraph) -> Result<(), JobError> 
         GraphArg::Json => graph.to_json()?,
     };
     Ok(print(&format!("{}\n", text.trim_end()))?)
-}
-
-/// Finds what would keep the pipeline from starting, so that it shows before the output is emptied.
-fn check_start(pipeline: &Pipeline, options: &ExecutionOptions) -> Result<(), StartError> {
-    options.driver.resolve().map_err(StartError::Driver)?;
-    options.core_map.resolve(&this_machine()?, &pipeline.stages())?;
-    Ok(())
 }
 
 /// Catches signals from now on.
@@ -239,12 +246,12 @@ impl<'a> Run<'a> {
     fn start(
         options: &'a RunOptions,
         pipeline: Pipeline,
-        execution: ExecutionOptions,
+        engine: &Engine,
         interrupts: Interrupts,
         measurements: Option<Measurements>,
     ) -> Result<Self, JobError> {
         let warnings = pipeline.warnings().iter().map(ToString::to_string).collect();
-        let running = Engine::new(execution).start(pipeline)?;
+        let running = engine.start(pipeline)?;
         Ok(Run { options, running, interrupts, warnings, measurements })
     }
 

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::io::{self, IsTerminal};
 
-use corelane::engine::Running;
+use corelane::engine::{Engine, Running};
 use corelane::graph::GraphErrors;
 use serde::Serialize;
 
-use super::{JobError, Run, Screen, check_start, configured, execution, interrupts};
+use super::{JobError, Run, Screen, configured, execution, interrupts};
 use super::{print_graph, print_summary, shows_progress};
 use crate::args::NexmarkQ5;
 use crate::check;
@@ -42,8 +42,9 @@ pub fn nexmark_q5(job: &NexmarkQ5) -> Result<(), JobError> {
     if let Some(format) = job.run.graph {
         return print_graph(format, pipeline.graph());
     }
-    let execution = execution(&job.run, &config, core_map, None);
-    check_start(&pipeline, &execution)?;
+    let engine = Engine::new(execution(&job.run, &config, core_map, None));
+    // Before the output is emptied.
+    engine.check(&pipeline)?;
     let table = shows_progress(&job.run);
     let lines = job.output(table && io::stdout().is_terminal());
     let measurements = job.run.metrics(lines.as_ref())?;
@@ -57,7 +58,7 @@ pub fn nexmark_q5(job: &NexmarkQ5) -> Result<(), JobError> {
         None => writer.start(LineWriter::new("nowhere".to_owned(), io::sink()), clock),
     };
     let delivery = delivery.map_err(JobError::System)?;
-    let run = Run::start(&job.run, pipeline, execution, interrupts, measurements)?;
+    let run = Run::start(&job.run, pipeline, &engine, interrupts, measurements)?;
     let screen = Live { table: Table::new(table.then(io::stderr)), board, reached: Reached::of(job.events) };
     let over = run.finish(delivery, screen)?;
     let written = over.check()?;

@@ -5,13 +5,13 @@ use std::io;
 use std::path::Path;
 
 use corelane::config::Config;
-use corelane::engine::Running;
+use corelane::engine::{Engine, Running};
 use corelane::graph::GraphErrors;
 use corelane::observe::Account;
 use corelane::policy::MemoryPoolOptions;
 use serde::Serialize;
 
-use super::{JobError, Run, Screen, check_start, configured, execution, interrupts, memory_budget};
+use super::{JobError, Run, Screen, configured, execution, interrupts, memory_budget};
 use super::{print_graph, print_summary, say, shows_progress};
 use crate::args::TraceAssembly;
 use crate::check;
@@ -59,8 +59,10 @@ fn run(job: &TraceAssembly, inputs: Vec<InputPath>, requests: Option<RequestRead
         None => RequestReader::open(inputs.clone(), job.repeat)?,
     };
     let input = requests.progress();
-    let execution = execution(&job.run, &config, core_map, pool_limit(job, &config));
+    let pool_limit = pool_limit(job.pool_limit, memory_budget(&job.run, &config), &config);
+    let execution = execution(&job.run, &config, core_map, pool_limit);
     let memory_pool = execution.memory_pool.clone();
+    let engine = Engine::new(execution);
     let repeat = if job.repeat > 1 {
         Repeat::measure(RequestReader::open(inputs.clone(), 1)?.read_into(&memory_pool)?)?
     } else {
@@ -80,7 +82,8 @@ fn run(job: &TraceAssembly, inputs: Vec<InputPath>, requests: Option<RequestRead
         dead_letters: job.dead_letters.clone(),
     };
     let pipeline = job::build(parts).map_err(refused)?;
-    check_start(&pipeline, &execution)?;
+    // Before the output is emptied.
+    engine.check(&pipeline)?;
     if let Some(path) = &job.dead_letters {
         check_appendable(path, &inputs, &job.output())?;
     }
@@ -92,7 +95,7 @@ fn run(job: &TraceAssembly, inputs: Vec<InputPath>, requests: Option<RequestRead
     let interrupts = interrupts(&job.run)?;
     let delivery = writer.start(output, clock).map_err(JobError::System)?;
     let feeding = reader.start(requests, memory_pool, clock).map_err(JobError::System)?;
-    let run = Run::start(&job.run, pipeline, execution, interrupts, measurements)?;
+    let run = Run::start(&job.run, pipeline, &engine, interrupts, measurements)?;
 
     let line = ProgressLine::new(shows_progress(&job.run).then(io::stderr), input.clone());
     let over = run.finish(delivery, Progress { line, tallies: tallies.clone() })?;
@@ -118,12 +121,12 @@ fn run(job: &TraceAssembly, inputs: Vec<InputPath>, requests: Option<RequestRead
     if all_read && result.success { Ok(()) } else { Err(JobError::Stopped(result.outcome)) }
 }
 
-/// The pool's limit: that of the command line, else of the configuration, else a quarter of the budget.
-fn pool_limit(job: &TraceAssembly, config: &Config) -> Option<u64> {
+/// The pool's limit: the one asked for, else that of the configuration, else a quarter of the budget.
+pub(crate) fn pool_limit(asked: Option<u64>, budget: Option<u64>, config: &Config) -> Option<u64> {
     let by_default = MemoryPoolOptions::default().limit_bytes;
     let stated = config.memory.pool.as_ref().map(|pool| pool.limit_bytes);
     let stated = stated.filter(|bytes| *bytes != by_default);
-    job.pool_limit.or(stated).or(memory_budget(&job.run, config).map(|bytes| bytes / 4))
+    asked.or(stated).or(budget.map(|bytes| bytes / 4))
 }
 
 /// Whether all of the input was read, and all that was read has been taken.
