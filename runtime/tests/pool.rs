@@ -424,6 +424,34 @@ fn a_refused_home_is_rung_when_another_home_gives_idle_memory_up() {
 }
 
 #[test]
+fn a_bell_whose_waker_panics_costs_neither_the_home_nor_its_memory() {
+    // Returned over the stack, over the ring, and by another home that gives its memory up.
+    for way in 0..3 {
+        let pool = pool(LARGE_REGION, false);
+        let bell = Arc::new(Doorbell::new());
+        bell.set_waker(|| panic!("a waker that panics"));
+        let home = pool.open(Some(Arc::clone(&bell))).unwrap();
+        let other = pool.open(None).unwrap();
+        if way == 2 {
+            other.enter(|| drop(other.rent(LARGE).unwrap()));
+            assert!(home.rent(LARGE).is_err());
+            bell.announce();
+            other.enter(|| ());
+            drop(home.rent(LARGE).unwrap());
+        } else {
+            let buffer = home.rent(LARGE).unwrap();
+            assert!(home.rent(LARGE).is_err());
+            bell.announce();
+            if way == 0 { drop(buffer) } else { other.enter(|| drop(buffer)) }
+        }
+        assert!(bell.is_rung(), "way {way}: the waker was called");
+        home.enter(|| drop(home.rent(LARGE).unwrap()));
+        drop((home, other));
+        assert_eq!(pool.reserved_bytes(), 0, "way {way}: a home is left behind");
+    }
+}
+
+#[test]
 fn what_is_preallocated_needs_no_memory_later_and_counts_as_free() {
     let options = MemoryPoolOptions {
         preallocate: vec![Preallocation { size: 4096, count: 100 }, Preallocation { size: LARGE, count: 2 }],

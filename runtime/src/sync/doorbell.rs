@@ -1,6 +1,7 @@
 //! Waking a parked peer, at no cost while it is awake.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
 use super::{AtomicU8, CachePadded, Ordering, fence};
@@ -53,7 +54,8 @@ impl Doorbell {
         Self { state: CachePadded::new(AtomicU8::new(AWAKE)), waker: OnceLock::new() }
     }
 
-    /// Sets what wakes the owner, for example an unpark or a write to an eventfd. Called from the threads of peers.
+    /// Sets what wakes the owner, for example an unpark or a write to an eventfd. Called from the threads of peers. A panic in it
+    /// stays there and wakes nobody: the peer is in the middle of work of its own, and the bound on the owner's park goes on.
     ///
     /// The driver sets it once, before the owner announces for the first time; further calls have no effect.
     pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
@@ -84,8 +86,11 @@ impl Doorbell {
     #[inline(never)]
     fn wake(&self) {
         let claimed = self.state.compare_exchange(ANNOUNCED, RUNG, Ordering::AcqRel, Ordering::Relaxed);
-        if let (Ok(_), Some(waker)) = (claimed, self.waker.get()) {
-            waker();
+        if let (Ok(_), Some(waker)) = (claimed, self.waker.get())
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(waker))
+        {
+            // Its own Drop may panic.
+            std::mem::forget(payload);
         }
     }
 
