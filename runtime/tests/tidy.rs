@@ -461,14 +461,15 @@ const CONTRACT: [&str; 38] = [
     "Pipeline",
 ];
 
-/// What is wrong with a cell of the table of the contract: names in backquotes, a file first and then what is in it.
+/// What is wrong with a cell of a table: names in backquotes, a file first and then what is in it. Files are those below
+/// `runtime`, or below another package that they name.
 fn wrong_in(cell: &str, is_there: impl Fn(&str, &str) -> bool) -> Vec<String> {
     let mut problems = Vec::new();
     let (mut text, mut named) = (None, 0);
     for name in cell.split('`').skip(1).step_by(2) {
         if name.ends_with(".rs") {
-            let path = root().join("runtime").join(name);
-            text = fs::read_to_string(&path).ok();
+            let of_runtime = root().join("runtime").join(name);
+            text = fs::read_to_string(of_runtime).or_else(|_| fs::read_to_string(root().join(name))).ok();
             problems.extend(text.is_none().then(|| format!("no file {name}")));
         } else if let Some(text) = &text {
             named += 1;
@@ -481,11 +482,39 @@ fn wrong_in(cell: &str, is_there: impl Fn(&str, &str) -> bool) -> Vec<String> {
     problems
 }
 
+/// The text of `ARCHITECTURE.md` below a heading.
+fn section(heading: &str) -> String {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let section = text.split(&format!("\n## {heading}\n")).nth(1).unwrap_or_else(|| panic!("no {heading}"));
+    section.split("\n## ").next().unwrap().to_owned()
+}
+
+fn has_test(text: &str, name: &str) -> bool {
+    text.contains(&format!("fn {name}("))
+}
+
+#[test]
+fn every_case_of_event_time_has_a_test_that_is_there() {
+    let section = section("Event time, case by case");
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let mut problems = Vec::new();
+    let mut cases = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [_, case, test, _] = cells[..] else {
+            problems.push(format!("not two cells: {row}"));
+            continue;
+        };
+        cases += 1;
+        problems.extend(wrong_in(test, has_test).into_iter().map(|wrong| format!("{case}: {wrong}")));
+    }
+    assert!(cases >= 20, "{cases} cases");
+    none(problems);
+}
+
 #[test]
 fn every_member_of_the_contract_has_a_place_and_a_test_and_both_are_there() {
-    let text = read(&root().join("ARCHITECTURE.md"));
-    let section = text.split("\n## The contract\n").nth(1).expect("a section on the contract");
-    let section = section.split("\n## ").next().unwrap();
+    let section = section("The contract");
     let mut problems = Vec::new();
     let mut types = BTreeSet::new();
     for row in section.lines().filter(|line| line.starts_with("| `")) {
@@ -496,7 +525,6 @@ fn every_member_of_the_contract_has_a_place_and_a_test_and_both_are_there() {
         };
         types.extend(what.split('`').skip(1).step_by(2));
         let has_word = |text: &str, name: &str| words(text).any(|(_, word)| word == name);
-        let has_test = |text: &str, name: &str| text.contains(&format!("fn {name}("));
         let wrong = wrong_in(place, has_word).into_iter().chain(wrong_in(test, has_test));
         problems.extend(wrong.map(|wrong| format!("{what}: {wrong}")));
     }

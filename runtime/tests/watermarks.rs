@@ -150,6 +150,20 @@ fn several_inputs_give_the_least_of_their_watermarks() {
 }
 
 #[test]
+fn of_several_inputs_one_that_goes_back_changes_nothing() {
+    let script = [
+        (0, Watermark(25)),
+        (1, Watermark(10)),
+        (2, Watermark(17)), // 10
+        (0, Watermark(12)),
+        (1, Watermark(8)),
+        (2, Watermark(15)),
+        (1, Watermark(20)), // 17: the third has not gone back
+    ];
+    assert_eq!(merged(3, &script), [Watermark(10), Watermark(17)]);
+}
+
+#[test]
 fn an_input_that_goes_idle_no_longer_holds_the_others_back() {
     let script = [
         (0, Watermark(25)),
@@ -194,6 +208,20 @@ fn an_input_that_comes_back_behind_counts_again_once_it_has_caught_up() {
         merged(2, &script),
         [Watermark(5), Watermark(10), Watermark(12), Watermark(15), Watermark(18)]
     );
+}
+
+#[test]
+fn an_input_that_is_idle_again_before_it_has_caught_up_changes_nothing() {
+    let script = [
+        (0, Watermark(10)),
+        (1, Watermark(20)), // 10
+        (0, Idle),          // 20
+        (0, Item(11)),      // back, behind: not counted
+        (1, Watermark(25)),
+        (0, Idle),
+        (1, Watermark(30)),
+    ];
+    assert_eq!(merged(2, &script), [10, 20, 25, 30].map(Watermark));
 }
 
 #[test]
