@@ -43,6 +43,17 @@ struct Happening {
     auction: Option<u64>,
 }
 
+impl Happening {
+    fn of(event: nexmark::event::Event) -> Self {
+        let (millis, auction) = match event {
+            nexmark::event::Event::Person(person) => (person.date_time, None),
+            nexmark::event::Event::Auction(auction) => (auction.date_time, None),
+            nexmark::event::Event::Bid(bid) => (bid.date_time, Some(bid.auction as u64)),
+        };
+        Self { at: from_millis(millis), auction }
+    }
+}
+
 /// Makes every n-th event, so that event time moves on evenly in all instances.
 struct Live {
     generator: EventGenerator,
@@ -61,10 +72,26 @@ impl Live {
         Self { generator, left, pace, started: None }
     }
 
-    /// When the next event happens, on the clock that began with the first.
-    fn due(&self, started: i64) -> i64 {
+    /// When the next event happens, on the clock of the step that asked first.
+    fn due(&self) -> i64 {
         let nanos = from_millis(self.generator.timestamp() - BASE_MILLIS).as_nanos();
-        started.saturating_add(nanos)
+        self.started.unwrap_or_default().saturating_add(nanos)
+    }
+
+    fn is_held(&self, now: i64) -> bool {
+        self.pace == Pace::AsTheyHappen && self.due() > now
+    }
+
+    /// What happens up to `now`, which must not go back.
+    fn due_by(&mut self, now: i64) -> impl Iterator<Item = Happening> {
+        self.started.get_or_insert(now);
+        std::iter::from_fn(move || {
+            if self.left == 0 || self.is_held(now) {
+                return None;
+            }
+            self.left -= 1;
+            self.generator.next().map(Happening::of)
+        })
     }
 }
 
@@ -76,25 +103,10 @@ impl Source for Live {
         out: &mut Emitter<'_, Happening, C>,
     ) -> Result<Produced, StageError> {
         let now = out.now().monotonic;
-        let started = *self.started.get_or_insert(now);
-        let held = |live: &Self| live.pace == Pace::AsTheyHappen && live.due(started) > now;
-        out.emit_all(
-            &mut std::iter::from_fn(|| {
-                if self.left == 0 || held(self) {
-                    return None;
-                }
-                self.left -= 1;
-                self.generator.next().map(|event| match event {
-                    nexmark::event::Event::Person(person) => (person.date_time, None),
-                    nexmark::event::Event::Auction(auction) => (auction.date_time, None),
-                    nexmark::event::Event::Bid(bid) => (bid.date_time, Some(bid.auction as u64)),
-                })
-            })
-            .map(|(millis, auction)| Happening { at: from_millis(millis), auction }),
-        );
+        out.emit_all(&mut self.due_by(now));
         Ok(match self.left {
             0 => Produced::End,
-            _ if held(self) => Produced::Until(self.due(started)),
+            _ if self.is_held(now) => Produced::Until(self.due()),
             _ => Produced::More,
         })
     }
