@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::outlet::Senders;
-use super::sender::Sender;
 use crate::model::{Signal, StageId};
 use crate::observe::StageCells;
 use crate::stage::{Chain, Gate, StageError, StageSite, StepCx};
@@ -63,28 +62,16 @@ impl<T: Send, H> Exchange<T, H> {
     }
 }
 
-/// Sends each item to the owner of its key. A free function, as those of `stage::ops`.
-#[inline(always)]
-fn sending<T: Send>(
-    each: &mut [Sender<T>],
-    shards: &ShardTable,
-    hash: &mut impl FnMut(&T) -> u64,
-    gate: &mut Gate,
-    unroutable: &mut u64,
-    cx: &StepCx,
-) -> impl FnMut(T) {
-    move |item| match gate.stateful(cx, || hash(&item)) {
-        Some(h) => each[shards.owner(h)].send(item),
-        None => *unroutable += 1,
-    }
-}
-
 impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, H> {
     #[inline(always)]
     fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx) {
         let Self { senders, shards, hash, gate, .. } = self;
         let mut unroutable = 0;
-        items.for_each(sending(&mut senders.each[..], shards, hash, gate, &mut unroutable, cx));
+        let each = &mut senders.each[..];
+        items.for_each(|item| match gate.stateful(cx, || hash(&item)) {
+            Some(h) => each[shards.owner(h)].send(item),
+            None => unroutable += 1,
+        });
         senders.unroutable += unroutable;
     }
 

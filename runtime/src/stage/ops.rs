@@ -1,7 +1,9 @@
 //! The stateless operators that take an item once: map, filter, filter_map, flat_map, and the one that only counts.
 //!
-//! Their closures stand in free functions, for the reason that those of a stream do (`flow::closures`): in a method `run<I, D>` they
-//! would have the whole nest of iterators upstream and the whole chain downstream in their types, and `I` doubles with each stage.
+//! Closures of what is handed on stand in free functions, for the reason that those of a stream do (`flow::closures`): in a method
+//! `run<I, D>` they would have the whole nest of iterators upstream and the whole chain downstream in their types, and `I` doubles with
+//! each stage. The closure of a loop that ends the nest stands in the loop: nothing has it in its type, and of one loop it is always
+//! inlined, where one that several loops share may be a call for each item.
 
 use super::pending::Pending;
 use super::{Chain, Gate, Operator, StageError, StageSite, StepCx};
@@ -201,7 +203,9 @@ impl<T: 'static, U: 'static, O: IntoIterator<Item = U>, F: FnMut(T) -> O + 'stat
     #[inline]
     fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         let Self { f, gate, pending } = self;
-        items.for_each(expanding(f, gate, pending, cx));
+        items.for_each(|item| {
+            gate.call(cx, || pending.extend(f(item)));
+        });
         pending.settle(down, cx);
     }
 
@@ -237,18 +241,6 @@ impl<T: 'static, U: 'static, O: IntoIterator<Item = U>, F: FnMut(T) -> O + 'stat
     fn close(&mut self, _discard: bool) -> Result<(), StageError> {
         self.pending.clear();
         Ok(())
-    }
-}
-
-#[inline(always)]
-fn expanding<T, U, O: IntoIterator<Item = U>>(
-    f: &mut impl FnMut(T) -> O,
-    gate: &mut Gate,
-    pending: &mut Pending<U>,
-    cx: &StepCx,
-) -> impl FnMut(T) {
-    move |item| {
-        gate.call(cx, || pending.extend(f(item)));
     }
 }
 

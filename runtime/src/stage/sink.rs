@@ -79,15 +79,6 @@ impl<S: Sink> SinkEnd<S> {
         Self { sink, lot: Lot::new(&trial), trial, site, dirty: false, ending: Ending::Open, thrown: None }
     }
 
-    /// Offers each item. A function of its own, as those of `stage::ops`.
-    #[inline(always)]
-    fn accepting(&mut self, cx: &StepCx) -> impl FnMut(S::Item) {
-        let Self { sink, trial, lot, .. } = self;
-        move |item| {
-            lot.offer(item, trial, cx, |item| attempt(sink, item));
-        }
-    }
-
     /// What the sink takes now. One that panics takes nothing, and the next step fails.
     #[inline]
     fn sink_room(&mut self) -> usize {
@@ -110,7 +101,10 @@ fn attempt<S: Sink>(sink: &mut S, item: S::Item) -> Attempt<(), S::Item> {
 impl<S: Sink> Chain<S::Item> for SinkEnd<S> {
     #[inline(always)]
     fn run<I: Iterator<Item = S::Item>>(&mut self, items: I, cx: &StepCx) {
-        items.for_each(self.accepting(cx));
+        let Self { sink, trial, lot, .. } = self;
+        items.for_each(|item| {
+            lot.offer(item, trial, cx, |item| attempt(sink, item));
+        });
         self.dirty = true;
     }
 
@@ -279,9 +273,7 @@ where
             *refused += items.count() as u64;
             return;
         };
-        // Written here, unlike the closures of operators: nothing follows that would have it in its type, and a closure of this one loop
-        // is always inlined, where one that several loops share is a call for each item. After a panic there is no state to fold
-        // into: the rest of the batch is refused, and the pipeline fails.
+        // After a panic there is no state to fold into: the rest of the batch is refused, and the pipeline fails.
         #[expect(
             clippy::manual_try_fold,
             reason = "the rest of the batch must be counted; on the good path it is one loop"

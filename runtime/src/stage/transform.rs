@@ -121,16 +121,6 @@ impl<X: Transform> TransformOp<X> {
         Self { user, lot: Lot::new(&trial), trial, pending: Pending::new(), timer: None }
     }
 
-    /// Offers each item. A function of its own, as those of `stage::ops`.
-    #[inline(always)]
-    fn processing(&mut self, cx: &StepCx) -> impl FnMut(X::In) {
-        let Self { user, trial, lot, pending, timer } = self;
-        move |item| {
-            let out = Output { pending: &mut *pending, timer: &mut *timer, now: cx.now(), arena: cx.arena() };
-            lot.offer(item, trial, cx, |item| attempt(user, item, out));
-        }
-    }
-
     /// Calls user code that belongs to no item.
     fn call(
         &mut self,
@@ -162,7 +152,11 @@ impl<X: Transform> Operator<X::In> for TransformOp<X> {
     type Out = X::Out;
 
     fn run<I: Iterator<Item = X::In>, D: Chain<X::Out>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
-        items.for_each(self.processing(cx));
+        let Self { user, trial, lot, pending, timer } = self;
+        items.for_each(|item| {
+            let out = Output { pending: &mut *pending, timer: &mut *timer, now: cx.now(), arena: cx.arena() };
+            lot.offer(item, trial, cx, |item| attempt(user, item, out));
+        });
         self.pending.settle(down, cx);
     }
 
