@@ -66,6 +66,8 @@ enum Trust {
 struct Track {
     /// The latest time, or mark, that is believed as far as `trust` goes.
     latest: i64,
+    /// Times up to this say nothing new: the latest one while it is believed and no later one is doubted.
+    known: i64,
     /// Times after this are doubted.
     limit: i64,
     trust: Trust,
@@ -79,6 +81,7 @@ struct Track {
 impl Track {
     const NEW: Self = Self {
         latest: i64::MIN,
+        known: i64::MIN,
         limit: i64::MIN,
         trust: Trust::None,
         seen: false,
@@ -90,11 +93,13 @@ impl Track {
     #[inline(always)]
     fn see(&mut self, time: i64, max_ahead: i64) {
         self.seen = true;
+        // Most times repeat, or come a little late: one comparison.
+        if time <= self.known {
+            return;
+        }
         if time <= self.limit && self.trust == Trust::Settled {
             self.doubted = 0;
-            if time > self.latest {
-                self.believe(time, max_ahead);
-            }
+            self.believe(time.max(self.latest), max_ahead);
         } else {
             self.doubt(time, max_ahead);
         }
@@ -102,7 +107,7 @@ impl Track {
 
     #[inline(always)]
     fn believe(&mut self, time: i64, max_ahead: i64) {
-        self.latest = time;
+        (self.latest, self.known) = (time, time);
         self.limit = time.saturating_add(max_ahead);
     }
 
@@ -135,6 +140,8 @@ impl Track {
         self.ahead += 1;
         self.least_doubted = if self.doubted == 0 { time } else { self.least_doubted.min(time) };
         self.doubted += 1;
+        // The next time that is near takes the doubt back.
+        self.known = i64::MIN;
         if self.doubted >= Watermarks::CONFIRMATIONS {
             self.doubted = 0;
             self.believe(self.least_doubted, max_ahead);
@@ -309,7 +316,7 @@ where
     fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         let Self { time, gate, tracks, max_ahead, advance, .. } = self;
         let (max_ahead, advance) = (*max_ahead, *advance);
-        if let [one] = &mut tracks[..] {
+        if let ([one], Advance::Behind(_)) = (&mut tracks[..], advance) {
             // A local, so that it lives in registers.
             let mut track = *one;
             let see = seen_by_one(&mut track, max_ahead);
