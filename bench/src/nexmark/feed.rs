@@ -131,7 +131,7 @@ impl Source for Replay {
         let all = self.feed.events;
         while out.room() > 0 && self.next < all.len() {
             let part = &all[self.next..self.end];
-            let emitted = out.emit_all(&mut part.iter().copied());
+            let emitted = out.emit_slice(part);
             self.next += emitted;
             if self.next == self.end {
                 self.next = (self.end + self.skip).min(all.len());

@@ -114,6 +114,17 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
         self.took(n)
     }
 
+    /// Emits the first of `items`, as many as there is room for; how many. Costs less than [`emit_all`](Self::emit_all): copying cannot panic.
+    #[inline]
+    pub fn emit_slice(&mut self, items: &[T]) -> usize
+    where
+        T: Copy,
+    {
+        let n = items.len().min(self.limit);
+        self.chain.run(items[..n].iter().copied(), self.cx);
+        self.took(n)
+    }
+
     /// Emits `f(i)` for each `i` of `range`, which has at most [`room`](Self::room) elements.
     #[inline(always)]
     pub fn emit_range(&mut self, range: Range<u64>, mut f: impl FnMut(u64) -> T) {
