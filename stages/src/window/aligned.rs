@@ -1,13 +1,15 @@
 //! Tumbling and sliding windows that fire once, when the watermark reaches their end.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use corelane::keyed::{Allowance, CheckTime, Release, Stateful, hash_key};
 use corelane::observe::StageAccount;
 use corelane::stage::Pending;
+use hashbrown::HashTable;
 
 use super::logic::Logic;
-use super::panes::{Panes, insert};
+use super::panes::{self, Panes, insert};
 use super::slider::Slider;
 use super::span::{Frame, Window};
 use super::{Pane, Windowed};
@@ -41,6 +43,54 @@ enum Doing {
     Window(i64, usize),
 }
 
+/// Items that one pane took, counted in a register; in its place once they are done with, or one of them panicked.
+struct Taken<'a> {
+    count: u64,
+    held: &'a mut u64,
+    absorbed: &'a mut u64,
+}
+
+impl Drop for Taken<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        *self.held += self.count;
+        *self.absorbed += self.count;
+    }
+}
+
+/// Gives items to `put` as long as their time lies in `span`; the first that does not.
+#[inline(always)]
+fn covered<In, U: Logic<In>>(
+    items: &mut impl Iterator<Item = In>,
+    user: &mut U,
+    span: &Range<i64>,
+    mut taken: Taken<'_>,
+    mut put: impl FnMut(&mut U, In),
+) -> Option<In> {
+    for item in items {
+        if !span.contains(&user.time(&item)) {
+            return Some(item);
+        }
+        put(user, item);
+        taken.count += 1;
+    }
+    None
+}
+
+#[inline(always)]
+fn put<In, U: Logic<In>>(user: &mut U, table: &mut HashTable<(U::Key, U::Acc)>, item: In) {
+    let key = user.key(&item);
+    let hash = hash_key(&key);
+    match table.find_mut(hash, |(other, _)| *other == key) {
+        Some((_, acc)) => user.add_owned(acc, item),
+        None => {
+            let mut acc = user.init();
+            user.add_owned(&mut acc, item);
+            insert(table, hash, (key, acc));
+        }
+    }
+}
+
 impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
     pub(super) fn new(user: U, frame: Frame) -> Self {
         Self {
@@ -56,26 +106,36 @@ impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
         }
     }
 
+    /// Takes items as long as they lie in the current pane; the first that does not.
     #[inline(always)]
+    fn take_run(&mut self, items: &mut impl Iterator<Item = In>) -> Option<In> {
+        let Self { user, panes, at, tally, .. } = self;
+        let Some(panes::Pane { start, end, items: held, table, .. }) = panes.current(*at) else {
+            return items.next();
+        };
+        let span = *start..*end;
+        let taken = Taken { count: 0, held, absorbed: &mut tally.absorbed };
+        if const { size_of::<U::Key>() == 0 } {
+            // There is one key: nothing to look up.
+            let Some((_, acc)) = table.iter_mut().next() else { return items.next() };
+            return covered(items, user, &span, taken, |user, item| {
+                user.key(&item);
+                user.add_owned(acc, item);
+            });
+        }
+        covered(items, user, &span, taken, |user, item| put(user, table, item))
+    }
+
+    /// Takes an item that does not lie in the current pane, or the first one in a pane.
     fn take(&mut self, item: In, watermark: i64, out: &mut Pending<U::Out>) {
         let time = self.user.time(&item);
         if !self.panes.covers(self.at, time) && !self.turn_to(time, watermark) {
             return self.miss(item, time, watermark, out);
         }
-        let Self { user, panes, at, tally, .. } = self;
-        let pane = panes.pane(*at);
-        let key = user.key(&item);
-        let hash = hash_key(&key);
-        match pane.table.find_mut(hash, |(other, _)| *other == key) {
-            Some((_, acc)) => user.add_owned(acc, item),
-            None => {
-                let mut acc = user.init();
-                user.add_owned(&mut acc, item);
-                insert(&mut pane.table, hash, (key, acc));
-            }
-        }
+        let pane = self.panes.pane(self.at);
+        put(&mut self.user, &mut pane.table, item);
         pane.items += 1;
-        tally.absorbed += 1;
+        self.tally.absorbed += 1;
     }
 
     /// Makes the pane of `time` the current one; false if that has closed, or there is none.
@@ -229,7 +289,9 @@ impl<In: 'static, U: Logic<In>> Stateful<In> for AlignedWindows<In, U> {
     #[inline]
     fn add<I: Iterator<Item = In>>(&mut self, items: &mut I, time: CheckTime, out: &mut Pending<U::Out>) {
         let watermark = time.event.as_nanos();
-        items.for_each(|item| self.take(item, watermark, out));
+        while let Some(item) = self.take_run(items) {
+            self.take(item, watermark, out);
+        }
     }
 
     #[inline]

@@ -95,6 +95,12 @@ impl<E: Entry> Panes<E> {
         &mut self.slots[slot]
     }
 
+    /// The pane in `slot`, if one is open there.
+    #[inline(always)]
+    pub(super) fn current(&mut self, slot: usize) -> Option<&mut Pane<E>> {
+        self.slots.get_mut(slot).filter(|pane| pane.open)
+    }
+
     /// Where a pane ends.
     pub(super) fn end(&self, slot: usize) -> i64 {
         self.slots[slot].end
