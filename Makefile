@@ -5,9 +5,10 @@ OUT   ?= target/traces.ndjson
 SEEDS ?= 1000
 FIRST ?= 0
 CASES ?= 20000
+BENCH_OUT ?= target/bench
 HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: run test lint doc loom tsan bench bench-peers bench-compare callgrind callgrind-refresh fuzz sim planted soak deny ci help
+.PHONY: run test lint doc loom tsan bench bench-peers bench-parts bench-compare callgrind callgrind-refresh fuzz sim planted soak deny ci help
 
 run: ## The main job: spans recorded from a real application, assembled into traces, on all cores
 	@mkdir -p $(dir $(OUT))
@@ -19,6 +20,7 @@ test: ## All tests, doc tests included
 lint: ## Formatting and clippy, warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --features corelane/prometheus,corelane/opentelemetry -- -D warnings
+	$(CARGO) clippy -p corelane-bench --lib --features peers,corelane/prometheus,corelane/opentelemetry -- -D warnings
 
 doc: ## API documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --features corelane/prometheus,corelane/opentelemetry
@@ -34,8 +36,11 @@ tsan: ## The lock-free code under ThreadSanitizer, on the stable compiler
 bench: ## What this machine can do, beside hand-written programs in the same run
 	$(CARGO) run --release --quiet -p corelane-bench -- all
 
-bench-peers: ## The same beside other people's systems (many dependencies, some minutes to build)
-	$(CARGO) run --release --quiet -p corelane-bench --features peers -- all
+bench-peers: ## The same beside other people's systems, with JSON, plots and a page in BENCH_OUT (default target/bench); minutes to build
+	$(CARGO) run --release --quiet -p corelane-bench --features peers -- all --out $(BENCH_OUT)
+
+bench-parts: ## Ring, pool, timer wheel and keyed table by themselves, by criterion
+	$(CARGO) bench -p corelane-bench --bench micro
 
 bench-compare: ## corelane at commit BASE and now, in turn: make bench-compare BASE=... WORKLOAD=chain
 	bench/compare.py $(BASE) $(WORKLOAD)

@@ -87,6 +87,11 @@ impl Metric {
         }
     }
 
+    /// Whether a larger figure is a better one.
+    pub fn more_is_better(self) -> bool {
+        self == Self::ItemsPerSecond
+    }
+
     /// The quantile, of those that are one: 0 to 1.
     pub fn quantile(self) -> Option<f64> {
         match self {

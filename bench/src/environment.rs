@@ -164,7 +164,7 @@ pub struct CpuTime {
 }
 
 /// Who else used the CPUs between two readings, as shares of all CPU time: 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Disturbance {
     /// Taken by the hypervisor.
     pub steal: f64,

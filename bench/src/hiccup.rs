@@ -42,6 +42,11 @@ impl Hiccups {
         self.last_ns = None;
     }
 
+    /// The share of the time that lay within gaps: 0 to 1.
+    pub fn lost(&self) -> f64 {
+        self.lost_ns as f64 / self.watched_ns.max(1) as f64
+    }
+
     /// Gaps per second of spinning.
     pub fn per_second(&self) -> f64 {
         self.gaps as f64 / Duration::from_nanos(self.watched_ns.max(1)).as_secs_f64()

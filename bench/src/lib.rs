@@ -12,9 +12,13 @@ pub mod case;
 #[cfg(feature = "harness")]
 pub mod environment;
 #[cfg(feature = "harness")]
+pub mod growth;
+#[cfg(feature = "harness")]
 pub mod harness;
 #[cfg(feature = "harness")]
 pub mod hiccup;
+#[cfg(feature = "harness")]
+pub mod knee;
 #[cfg(feature = "harness")]
 pub mod lane;
 #[cfg(feature = "harness")]

@@ -4,15 +4,17 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
-use corelane_bench::case::{Driver, Setup};
+use corelane_bench::case::{Driver, Metric, Setup};
 use corelane_bench::environment::Environment;
+use corelane_bench::knee::{Search, SearchError};
 use corelane_bench::nexmark::published::{self, Comparison};
 use corelane_bench::workload::Workload;
 use corelane_bench::workload::nexmark::Choice;
-use corelane_bench::{harness, nexmark, pin, report};
+use corelane_bench::{growth, harness, nexmark, pin, report, workload};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,6 +40,25 @@ struct Arguments {
     /// What to run.
     #[arg(required = true)]
     workload: Option<Workload>,
+    #[command(flatten)]
+    how: How,
+    /// Only this variant, such as k1000.
+    #[arg(long)]
+    variant: Option<String>,
+    /// Also writes everything measured as JSON, plots as SVG, and a page with all of it, into this directory.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// nexmark: these queries, such as q1,q5. Those that have a hand-written program if not given.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(nexmark::QUERIES))]
+    queries: Vec<String>,
+    /// nexmark: how many events. 10 million if not given, 1 million where they take much memory; with --quick a tenth.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    events: Option<u64>,
+}
+
+/// How to run, whatever is run.
+#[derive(Debug, clap::Args)]
+struct How {
     /// Print lines of JSON on standard output, and the table on standard error.
     #[arg(long)]
     json: bool,
@@ -50,22 +71,49 @@ struct Arguments {
     /// Cores by their number within the allowed set, such as 0,1 or 0-1. All allowed ones if not given.
     #[arg(long)]
     cores: Option<String>,
-    /// Repetitions of each system that must be comparable. 7 if not given, 3 with --quick.
+    /// Repetitions of each system that must be comparable. 7 if not given, 3 with --quick and in searches.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     repetitions: Option<u32>,
-    /// Only this variant, such as k1000.
-    #[arg(long)]
-    variant: Option<String>,
-    /// nexmark: these queries, such as q1,q5. Those that have a hand-written program if not given.
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(nexmark::QUERIES))]
-    queries: Vec<String>,
-    /// nexmark: how many events. 10 million if not given, 1 million where they take much memory; with --quick a tenth.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    events: Option<u64>,
+}
+
+impl How {
+    fn repetitions(&self, unless_quick: u32) -> usize {
+        self.repetitions.unwrap_or(if self.quick { 3 } else { unless_quick }) as usize
+    }
+
+    /// Where people read: standard output, unless programs read that.
+    fn table(&self) -> Box<dyn Write> {
+        if self.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) }
+    }
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Finds the highest rate at which a percentile of latency stays under a target: an open loop, as in the workload `latency`.
+    Knee {
+        #[command(flatten)]
+        how: How,
+        /// What the percentile must stay under.
+        #[arg(long, default_value = "1ms", value_parser = humantime::parse_duration)]
+        target: Duration,
+        /// The percentile: p50, p90, p99, p999 or p9999.
+        #[arg(long, default_value = "p9999", value_parser = percentile)]
+        percentile: Metric,
+        /// The lowest rate to try, in items a second.
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+        from: u64,
+        /// The highest rate to try.
+        #[arg(long, default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+        to: u64,
+        /// The systems, as in the workload `latency`.
+        #[arg(long, value_delimiter = ',', default_value = "hand,corelane")]
+        systems: Vec<String>,
+    },
+    /// Tables of what an item costs with more items, more shards, and more stages.
+    Growth {
+        #[command(flatten)]
+        how: How,
+    },
     /// Runs NEXMark queries over events that others published, and compares the rows with those that they expect.
     ///
     /// Reads the files of RisingWave's end-to-end tests (`e2e_test`), anywhere below a directory.
@@ -95,6 +143,18 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match (&arguments.command, arguments.workload) {
         (Some(Command::NexmarkCheck { dir }), _) => check(dir),
+        (Some(Command::Knee { how, target, percentile, from, to, systems }), _) => {
+            let search = Search {
+                percentile: *percentile,
+                target: *target,
+                rates: (*from, *to),
+                duration: Duration::from_millis(if how.quick { 100 } else { 1_000 }),
+                repetitions: how.repetitions(3),
+                systems: systems.clone(),
+            };
+            knee(how, &search)
+        }
+        (Some(Command::Growth { how }), _) => grow(how),
         (None, Some(workload)) => run(&arguments, workload),
         (None, None) => Ok(()),
     };
@@ -131,25 +191,85 @@ fn check(dir: &Path) -> Result<(), Stop> {
     }
 }
 
-fn run(arguments: &Arguments, workload: Workload) -> Result<(), Stop> {
-    let allowed = pin::allowed();
+fn percentile(name: &str) -> Result<Metric, String> {
+    let percentiles = workload::latency::PERCENTILES;
+    let found = percentiles.iter().find(|metric| metric.name() == format!("ns_{name}"));
+    found.copied().ok_or_else(|| "this is none of p50, p90, p99, p999 and p9999".to_owned())
+}
+
+/// The cores that are meant, tried.
+fn cores(how: &How, allowed: &[pin::CoreId]) -> Result<Vec<pin::CoreId>, Stop> {
     let bad_cores = |error: pin::PinError| Stop(BAD_CORES, error.to_string());
-    let cores = match &arguments.cores {
-        Some(list) => pin::select(list, &allowed).map_err(bad_cores)?,
-        None => allowed.clone(),
+    let cores = match &how.cores {
+        Some(list) => pin::select(list, allowed).map_err(bad_cores)?,
+        None => allowed.to_vec(),
     };
     pin::trial(&cores).map_err(bad_cores)?;
     if cores.is_empty() {
         return Err(Stop(BAD_CORES, "the system does not say which cores may be used".to_owned()));
     }
-    let refusal = (cores.len() < workload.cores()).then(|| {
+    Ok(cores)
+}
+
+/// What every system is given, and the stamp on top of the table.
+fn prepared(how: &How, nexmark: Choice) -> Result<(Setup, Environment), Stop> {
+    let allowed = pin::allowed();
+    let cores = cores(how, &allowed)?;
+    let setup = Setup { cores, driver: how.driver, quick: how.quick, nexmark };
+    let environment = Environment::detect(&allowed, &setup.cores, setup.driver.into());
+    Ok((setup, environment))
+}
+
+fn knee(how: &How, search: &Search) -> Result<(), Stop> {
+    let (setup, environment) = prepared(how, Choice::default())?;
+    if setup.cores.len() < 2 {
+        return Err(Stop(
+            TOO_FEW_CORES,
+            "a knee cannot be looked for with one core: two are needed".to_owned(),
+        ));
+    }
+    let mut table = how.table();
+    writeln!(table, "{environment}\n")?;
+    let lines = search.run(&setup, &mut *table).map_err(|error| match error {
+        SearchError::Write(error) => error.into(),
+        SearchError::NoSuchSystem(_) => Stop(2, error.to_string()),
+        SearchError::Bench(error) => Stop(FAILED, error.to_string()),
+    })?;
+    if how.json {
+        lines.iter().try_for_each(|line| writeln!(io::stdout(), "{line}"))?;
+    }
+    Ok(())
+}
+
+fn grow(how: &How) -> Result<(), Stop> {
+    let (setup, environment) = prepared(how, Choice::default())?;
+    let mut table = how.table();
+    writeln!(table, "{environment}")?;
+    growth::run(&setup, how.repetitions(3), |growth| {
+        let json = if how.json {
+            serde_json::to_string(growth).map_err(|error| error.to_string())?
+        } else {
+            String::new()
+        };
+        let written = write!(table, "\n{}", growth.table());
+        let written = written.and_then(|()| if how.json { writeln!(io::stdout(), "{json}") } else { Ok(()) });
+        written.map_err(|error| error.to_string())
+    })
+    .map_err(|why| Stop(FAILED, why))
+}
+
+fn run(arguments: &Arguments, workload: Workload) -> Result<(), Stop> {
+    let nexmark = Choice { queries: arguments.queries.clone(), events: arguments.events };
+    let (setup, environment) = prepared(&arguments.how, nexmark)?;
+    let cores = setup.cores.len();
+    let refusal = (cores < workload.cores()).then(|| {
         let which =
             if workload == Workload::All { "ring, keyed, latency, pool and spill" } else { "this workload" };
         format!("with one core {which} cannot be judged: two cores are needed")
     });
     let runnable = if refusal.is_some() && workload == Workload::All { Workload::Chain } else { workload };
-    if runnable.cores() <= cores.len() {
-        compare(arguments, runnable, &allowed, cores)?;
+    if runnable.cores() <= cores {
+        compare(arguments, runnable, &setup, &environment)?;
     }
     refusal.map_or(Ok(()), |message| Err(Stop(TOO_FEW_CORES, message)))
 }
@@ -157,29 +277,31 @@ fn run(arguments: &Arguments, workload: Workload) -> Result<(), Stop> {
 fn compare(
     arguments: &Arguments,
     workload: Workload,
-    allowed: &[pin::CoreId],
-    cores: Vec<pin::CoreId>,
+    setup: &Setup,
+    environment: &Environment,
 ) -> Result<(), Stop> {
-    let nexmark = Choice { queries: arguments.queries.clone(), events: arguments.events };
-    let setup = Setup { cores, driver: arguments.driver, quick: arguments.quick, nexmark };
-    let mut table: Box<dyn Write> =
-        if arguments.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
-    writeln!(table, "{}", Environment::detect(allowed, &setup.cores, setup.driver.into()))?;
-    let repetitions = arguments.repetitions.unwrap_or(if arguments.quick { 3 } else { 7 });
-    let mut cases = workload.cases(&setup);
+    let mut table = arguments.how.table();
+    writeln!(table, "{environment}")?;
+    let mut cases = workload.cases(setup);
     if let Some(variant) = &arguments.variant {
         cases.retain(|case| case.variant == variant);
         if cases.is_empty() {
             return Err(Stop(2, format!("there is no variant `{variant}`")));
         }
     }
+    let mut all = Vec::new();
     for case in cases {
-        let results = harness::run(&case, &setup, repetitions as usize);
+        let results = harness::run(&case, setup, arguments.how.repetitions(7));
         let results = results.map_err(|error| Stop(FAILED, error.to_string()))?;
         write!(table, "\n{}", report::table(&results))?;
-        if arguments.json {
+        if arguments.how.json {
             let lines = report::json(&results).map_err(io::Error::from)?;
             io::stdout().write_all(lines.as_bytes())?;
+        }
+        all.push(results);
+        // After each case: what ends the run later must not take with it what has been measured.
+        if let Some(dir) = &arguments.out {
+            report::page::write(dir, environment, &std::env::args().collect::<Vec<_>>(), &all)?;
         }
     }
     Ok(())

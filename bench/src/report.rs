@@ -1,5 +1,10 @@
 //! Results as a table for people and as JSON lines for programs.
 
+pub mod marks;
+pub mod page;
+pub mod plot;
+pub mod record;
+
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -108,11 +113,11 @@ pub fn table(results: &Results) -> String {
         let [system, metric] = names;
         cells.push([system, metric, number(median), range(all), range(likely), ratios.join(", ")]);
     }
-    text.push_str(&aligned(&cells));
+    text.push_str(&aligned(&cells, 2..5));
     for runs in &results.runs {
         if let Some(seen) = &runs.hiccups {
             let (gaps, longest) = (seen.per_second(), seen.longest_ns as f64 / 1e3);
-            let lost = 100.0 * seen.lost_ns as f64 / seen.watched_ns.max(1) as f64;
+            let lost = 100.0 * seen.lost();
             let what =
                 format!("{gaps:.0} gaps > 1 us a second, longest {longest:.0} us, {lost:.3} % of the time");
             let _ = writeln!(text, "  hiccups ({}): {what}", runs.system);
@@ -121,6 +126,9 @@ pub fn table(results: &Results) -> String {
     text.push_str(&senders(results));
     results.notes.iter().for_each(|note| {
         let _ = writeln!(text, "  note: {note}");
+    });
+    marks::judge(results).iter().for_each(|judgement| {
+        let _ = writeln!(text, "  mark: {judgement}");
     });
     text
 }
@@ -192,8 +200,9 @@ fn scaled(metric: Metric, value: f64) -> String {
     }
 }
 
-fn aligned(cells: &[[String; 6]]) -> String {
-    let mut widths = [0; 6];
+/// Rows of cells as lines, each column as wide as its widest cell: numbers, in the columns `numeric`, to the right, names to the left.
+pub(crate) fn aligned<const N: usize>(cells: &[[String; N]], numeric: std::ops::Range<usize>) -> String {
+    let mut widths = [0; N];
     for row in cells {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.len().max(*width);
@@ -203,9 +212,8 @@ fn aligned(cells: &[[String; 6]]) -> String {
     for row in cells {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            // Names to the left, numbers to the right.
-            let numeric = (2..5).contains(&column);
-            let _ = if numeric { write!(line, "  {cell:>width$}") } else { write!(line, "  {cell:<width$}") };
+            let right = numeric.contains(&column);
+            let _ = if right { write!(line, "  {cell:>width$}") } else { write!(line, "  {cell:<width$}") };
         }
         text.push_str(line.trim_end());
         text.push('\n');

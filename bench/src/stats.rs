@@ -1,5 +1,7 @@
 //! Small-sample statistics: medians, spread, and bootstrap intervals.
 
+use serde::Serialize;
+
 /// How often the samples are drawn again for an interval.
 const RESAMPLES: usize = 2_000;
 
@@ -30,7 +32,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 /// A range with both ends in it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
     /// Its lower end.
     pub low: f64,
@@ -39,7 +41,7 @@ pub struct Interval {
 }
 
 /// What is told about one figure over all repetitions.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// How many repetitions.
     pub count: usize,
@@ -62,7 +64,7 @@ pub fn summarise(values: &[f64]) -> Option<Summary> {
 }
 
 /// A ratio of medians with its 95 % bootstrap interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Ratio {
     /// Median over median.
     pub value: f64,

@@ -1,12 +1,15 @@
 //! Sum and count per key: generated on two cores, exchanged by hash, folded where the key lives.
 
+use corelane::engine::ExecutionOptions;
+use corelane::flow::{Collected, PipelineBuilder};
+use corelane::observe::PipelineResult;
 use corelane::policy::{BackpressureStrategy, Parallelism};
 
-use super::run;
+use super::{run, verified};
 use crate::case::{Measured, Setup};
 use crate::workload::keyed::{Totals, pair};
 
-/// `pairs` pairs over `keys` keys; `strategy` holds on the exchange, if there is one.
+/// `pairs` pairs over `keys` keys on two cores; `strategy` holds on the exchange, if there is one.
 ///
 /// # Errors
 /// What kept it from running.
@@ -16,29 +19,56 @@ pub fn exchange(
     strategy: Option<BackpressureStrategy>,
     setup: &Setup,
 ) -> Result<Measured, String> {
-    let (result, totals) = run(setup, "*={0},{1}", |p| {
-        let sums = p
-            .generate("pairs", pairs, move |i| pair(i, keys))
-            .parallel(Parallelism::CpuBound)
-            .key_by(|pair| pair.0)
-            .fold(
-                "sum-and-count",
-                || (0u64, 0u64),
-                |(sum, count), (_, value)| {
-                    *sum = sum.wrapping_add(value);
-                    *count += 1;
-                },
-            );
-        let sums = match strategy {
-            Some(strategy) => sums.input_backpressure(strategy),
-            None => sums,
-        };
-        sums.fold("totals", Totals::default(), |mut totals, (key, (sum, count))| {
-            totals.add(key, sum, count);
-            totals
-        })
-    })?;
+    let (result, totals) = run(setup, "*={0},{1}", |p| sums(p, pairs, keys, strategy))?;
+    Ok(measured(pairs, &result, &totals))
+}
+
+/// The same on as many partitions as asked for, which take turns on all allowed cores. They do not spin: there are more of them than cores.
+///
+/// # Errors
+/// What kept it from running.
+pub fn sharded(pairs: u64, keys: u64, shards: u32, setup: &Setup) -> Result<Measured, String> {
+    let builder = PipelineBuilder::new("bench");
+    let totals = sums(&builder, pairs, keys, None);
+    let options = ExecutionOptions {
+        driver: setup.driver.into(),
+        virtual_cores: Some(shards),
+        ..ExecutionOptions::default()
+    };
+    let result = verified(options, builder)?;
+    Ok(measured(pairs, &result, &totals))
+}
+
+fn sums(
+    p: &PipelineBuilder,
+    pairs: u64,
+    keys: u64,
+    strategy: Option<BackpressureStrategy>,
+) -> Collected<Totals> {
+    let sums = p
+        .generate("pairs", pairs, move |i| pair(i, keys))
+        .parallel(Parallelism::CpuBound)
+        .key_by(|pair| pair.0)
+        .fold(
+            "sum-and-count",
+            || (0u64, 0u64),
+            |(sum, count), (_, value)| {
+                *sum = sum.wrapping_add(value);
+                *count += 1;
+            },
+        );
+    let sums = match strategy {
+        Some(strategy) => sums.input_backpressure(strategy),
+        None => sums,
+    };
+    sums.fold("totals", Totals::default(), |mut totals, (key, (sum, count))| {
+        totals.add(key, sum, count);
+        totals
+    })
+}
+
+fn measured(pairs: u64, result: &PipelineResult, totals: &Collected<Totals>) -> Measured {
     let mut all = Totals::default();
     totals.take().iter().for_each(|shard| all.merge(shard));
-    Ok(Measured { items: pairs, elapsed: result.duration, checksum: all.checksum() })
+    Measured { items: pairs, elapsed: result.duration, checksum: all.checksum() }
 }

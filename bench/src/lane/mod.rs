@@ -4,6 +4,7 @@
 //! step. As for the hand-written programs, set-up and release are outside.
 
 pub mod chain;
+pub mod growth;
 pub mod keyed;
 pub mod latency;
 pub mod nexmark;
@@ -13,7 +14,7 @@ pub mod spill;
 pub mod window;
 
 use corelane::engine::{Engine, ExecutionOptions};
-use corelane::flow::PipelineBuilder;
+use corelane::flow::{Collected, PipelineBuilder};
 use corelane::observe::PipelineResult;
 use corelane::policy::IdlePolicy;
 
@@ -33,6 +34,11 @@ fn run<R>(
     let builder = PipelineBuilder::new("bench");
     let results = describe(&builder);
     Ok((verified(options(setup, map)?, builder)?, results))
+}
+
+/// The sum of what the instances of a sum have handed over.
+fn checksum(sums: &Collected<u64>) -> u64 {
+    sums.take().into_iter().fold(0, u64::wrapping_add)
 }
 
 /// Runs what `builder` was told to its end, with books that close.

@@ -6,6 +6,8 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use super::shard::Shard;
 use crate::case::{Latencies, Measured};
 use crate::pin::{self, Gate, Span};
+use crate::workload::chain::hand::kept_sum;
+use crate::workload::chain::scramble;
 use crate::workload::keyed::{Totals, pair};
 use crate::workload::latency::{Item, Schedule, hand};
 use crate::workload::ring::Tally;
@@ -35,6 +37,37 @@ pub(super) fn one_by_one(items: u64, cores: &[CoreId]) -> Measured {
     };
     let (sent, (received, tally)) = pin::on_two(cores, produce, consume);
     Measured { items, elapsed: sent.union(received), checksum: tally.checksum() }
+}
+
+/// The chain split between two cores, in batches.
+pub(super) fn chain_split(items: u64, cores: &[CoreId]) -> Measured {
+    let (out, inward) = bounded::<Vec<u64>>(64);
+    let send = move |gate: &Gate| {
+        let start = gate.wait();
+        let mut next = 0;
+        while next < items {
+            let end = items.min(next + BATCH as u64);
+            let mut batch: Vec<u64> = (next..end).map(scramble).collect();
+            while let Err(TrySendError::Full(back)) = out.try_send(batch) {
+                batch = back;
+            }
+            next = end;
+        }
+        Span::since(start)
+    };
+    let receive = move |gate: &Gate| {
+        let start = gate.wait();
+        let (mut sum, mut taken) = (0_u64, 0);
+        while taken < items {
+            inward.try_iter().for_each(|batch| {
+                sum = sum.wrapping_add(kept_sum(&batch));
+                taken += batch.len() as u64;
+            });
+        }
+        (Span::since(start), sum)
+    };
+    let (sent, (received, checksum)) = pin::on_two(cores, send, receive);
+    Measured { items, elapsed: sent.union(received), checksum }
 }
 
 type Batch = Vec<(u64, u64)>;

@@ -14,11 +14,12 @@ mod timely;
 mod tokio;
 
 use crate::case::{Case, Setup};
+use crate::workload::latency::Schedule;
 
 /// Adds the peers that can do the work of `case`.
 #[must_use]
 pub fn add_to(case: Case, setup: &Setup) -> Case {
-    use crate::workload::{chain, keyed, latency, ring};
+    use crate::workload::{chain, keyed, ring};
     match (case.workload, case.variant) {
         ("ring", "throughput") => {
             let items = setup.scaled(ring::ITEMS);
@@ -33,6 +34,21 @@ pub fn add_to(case: Case, setup: &Setup) -> Case {
                 .system("rayon", move |setup| rayon::chain(items, setup.cores[0]))
                 .system("streams", move |setup| streams::chain(items, setup.cores[0]))
         }
+        ("chain", "envelope") => {
+            // Over bare items: none of them has an envelope, and corelane's is to keep up with them all the same.
+            let items = setup.scaled(chain::ITEMS);
+            let bare = chain::beside_envelopes;
+            case.system("renoir", move |setup| bare(renoir::chain(items, setup.cores[0])))
+                .system("timely", move |setup| bare(timely::chain(items, setup.cores[0])))
+                .system("rayon", move |setup| bare(rayon::chain(items, setup.cores[0])))
+                .system("streams", move |setup| bare(streams::chain(items, setup.cores[0])))
+        }
+        ("chain", "split") => {
+            let items = setup.scaled(chain::ITEMS);
+            case.system("timely", move |setup| timely::chain_split(items, &setup.cores))
+                .system("tokio-batches", move |setup| tokio::chain_split(items, &setup.cores))
+                .system("crossbeam-batches", move |setup| crossbeam_channel::chain_split(items, &setup.cores))
+        }
         ("keyed", variant) => {
             let (pairs, keys) =
                 (setup.scaled(keyed::PAIRS), if variant == "k1000" { 1_000 } else { 1_000_000 });
@@ -42,15 +58,16 @@ pub fn add_to(case: Case, setup: &Setup) -> Case {
                 .system("tokio-batches", move |setup| tokio::keyed(pairs, keys, &setup.cores))
                 .system("crossbeam-batches", move |setup| crossbeam_channel::keyed(pairs, keys, &setup.cores))
         }
-        ("latency", variant) => {
-            let rate = if variant == "rate100k" { 100_000 } else { 1_000_000 };
-            let schedule = latency::schedule(rate, setup);
-            case.system("crossbeam", move |setup| crossbeam_channel::latency(schedule, &setup.cores))
-                .system("tokio", move |setup| tokio::latency(schedule, &setup.cores))
-                .system("timely", move |setup| timely::latency(schedule, &setup.cores))
-        }
         _ => case,
     }
+}
+
+/// Adds the peers that can run an open loop over `schedule`.
+#[must_use]
+pub fn of_latency(case: Case, schedule: Schedule) -> Case {
+    case.system("crossbeam", move |setup| crossbeam_channel::latency(schedule, &setup.cores))
+        .system("tokio", move |setup| tokio::latency(schedule, &setup.cores))
+        .system("timely", move |setup| timely::latency(schedule, &setup.cores))
 }
 
 #[cfg(test)]
@@ -79,6 +96,14 @@ mod tests {
         }
         if cores.len() < 2 {
             return;
+        }
+        for (name, split) in [
+            ("timely", super::timely::chain_split as fn(u64, &[pin::CoreId]) -> _),
+            ("tokio", super::tokio::chain_split),
+            ("crossbeam", super::crossbeam_channel::chain_split),
+        ] {
+            let run: crate::case::Measured = split(ITEMS, &cores);
+            assert_eq!(run.checksum, sum, "{name}, split");
         }
         assert_eq!(super::disruptor::batches(ITEMS, &cores).checksum, ring::expected(ITEMS));
         assert_eq!(super::crossbeam_channel::one_by_one(ITEMS, &cores).checksum, ring::expected(ITEMS));

@@ -14,6 +14,7 @@ use super::shard::Shard;
 use crate::case::{Latencies, Measured};
 use crate::pin;
 use crate::share::Watch;
+use crate::workload::chain::hand::kept_sum;
 use crate::workload::chain::{fold_bits, keep, scramble};
 use crate::workload::keyed::{Totals, hasher, pair};
 use crate::workload::latency::hand::Receiver;
@@ -38,6 +39,37 @@ pub(super) fn chain(items: u64, core: CoreId) -> Measured {
                 });
             });
         });
+        *total.lock().unwrap_or_else(PoisonError::into_inner)
+    })
+}
+
+/// The chain split between two workers: the first operator on the one, the rest on the other, where all items are exchanged to.
+///
+/// # Panics
+/// If Timely does not start.
+pub(super) fn chain_split(items: u64, cores: &[CoreId]) -> Measured {
+    let cores = cores[..2].to_vec();
+    pin::timed_on_all(items, &cores.clone(), move || {
+        let total = Arc::new(Mutex::new(0_u64));
+        let into = Arc::clone(&total);
+        let guards = timely::execute(Config::process(2), move |worker| {
+            core_affinity::set_for_current(cores[worker.index()]);
+            let mine = if worker.index() == 0 { 0..items } else { 0..0 };
+            let into = Arc::clone(&into);
+            worker.dataflow::<u64, _, _>(|scope| {
+                let made = mine.to_stream(scope).map(scramble);
+                made.sink(Exchange::new(|_: &u64| 1), "sum", move |(input, _)| {
+                    let mut sum = 0_u64;
+                    input.for_each(|_, batch: &mut Vec<u64>| {
+                        sum = sum.wrapping_add(kept_sum(batch));
+                        batch.clear();
+                    });
+                    let mut total = into.lock().unwrap_or_else(PoisonError::into_inner);
+                    *total = total.wrapping_add(sum);
+                });
+            });
+        });
+        drop(guards.expect("Timely starts").join());
         *total.lock().unwrap_or_else(PoisonError::into_inner)
     })
 }

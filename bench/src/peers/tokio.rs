@@ -8,7 +8,8 @@ use super::shard::Shard;
 use crate::case::{Latencies, Measured};
 use crate::pin;
 use crate::share::Watch;
-use crate::workload::chain::{fold_bits, keep, scramble};
+use crate::workload::chain::hand::kept_sum;
+use crate::workload::chain::scramble;
 use crate::workload::keyed::{Totals, pair};
 use crate::workload::latency::hand::Receiver as Sums;
 use crate::workload::latency::{Clock, Item, Schedule, latencies};
@@ -42,28 +43,39 @@ fn on_two_cores(cores: &[CoreId]) -> Runtime {
 /// # Panics
 /// If tokio does not start, or a task panics.
 pub(super) fn chain(items: u64, core: CoreId) -> Measured {
-    pin::timed_on_one(items, core, || {
-        on_one_core().block_on(async move {
-            let (out, mut inward) = channel::<Vec<u64>>(MESSAGES);
-            let make = tokio::spawn(async move {
-                let mut next = 0;
-                while next < items {
-                    let end = items.min(next + BATCH);
-                    if out.send((next..end).map(scramble).collect()).await.is_err() {
-                        return;
-                    }
-                    next = end;
-                }
-            });
-            let mut sum = 0_u64;
-            while let Some(batch) = inward.recv().await {
-                let kept = batch.into_iter().filter(|item| keep(*item)).map(fold_bits);
-                sum = kept.fold(sum, u64::wrapping_add);
+    pin::timed_on_one(items, core, || on_one_core().block_on(two_tasks(items)))
+}
+
+/// The same two tasks on two cores.
+///
+/// # Panics
+/// As [`chain`].
+pub(super) fn chain_split(items: u64, cores: &[CoreId]) -> Measured {
+    let cores = &cores[..2];
+    pin::timed_on_all(items, cores, || on_two_cores(cores).block_on(two_tasks(items)))
+}
+
+async fn two_tasks(items: u64) -> u64 {
+    let (out, mut inward) = channel::<Vec<u64>>(MESSAGES);
+    let make = tokio::spawn(async move {
+        let mut next = 0;
+        while next < items {
+            let end = items.min(next + BATCH);
+            if out.send((next..end).map(scramble).collect()).await.is_err() {
+                return;
             }
-            make.await.expect("the producing task");
-            sum
-        })
-    })
+            next = end;
+        }
+    });
+    let sum = tokio::spawn(async move {
+        let mut sum = 0_u64;
+        while let Some(batch) = inward.recv().await {
+            sum = sum.wrapping_add(kept_sum(&batch));
+        }
+        sum
+    });
+    make.await.expect("the producing task");
+    sum.await.expect("the summing task")
 }
 
 type Batch = Vec<(u64, u64)>;

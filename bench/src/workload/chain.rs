@@ -1,6 +1,6 @@
 //! chain: three operators on one core, `x = i * K`, keep `x & 3 != 0`, `x ^ (x >> 7)`, and a wrapping sum.
 
-use crate::case::{Case, Setup};
+use crate::case::{Case, Measured, Setup};
 use crate::lane;
 
 /// The multiplier of the first operator.
@@ -68,10 +68,11 @@ pub mod hand {
     use std::hint::black_box;
 
     use core_affinity::CoreId;
+    use rtrb::RingBuffer;
 
     use super::{BATCH, Envelope, fold_bits, keep, scramble};
     use crate::case::Measured;
-    use crate::pin::{self, Span};
+    use crate::pin::{self, Gate, Span};
 
     /// One loop over all items, without any boundary.
     pub fn plain_loop(items: u64, core: CoreId) -> Measured {
@@ -101,6 +102,47 @@ pub mod hand {
     /// As [`bare`], over envelopes built at the source and read at the end.
     pub fn envelope(items: u64, core: CoreId) -> Measured {
         batched::<Enveloped>(items, core)
+    }
+
+    /// Slots of the ring between two cores.
+    const SLOTS: usize = 16_384;
+
+    /// The first operator on one core, the others on another, a chunked ring between them.
+    pub fn split(items: u64, cores: &[CoreId]) -> Measured {
+        let (mut out, mut inward) = RingBuffer::<u64>::new(SLOTS);
+        let send = move |gate: &Gate| {
+            let mut chunk = [0; BATCH as usize];
+            let start = gate.wait();
+            let mut next = 0;
+            while next < items {
+                let count = BATCH.min(items - next);
+                chunk.iter_mut().zip(next..).for_each(|(slot, item)| *slot = scramble(item));
+                while out.push_entire_slice(&chunk[..count as usize]).is_err() {}
+                next += count;
+            }
+            Span::since(start)
+        };
+        let receive = move |gate: &Gate| {
+            let start = gate.wait();
+            let (mut sum, mut taken) = (0_u64, 0);
+            while taken < items {
+                let available = inward.slots().min(BATCH as usize);
+                let Ok(chunk) = inward.read_chunk(available) else { continue };
+                let (first, second) = chunk.as_slices();
+                sum = sum.wrapping_add(kept_sum(first)).wrapping_add(kept_sum(second));
+                taken += available as u64;
+                chunk.commit_all();
+            }
+            (Span::since(start), sum)
+        };
+        let (sent, (received, checksum)) = pin::on_two(cores, send, receive);
+        Measured { items, elapsed: sent.union(received), checksum }
+    }
+
+    /// What the operators behind the first one make of a chunk.
+    pub fn kept_sum(items: &[u64]) -> u64 {
+        let kept = items.iter().filter(|item| keep(**item)).map(|item| fold_bits(*item));
+        kept.fold(0, u64::wrapping_add)
     }
 
     trait Step {
@@ -191,6 +233,13 @@ pub fn expected_envelope(items: u64) -> u64 {
     kept.map(|index| index.wrapping_mul(1_001)).fold(expected_bare(items), u64::wrapping_add)
 }
 
+/// A run over bare items as a system of a case over envelopes: right there if it is right here.
+pub fn beside_envelopes(run: Measured) -> Measured {
+    let right = run.checksum == expected_bare(run.items);
+    let checksum = expected_envelope(run.items);
+    Measured { checksum: if right { checksum } else { !checksum }, ..run }
+}
+
 /// The comparisons: corelane's systems are added beside `hand`.
 pub fn cases(setup: &Setup) -> Vec<Case> {
     let items = setup.scaled(ITEMS);
@@ -205,8 +254,24 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
         .work(format!("{} M envelopes of {} bytes", items / 1_000_000, size_of::<Envelope>()))
         .reference("hand")
         .system("hand", move |setup| hand::envelope(items, setup.cores[0]))
-        .try_system("corelane", move |setup| lane::chain::envelope(items, setup));
-    vec![bare, envelope]
+        .try_system("corelane", move |setup| lane::chain::envelope(items, setup))
+        .system("bare-loop", move |setup| beside_envelopes(hand::plain_loop(items, setup.cores[0])));
+    let millions = items / 1_000_000;
+    let split = Case::new("chain", "split", 2, expected_bare(items))
+        .work(format!("{millions} M u64, the first operator on one core, the others on the other"))
+        .reference("hand")
+        .system("hand", move |setup| hand::split(items, &setup.cores))
+        .try_system("corelane", move |setup| lane::chain::split(items, setup));
+    let split_envelope = Case::new("chain", "split-envelope", 2, expected_envelope(items))
+        .work(format!("{millions} M envelopes, split as the bare items of the reference"))
+        .reference("bare-hand")
+        .system("bare-hand", move |setup| beside_envelopes(hand::split(items, &setup.cores)))
+        .try_system("corelane", move |setup| lane::chain::split_envelope(items, setup));
+    let mut cases = vec![bare, envelope];
+    if setup.cores.len() >= 2 {
+        cases.extend([split, split_envelope]);
+    }
+    cases
 }
 
 #[cfg(test)]
@@ -226,6 +291,31 @@ mod tests {
             assert_eq!(hand::bare(items, core).checksum, expected_bare(items));
             assert_eq!(hand::envelope(items, core).checksum, expected_envelope(items));
         }
+    }
+
+    #[test]
+    fn the_split_programs_compute_what_the_oracle_does() {
+        let cores = crate::pin::allowed();
+        if cores.len() < 2 {
+            return;
+        }
+        let setup =
+            Setup { cores, driver: crate::case::Driver::Thread, quick: true, nexmark: Default::default() };
+        for items in [1, BATCH, 3 * BATCH + 17] {
+            assert_eq!(hand::split(items, &setup.cores).checksum, expected_bare(items));
+            assert_eq!(lane::chain::split(items, &setup).unwrap().checksum, expected_bare(items));
+            assert_eq!(
+                lane::chain::split_envelope(items, &setup).unwrap().checksum,
+                expected_envelope(items)
+            );
+        }
+    }
+
+    #[test]
+    fn beside_envelopes_a_right_run_is_right_and_a_wrong_one_wrong() {
+        let run = |checksum| Measured { items: 9, elapsed: std::time::Duration::ZERO, checksum };
+        assert_eq!(beside_envelopes(run(expected_bare(9))).checksum, expected_envelope(9));
+        assert_ne!(beside_envelopes(run(expected_bare(9) + 1)).checksum, expected_envelope(9));
     }
 
     #[test]

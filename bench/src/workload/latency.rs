@@ -229,17 +229,21 @@ pub fn schedule(rate: u64, setup: &Setup) -> Schedule {
 
 /// The comparisons: corelane's systems are added beside `hand`.
 pub fn cases(setup: &Setup) -> Vec<Case> {
-    let case = |variant, rate: u64| {
-        let schedule = schedule(rate, setup);
-        let duration = Duration::from_nanos(schedule.items * schedule.period_ns);
-        Case::new("latency", variant, 2, expected(schedule))
-            .work(format!("{} items, one each {} ns, {duration:?}", schedule.items, schedule.period_ns))
-            .reference("hand")
-            .system("hand", move |setup| hand::busy_poll(schedule, &setup.cores))
-            .try_system("corelane", move |setup| lane::latency::scheduled(schedule, setup))
-            .system("noise-floor", move |setup| hand::same_thread(schedule, &setup.cores))
-    };
-    vec![case("rate100k", 100_000), case("rate1m", 1_000_000)]
+    vec![case("rate100k", schedule(100_000, setup)), case("rate1m", schedule(1_000_000, setup))]
+}
+
+/// The comparison over `schedule`, peers included if there are any in this build.
+pub fn case(variant: &'static str, schedule: Schedule) -> Case {
+    let duration = Duration::from_nanos(schedule.items * schedule.period_ns);
+    let case = Case::new("latency", variant, 2, expected(schedule))
+        .work(format!("{} items, one each {} ns, {duration:?}", schedule.items, schedule.period_ns))
+        .reference("hand")
+        .system("hand", move |setup| hand::busy_poll(schedule, &setup.cores))
+        .try_system("corelane", move |setup| lane::latency::scheduled(schedule, setup))
+        .system("noise-floor", move |setup| hand::same_thread(schedule, &setup.cores));
+    #[cfg(feature = "peers")]
+    let case = crate::peers::of_latency(case, schedule);
+    case
 }
 
 /// What a run that is not written by hand returns: its histogram and checksum.

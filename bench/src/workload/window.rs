@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::case::{Case, Setup};
+use crate::case::{Case, Latencies, Setup};
 use crate::lane;
 use crate::stats::splitmix;
-use crate::workload::latency::{Clock, KEYS, Schedule, histogram};
+use crate::workload::latency::{self, Clock, KEYS, Schedule, histogram};
 
 /// How long a window is.
 pub const SIZE: Duration = Duration::from_secs(10);
@@ -86,9 +86,16 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
     // A quick run does not fill its windows; the results are right all the same.
     let schedule = Schedule::at_rate(RATE, RATE * if setup.quick { SECONDS / 4 } else { SECONDS });
     let items = setup.scaled(ITEMS);
-    let delay = Case::new("window", "sliding", 2, expected(schedule))
+    let right_counts = expected(schedule);
+    let delay = Case::new("window", "sliding", 2, right_counts)
         .work(format!("{} M events at 1 M/s, windows of 10 s by 10 ms", schedule.items / RATE))
-        .try_system("corelane", move |setup| lane::window::sliding(schedule, setup));
+        .try_system("corelane", move |setup| lane::window::sliding(schedule, setup))
+        .system("noise-floor", move |setup| {
+            // What the machine does to a loop that only sums, at the same rate: right here if it is right there.
+            let floor = latency::hand::same_thread(schedule, &setup.cores);
+            let right = floor.checksum == latency::expected(schedule);
+            Latencies { checksum: if right { right_counts } else { !right_counts }, ..floor }
+        });
     let cost = Case::new("window", "cost", 1, items)
         .work(format!("{} M events, {KEYS} keys", items / 1_000_000))
         .reference("tumbling")

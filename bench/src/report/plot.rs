@@ -1,0 +1,220 @@
+//! Plots as SVG: bars for figures, and curves over percentiles.
+
+use std::fmt::Write as _;
+
+use crate::case::{Metric, Spread};
+use crate::report::Row;
+
+/// Width of a plot in pixels.
+const WIDTH: f64 = 860.0;
+/// Left and right of what is drawn.
+const LEFT: f64 = 150.0;
+const RIGHT: f64 = 30.0;
+const TOP: f64 = 40.0;
+const BAR: f64 = 26.0;
+const CURVES: f64 = 360.0;
+/// Points of a curve for each nine.
+const POINTS: u32 = 12;
+/// Okabe and Ito's, told apart by everybody; corelane is the first.
+const COLOURS: &[&str] = &[
+    "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999999", "#7a5195",
+    "#6b8e23",
+];
+
+/// `text` as it may stand in XML.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn colour(system: &str, place: usize) -> &'static str {
+    if system == "corelane" { COLOURS[0] } else { COLOURS[1 + place % (COLOURS.len() - 1)] }
+}
+
+fn open(height: f64, title: &str) -> String {
+    let title = escaped(title);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
+         font-size=\"12\"><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\
+         <text x=\"{LEFT}\" y=\"22\" font-size=\"14\" font-weight=\"bold\">{title}</text>\n"
+    )
+}
+
+/// One bar for each row, to the median; a line across from the least to the most; `None` without rows. All rows are of one metric.
+pub fn bars(title: &str, rows: &[&Row]) -> Option<String> {
+    let most = rows.iter().map(|row| row.summary.spread.high).fold(0.0, f64::max);
+    if most <= 0.0 {
+        return None;
+    }
+    let mut svg = open(TOP + BAR * rows.len() as f64 + 20.0, title);
+    let scale = |value: f64| LEFT + (WIDTH - LEFT - RIGHT - 110.0) * value / most;
+    for (place, row) in rows.iter().enumerate() {
+        let y = TOP + BAR * place as f64;
+        let (median, spread) = (row.summary.median, row.summary.spread);
+        let (end, low, high) = (scale(median), scale(spread.low), scale(spread.high));
+        let (name, fill, middle) = (escaped(row.system), colour(row.system, place), y + BAR / 2.0 - 2.0);
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text>\
+             <rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{fill}\"/>\
+             <line x1=\"{low:.1}\" x2=\"{high:.1}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\" stroke=\"#000\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            LEFT - 8.0,
+            y + 15.0,
+            end - LEFT,
+            BAR - 6.0,
+            high.max(end) + 6.0,
+            y + 15.0,
+            super::scaled(row.metric, median)
+        );
+    }
+    svg.push_str("</svg>\n");
+    Some(svg)
+}
+
+/// The name of a metric beside a bar chart.
+pub(super) fn unit(metric: Metric) -> &'static str {
+    super::label(metric)
+}
+
+/// The points of a curve: nines (0 is no percentile, 1 is 90, 2 is 99) and nanoseconds. It ends where the samples no longer bear it.
+pub fn curve(spread: &Spread) -> Vec<(f64, f64)> {
+    let nines = (0..).map(|step| f64::from(step) / f64::from(POINTS));
+    let points = nines.map(|nines| (nines, 1.0 - 10f64.powf(-nines)));
+    let borne = points.take_while(|(nines, quantile)| *nines <= 9.0 && spread.bears(*quantile));
+    borne.map(|(nines, quantile)| (nines, spread.ns_at(quantile))).collect()
+}
+
+/// A curve for each system, latency over percentiles, both logarithmic; `None` without points.
+pub fn percentiles(title: &str, spreads: &[(&str, Spread)]) -> Option<String> {
+    let curves: Vec<_> = spreads.iter().map(|(name, spread)| (*name, curve(spread))).collect();
+    let points = || curves.iter().flat_map(|(_, points)| points);
+    let last = points().map(|point| point.0).fold(0.0, f64::max).ceil().max(1.0);
+    let (low, high) =
+        points().fold((f64::MAX, 0.0_f64), |(low, high), point| (low.min(point.1), high.max(point.1)));
+    if high <= 0.0 {
+        return None;
+    }
+    let (first, top) = (low.max(1.0).log10().floor(), high.log10().ceil().max(1.0));
+    let x = |nines: f64| LEFT + (WIDTH - LEFT - RIGHT) * nines / last;
+    let y = |ns: f64| TOP + CURVES * (top - ns.max(1.0).log10()) / (top - first).max(1.0);
+    let mut svg = open(TOP + CURVES + 60.0 + 18.0 * spreads.len() as f64, title);
+    for decade in first as i32..=top as i32 {
+        let (at, label) = (y(10f64.powi(decade)), nanoseconds(decade));
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
+            WIDTH - RIGHT,
+            LEFT - 8.0,
+            at + 4.0
+        );
+    }
+    for nines in 0..=last as i32 {
+        let at = x(f64::from(nines));
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{:.1}\" stroke=\"#ddd\"/>\
+             <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            TOP + CURVES,
+            TOP + CURVES + 18.0,
+            percentile(nines)
+        );
+    }
+    for (place, (name, points)) in curves.iter().enumerate() {
+        let (stroke, legend) = (colour(name, place), TOP + CURVES + 48.0 + 18.0 * place as f64);
+        let path: Vec<String> =
+            points.iter().map(|(nines, ns)| format!("{:.1},{:.1}", x(*nines), y(*ns))).collect();
+        let _ = writeln!(
+            svg,
+            "<polyline fill=\"none\" stroke=\"{stroke}\" stroke-width=\"2\" points=\"{}\"/>\
+             <rect x=\"{LEFT}\" y=\"{:.1}\" width=\"14\" height=\"4\" fill=\"{stroke}\"/>\
+             <text x=\"{:.1}\" y=\"{legend:.1}\">{}</text>",
+            path.join(" "),
+            legend - 6.0,
+            LEFT + 22.0,
+            escaped(name)
+        );
+    }
+    svg.push_str("</svg>\n");
+    Some(svg)
+}
+
+fn nanoseconds(decade: i32) -> String {
+    let units = ["ns", "us", "ms", "s"];
+    let unit = (decade.max(0) / 3).min(3);
+    format!(
+        "{} {}",
+        10u64.pow((decade.max(0) - 3 * unit).unsigned_abs()),
+        units[unit.unsigned_abs() as usize]
+    )
+}
+
+fn percentile(nines: i32) -> String {
+    match nines {
+        0 => "0 %".to_owned(),
+        1 => "90 %".to_owned(),
+        2 => "99 %".to_owned(),
+        more => format!("99.{} %", "9".repeat((more - 2).unsigned_abs() as usize)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hdrhistogram::Histogram;
+
+    use super::*;
+    use crate::stats;
+
+    fn spread(samples: u64) -> Spread {
+        let mut histogram = Histogram::new_with_bounds(1, 1_000_000_000, 3).unwrap();
+        (1..=samples).for_each(|value| histogram.record(value).unwrap());
+        Spread { histogram, unit_ns: 1.0 }
+    }
+
+    fn row(system: &'static str, values: &[f64]) -> Row {
+        let (metric, summary) = (Metric::ItemsPerSecond, stats::summarise(values).unwrap());
+        Row { system, metric, summary, ratios: Vec::new() }
+    }
+
+    #[test]
+    fn a_curve_ends_where_the_samples_no_longer_bear_it() {
+        let points = curve(&spread(100_000));
+        let (nines, ns) = *points.last().unwrap();
+        assert!((nines - 4.0).abs() < 1e-9, "ten of a hundred thousand lie beyond 99.99 %: {nines}");
+        assert!((99_900.0..=100_100.0).contains(&ns), "{ns}");
+        assert!(points.windows(2).all(|pair| pair[0].1 <= pair[1].1), "percentiles do not fall");
+        assert_eq!(curve(&spread(9)), []);
+    }
+
+    #[test]
+    fn a_bar_is_as_long_as_its_median() {
+        let rows = [row("hand", &[2e9]), row("corelane", &[1e9])];
+        let svg = bars("chain", &rows.iter().collect::<Vec<_>>()).unwrap();
+        let width = |place: usize| -> f64 {
+            let bar = svg.split("<rect x=").nth(place + 1).unwrap();
+            bar.split("width=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+        };
+        assert!((width(0) / width(1) - 2.0).abs() < 0.01, "{svg}");
+        assert!(svg.contains("2000.0") && svg.contains(">corelane<"), "{svg}");
+    }
+
+    #[test]
+    fn every_system_has_a_curve_and_a_name_that_cannot_break_the_picture() {
+        let svg = percentiles("a < b", &[("corelane", spread(1_000)), ("x&y", spread(1_000))]).unwrap();
+        assert_eq!(svg.matches("<polyline").count(), 2);
+        assert!(svg.contains("a &lt; b") && svg.contains("x&amp;y"));
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    #[test]
+    fn without_figures_there_is_no_plot() {
+        assert_eq!(bars("nothing", &[]), None);
+        assert_eq!(percentiles("nothing", &[("a", spread(3))]), None);
+    }
+
+    #[test]
+    fn axes_are_labelled_in_units_people_read() {
+        assert_eq!([0, 2, 3, 7, 9].map(nanoseconds), ["1 ns", "100 ns", "1 us", "10 ms", "1 s"]);
+        assert_eq!([0, 1, 2, 4].map(percentile), ["0 %", "90 %", "99 %", "99.99 %"]);
+    }
+}
