@@ -215,7 +215,7 @@ mod tests {
         let run = |size: u64| {
             order.borrow_mut().push(size);
             // The second round is a slow one.
-            Ok((measured(size, if order.borrow().len() / 3 == 1 { 90 * size } else { 2 * size }), 7))
+            Ok((measured(size, if (order.borrow().len() - 1) / 2 == 1 { 90 * size } else { 2 * size }), 7))
         };
         let growth = grown("items", "made up", &[1, 10], 3, run).unwrap();
         assert_eq!(*order.borrow(), [1, 10, 1, 10, 1, 10]);

@@ -165,7 +165,7 @@ impl Search {
     /// As many as are sent in the time, and enough for the percentile to be borne with a margin.
     fn items(&self, period_ns: u64) -> u64 {
         let beyond = 1.0 - self.percentile.quantile().unwrap_or(0.5);
-        let needed = (2.0 * crate::case::SAMPLES_BEYOND / beyond).ceil() as u64;
+        let needed = (2.0 * crate::case::SAMPLES_BEYOND / beyond).round() as u64;
         (self.duration.as_nanos() as u64 / period_ns).max(needed)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::case::Metric;
 use crate::harness::{Results, Runs};
+use crate::share::SHARED;
 use crate::stats;
 
 /// Other people's systems, as they are called in cases.
@@ -185,6 +186,10 @@ impl Mark {
             medians.min_by(|one, other| one.1.total_cmp(&other.1))
         };
         let (name, theirs, all) = best.ok_or("none of them is in this run")?;
+        let judged = results.runs.iter().filter(|runs| runs.system == "corelane" || runs.system == name);
+        if judged.filter_map(Runs::sender_waited).any(|waited| waited > SHARED) {
+            return Err("a sender had to share its core: this was no open loop");
+        }
         let ratio = ours / theirs;
         match self.rule {
             Rule::AtLeast(target) => Ok((format!("{ratio:.3} of {name}"), ratio >= target)),
@@ -280,6 +285,17 @@ mod tests {
         let judged = judge(&results(("chain", "bare", 1), vec![runs("corelane", RATE, &[1.0])]));
         assert_eq!(reached(&judged), [Reached::Unknown; 2]);
         assert_eq!(judge(&results(("chain", "bare", 2), Vec::new())), [], "other cores, another case");
+    }
+
+    #[test]
+    fn what_was_no_open_loop_is_not_judged() {
+        let with = |waited| {
+            let mut hand = runs("hand", Metric::P50, &[10.0]);
+            hand.repetitions[0].sender_waited = Some(waited);
+            judge(&results(("latency", "rate1m", 2), vec![runs("corelane", Metric::P50, &[1.0]), hand]))[0]
+                .reached
+        };
+        assert_eq!((with(0.001), with(0.2)), (Reached::Yes, Reached::Unknown));
     }
 
     #[test]
