@@ -86,6 +86,8 @@ impl Growth {
 }
 
 type Program = Box<dyn Fn(u64, &Setup) -> Result<Measured, String>>;
+/// A system, how it is run, and the right result.
+type OverItems = (&'static str, Program, fn(u64) -> u64);
 
 /// Runs `program` at each size in turn, all sizes in each round, so that a slow moment of the machine does not fall on one size alone.
 /// `items` says how many items a size comes to, `expected` the right result.
@@ -145,10 +147,10 @@ pub fn run(
 ) -> Result<(), String> {
     let sizes = if setup.quick { &SIZES[..3] } else { SIZES };
     let two = setup.cores.len() >= 2;
-    let mut over_items: Vec<(&'static str, Program, fn(u64) -> u64)> = vec![
+    let mut over_items: Vec<OverItems> = vec![
         ("chain/bare", Box::new(lane::chain::bare), chain::expected_bare),
         ("chain/envelope", Box::new(lane::chain::envelope), chain::expected_envelope),
-        ("window, tumbling", Box::new(|items, setup| tumbling(items, setup)), |items| items),
+        ("window, tumbling", Box::new(tumbling), |items| items),
     ];
     if two {
         let exchange = |items, setup: &Setup| lane::keyed::exchange(items, KEYS, None, setup);
