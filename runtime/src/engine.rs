@@ -17,7 +17,7 @@ use crate::partition::{Control, Phase};
 use crate::policy::{BackpressureStrategy, IdlePolicy};
 use crate::pool::MemoryPool;
 use crate::topology::{
-    CoreMap, CoreMapErrors, Machine, MachineError, PartitionPlace, Placement, effective_idle,
+    CoreMap, CoreMapErrors, EffectiveIdle, Machine, MachineError, PartitionPlace, Placement, effective_idle,
 };
 
 /// Stops every pipeline that was started with it. Clones share one state.
@@ -211,6 +211,7 @@ impl Engine {
         options.cancellation.attach(&control);
         let meeting = Meeting::new(launch.partitions.len());
         let seats = self.seats(&placement, &machine);
+        let idle = seats.iter().map(|seat| seat.idle).collect();
         let partitions = launch.partitions.into_iter().zip(seats);
         let workers = partitions.map(|(blueprint, seat)| {
             Worker::new(blueprint, seat, clock.clone(), &meeting).holding(means.disks.clone())
@@ -219,7 +220,15 @@ impl Engine {
         // From here on the partitions hold the disks, and the last one lets go of them.
         drop(means);
         driver.spawn(workers, &control)?;
-        Ok(Running { monitor: launch.monitor, meeting, clock, placement, driver, deadline_exceeded: false })
+        Ok(Running {
+            monitor: launch.monitor,
+            meeting,
+            clock,
+            placement,
+            idle,
+            driver,
+            deadline_exceeded: false,
+        })
     }
 
     fn seats(&self, placement: &Placement, machine: &Machine) -> Vec<Seat> {
@@ -238,6 +247,7 @@ pub struct Running {
     meeting: Meeting,
     clock: Clock,
     placement: Placement,
+    idle: Vec<EffectiveIdle>,
     driver: Driver,
     deadline_exceeded: bool,
 }
@@ -251,6 +261,11 @@ impl Running {
     /// Where it runs.
     pub fn placement(&self) -> &Placement {
         &self.placement
+    }
+
+    /// What each partition does when it has nothing to do: what its policy comes to on this machine.
+    pub fn idle(&self) -> &[EffectiveIdle] {
+        &self.idle
     }
 
     /// What drives it.

@@ -205,7 +205,7 @@ fn each_conflict_is_predicted() {
     expect(
         "desktop",
         "*=0-1",
-        "stage read has one instance, and shares core 0 with instances of decode, fold",
+        "core 0: read, write (one instance each) and instances of decode, fold take turns",
     );
     expect("big-little", "*=3-4", "CPUs 3 are slower than others in use");
     expect("two-sockets", "*=0,4", "decode -> fold is an exchange between all instances and 2 of its rings");

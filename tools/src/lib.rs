@@ -6,11 +6,11 @@
 //! * [`delivery`]: the thread that writes for both.
 //! * [`args`], [`exit`], [`config`], [`output`], [`measurements`], [`progress`], [`summary`], [`signals`]: the command line and what it
 //!   prints.
-//! * [`machine`], [`topology`], [`map`], [`doctor`], [`c2c`]: the commands that look at the machine and not at data.
+//! * [`machine`], [`topology`], [`map`], [`doctor`], [`c2c`], [`idle`]: the commands that look at the machine and not at data.
 //! * [`otlp`]: OTLP files and streams as raw requests, and requests as spans.
 //! * [`trace`]: spans as assembled traces, tail sampling, the NDJSON line, and a single-threaded reference run.
 //!
-//! Nothing but [`clock`] reads a clock, and only [`job`], [`delivery`] and [`c2c`] start threads.
+//! Nothing but [`clock`] reads a clock, and only [`job`], [`delivery`], [`c2c`] and [`idle`] start threads.
 #![forbid(unsafe_code)]
 
 pub mod args;
@@ -24,6 +24,7 @@ pub mod doctor;
 mod drawing;
 pub mod exit;
 pub mod hottest;
+pub mod idle;
 pub mod job;
 pub mod machine;
 pub mod map;

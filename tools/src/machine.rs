@@ -9,6 +9,7 @@ use corelane::topology::{Machine, MachineError};
 use crate::c2c::{self, CoreToCore};
 use crate::doctor::{self, Doctor};
 use crate::exit::Exit;
+use crate::idle::{self, Idle};
 use crate::map::{self, MapCommand};
 use crate::output::OutputError;
 use crate::topology::{self, Topology};
@@ -28,6 +29,9 @@ pub enum MachineCommand {
     /// Measure what it costs to hand an item from one core to another
     #[command(after_help = Exit::help())]
     C2c(CoreToCore),
+    /// Measure what each idle policy costs while nothing comes in, and how late it notices what does
+    #[command(after_help = Exit::help())]
+    Idle(Idle),
 }
 
 /// Whose files are read.
@@ -110,6 +114,9 @@ pub fn run(command: &MachineCommand) -> Result<(), (Exit, String)> {
         }
         MachineCommand::C2c(options) => {
             c2c::core_to_core(options).map_err(|error| (Exit::from(&error), error.to_string()))
+        }
+        MachineCommand::Idle(options) => {
+            idle::idle(options).map_err(|error| (Exit::from(&error), error.to_string()))
         }
         MachineCommand::Topology(options) => {
             topology::topology(options).map_err(|error| (Exit::from(&error), error.to_string()))

@@ -5,7 +5,7 @@ use corelane::model::StageId;
 use corelane::observe::{Account, PipelineResult, StageAccount};
 use corelane::topology::Placement;
 
-use crate::summary::{LatencySummary, StageSummary, Summary};
+use crate::summary::{IdleSummary, LatencySummary, StageSummary, Summary};
 
 /// What is known once a run has ended.
 pub(crate) struct Ended {
@@ -13,6 +13,8 @@ pub(crate) struct Ended {
     pub(crate) graph: PipelineGraph,
     pub(crate) placement: Placement,
     pub(crate) driver: String,
+    /// `None` where nobody wants to know.
+    pub(crate) idle: Option<IdleSummary>,
     /// About the graph.
     pub(crate) warnings: Vec<String>,
 }
@@ -25,6 +27,7 @@ impl Ended {
         Summary {
             driver: self.driver.clone(),
             cores: cpus(&self.placement, None),
+            idle: self.idle.clone(),
             outcome: self.result.outcome.to_string(),
             // To the user a run lasts from the start to the last line on disk.
             elapsed_s: (self.result.setup + self.result.duration + self.result.closing).as_secs_f64(),

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use corelane::driver::ParkPrice;
 use corelane::observe::Account;
+use corelane::topology::EffectiveIdle;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -24,6 +26,9 @@ pub struct Summary<J> {
     pub driver: String,
     /// The cores used, as the operating system numbers them.
     pub cores: Vec<usize>,
+    /// What its cores did when there was nothing to do, and what parking costs here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<IdleSummary>,
     /// How the run ended: completed, or what a signal made of it.
     pub outcome: String,
     /// Wall-clock time from start to end.
@@ -42,6 +47,49 @@ pub struct Summary<J> {
     pub account: Account,
     /// Whether it closes.
     pub account_closes: bool,
+}
+
+/// What cores did without work, and its price.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct IdleSummary {
+    /// What they did: one entry for each way there was.
+    pub ways: Vec<String>,
+    /// How long a parked core takes to be woken, in nanoseconds: the median, as measured at the start.
+    pub park_wake_ns: u64,
+    /// What one in twenty takes at least.
+    pub park_wake_p95_ns: u64,
+    /// The share of a core that a parked one takes.
+    pub parked_share: f64,
+}
+
+impl IdleSummary {
+    /// The ways of `idle`, each once, and the price.
+    pub fn new(idle: &[EffectiveIdle], price: &ParkPrice) -> Self {
+        let mut ways: Vec<String> = idle.iter().map(ToString::to_string).collect();
+        ways.sort_unstable();
+        ways.dedup();
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            ways,
+            park_wake_ns: nanos(price.wake),
+            park_wake_p95_ns: nanos(price.wake_p95),
+            parked_share: price.parked_share,
+        }
+    }
+}
+
+impl fmt::Display for IdleSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = Duration::from_nanos;
+        writeln!(
+            f,
+            "idle    {}; a parked core is woken in {:.1?} (1 in 20: {:.1?}) and takes {:.2} % of itself",
+            self.ways.join(" / "),
+            time(self.park_wake_ns),
+            time(self.park_wake_p95_ns),
+            self.parked_share * 100.0
+        )
+    }
 }
 
 /// What one stage did, over all its instances.
@@ -107,6 +155,7 @@ impl<J: Told> fmt::Display for Summary<J> {
         let cores = if self.cores.is_empty() { String::new() } else { format!(" on {}", cores(&self.cores)) };
         writeln!(f, "{} after {:.3} s with {}{cores}", self.outcome, self.elapsed_s, self.driver)?;
         self.job.lines(self.elapsed_s, f)?;
+        self.idle.iter().try_for_each(|idle| write!(f, "{idle}"))?;
         self.write_stages(f)?;
         self.write_latencies(f)?;
         self.write_account(f)?;
@@ -235,6 +284,12 @@ mod tests {
         Summary {
             driver: "thread".to_owned(),
             cores: vec![1, 0],
+            idle: Some(IdleSummary {
+                ways: vec!["parks".to_owned()],
+                park_wake_ns: 6_200,
+                park_wake_p95_ns: 9_000,
+                parked_share: 0.0012,
+            }),
             outcome: "completed".to_owned(),
             elapsed_s: 0.5,
             job: Read { spans: 100 },
@@ -263,6 +318,7 @@ mod tests {
         for part in [
             "completed after 0.500 s with thread on cores 0-1\n",
             "100 spans, 200 a second\n",
+            "idle    parks; a parked core is woken in 6.2µs (1 in 20: 9.0µs) and takes 0.12 % of itself\n",
             "decode  transform               7           100         0  0\n",
             "500.",
             "account closes: 200 accepted = 100 delivered\n",

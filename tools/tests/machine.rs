@@ -282,3 +282,40 @@ fn a_tree_that_is_none_is_named_with_the_exit_code_of_inputs() {
         assert!(message.contains(said), "{message}");
     }
 }
+
+#[test]
+fn idle_tells_what_each_policy_costs_with_each_driver_and_a_run_what_parking_does() {
+    let output = subcommand("idle", &["--json"]).output().unwrap();
+    assert_eq!((code(&output), text(&output.stderr)), (0, String::new()));
+    let costs: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let policies: Vec<&str> = costs.iter().map(|cost| cost["policy"].as_str().unwrap()).collect();
+    assert!(!costs.is_empty() && costs.len() % 4 == 0, "{costs:?}");
+    for four in policies.chunks(4) {
+        assert_eq!(four, ["spin", "yield", "park", "adaptive"]);
+    }
+    for cost in &costs {
+        assert!(cost["wake-ns"].as_u64().unwrap() > 0 && cost["plain-ns"].as_u64().unwrap() > 0, "{cost}");
+    }
+    let share = |policy: &str| {
+        costs.iter().find(|cost| cost["policy"] == policy).unwrap()["idle-share"].as_f64().unwrap()
+    };
+    assert!(
+        share("spin") > 4.0 * share("park"),
+        "a core that spins is in use, one that parks is not: {costs:?}"
+    );
+
+    let dir = tempfile::tempdir().unwrap();
+    let input = support::recording(dir.path(), 5);
+    let run = |options: &[&str]| {
+        let output = support::corelane(&[&[input.to_str().unwrap()], options].concat()).output().unwrap();
+        assert_eq!(code(&output), 0);
+        text(&output.stderr)
+    };
+    let said = run(&["--idle", "park"]);
+    assert!(said.contains("\nidle    parks; a parked core is woken in "), "{said}");
+    let summary: serde_json::Value =
+        serde_json::from_str(&run(&["--summary", "json", "--cores", "*=*"])).unwrap();
+    let ways = summary["idle"]["ways"].to_string();
+    assert!(ways.contains("yields, parks; no spinning, because no core is spare ("), "{ways}");
+    assert!(summary["idle"]["park_wake_ns"].as_u64().unwrap() > 0, "{summary}");
+}

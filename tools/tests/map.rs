@@ -108,7 +108,7 @@ fn explain_tells_who_runs_where_and_what_crosses() {
         "read -> decode         in turns       2      128   1 on one core, 1 between nodes (distance 21)",
         "spans -> traces        fused: a call",
         "keep/errors -> errors",
-        "note: stage read has one instance, and shares core 0 with instances of decode\n",
+        "note: core 0: read (one instance each) and instances of decode take turns\n",
         "note: spans->traces=8 has no effect: the stages are fused, there is no ring\n",
     ] {
         assert!(said.contains(part), "{part}\n{said}");

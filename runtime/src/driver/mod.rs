@@ -19,6 +19,7 @@ mod glommio;
 mod idler;
 mod launch;
 mod pin;
+mod price;
 mod rendezvous;
 mod resources;
 mod sim;
@@ -36,6 +37,7 @@ pub use disk_sim::{DiskFaults, SimDisks};
 pub use edges::{EdgeRef, SetPolicyError};
 pub use launch::{Environment, LaunchError, Monitor};
 pub use pin::{PinError, current_affinity, pin_current_thread, refused_cpus};
+pub use price::{ParkPrice, ParkProbe, measure_park, process_cpu_time};
 pub use resources::MemoryTooSmall;
 pub use sim::{SimError, SimReport, SimStep, Simulation};
 

@@ -5,7 +5,6 @@ use std::fmt;
 
 use super::{Carriage, Plan};
 use crate::graph::ValidatedGraph;
-use crate::model::StageId;
 use crate::policy::IdlePolicy;
 use crate::topology::{CoreLinks, Cpu, CpuId, CpuList, FULL_CAPACITY, Machine, Placement};
 
@@ -144,13 +143,13 @@ pub enum Conflict {
         /// The cores allowed.
         cores: usize,
     },
-    /// A stage with one instance has its core not for itself.
-    #[error("stage {stage} has one instance, and shares core {core} with instances of {others}")]
+    /// Stages with one instance have their core not for themselves.
+    #[error("core {core}: {stages} (one instance each) and instances of {others} take turns")]
     SharedCore {
-        /// The stage.
-        stage: StageId,
-        /// Its core.
+        /// The core.
         core: u32,
+        /// The stages with one instance.
+        stages: String,
         /// The stages with several instances that are there too.
         others: String,
     },
@@ -234,16 +233,16 @@ fn of_cores(placement: &Placement, machine: &Machine) -> Vec<Conflict> {
 
 fn shared_cores(graph: &ValidatedGraph, plan: &Plan, placement: &Placement) -> Vec<Conflict> {
     let mut found = Vec::new();
-    for (stage, instances) in graph.stages().iter().zip(&plan.instances) {
-        let &[partition] = &instances[..] else { continue };
-        let there = graph.stages().iter().zip(&plan.instances);
-        let others: Vec<&str> = there
-            .filter(|(_, instances)| instances.len() > 1 && instances.contains(&partition))
-            .map(|(stage, _)| stage.id.as_str())
-            .collect();
-        if !others.is_empty() {
-            let core = placement.partitions[partition].core;
-            found.push(Conflict::SharedCore { stage: stage.id.clone(), core, others: others.join(", ") });
+    for (at, place) in placement.partitions.iter().enumerate() {
+        let here = |several: bool| -> Vec<&str> {
+            let stages = graph.stages().iter().zip(&plan.instances);
+            let here = stages.filter(|(_, on)| on.contains(&at) && (on.len() > 1) == several);
+            here.map(|(stage, _)| stage.id.as_str()).collect()
+        };
+        let (single, others) = (here(false), here(true));
+        if !single.is_empty() && !others.is_empty() {
+            let (core, stages, others) = (place.core, single.join(", "), others.join(", "));
+            found.push(Conflict::SharedCore { core, stages, others });
         }
     }
     found

@@ -1,5 +1,7 @@
 //! What an idle policy comes to on a given machine.
 
+use std::fmt;
+
 use crate::policy::IdlePolicy;
 
 use super::{Machine, Placement};
@@ -32,6 +34,27 @@ pub enum NoSpin {
         /// CPU time allowed, in CPUs.
         cpus: f64,
     },
+}
+
+/// `spins, yields, parks`, and why not where an adaptive policy does not spin.
+impl fmt::Display for EffectiveIdle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ways = [(self.spin, "spins"), (self.give_way, "yields"), (self.park, "parks")];
+        let ways: Vec<&str> = ways.iter().filter(|(used, _)| *used).map(|(_, way)| *way).collect();
+        f.write_str(&ways.join(", "))?;
+        self.no_spin.iter().try_for_each(|why| write!(f, "; no spinning, because {why}"))
+    }
+}
+
+impl fmt::Display for NoSpin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSpareCore { cores, partitions } => {
+                write!(f, "no core is spare ({partitions} partitions, {cores} cores)")
+            }
+            Self::Quota { cpus } => write!(f, "a CPU quota of {cpus} is set"),
+        }
+    }
 }
 
 /// What `policy` comes to for the partitions of `placement` on `machine`.

@@ -7,8 +7,8 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use corelane::config::Config;
-use corelane::driver::Driver;
-use corelane::engine::{Engine, ExecutionOptions, Running, StartError};
+use corelane::driver::{Driver, ParkPrice, ParkProbe, measure_park};
+use corelane::engine::{Engine, ExecutionOptions, Running, StartError, this_machine};
 use corelane::flow::Pipeline;
 use corelane::graph::{PipelineGraph, PrintError};
 use corelane::observe::{Imbalance, Outcome};
@@ -27,7 +27,7 @@ use crate::otlp::{InputError, RepeatError};
 use crate::output::{OutputError, print};
 use crate::report::Ended;
 use crate::signals::{Interrupts, Waited, Watch};
-use crate::summary::{Summary, Told};
+use crate::summary::{IdleSummary, Summary, Told};
 
 pub use nexmark_q5::nexmark_q5;
 pub(crate) use trace_assembly::pool_limit;
@@ -186,11 +186,18 @@ fn interrupts(options: &RunOptions) -> Result<Interrupts, JobError> {
     Interrupts::catch(Duration::from_nanos(options.drain_deadline.0)).map_err(JobError::System)
 }
 
+/// What parking costs on the cores that this process may use; a machine where that cannot be measured runs all the same.
+fn park_price() -> Option<ParkPrice> {
+    let cpus = this_machine().ok()?.allowed();
+    measure_park(cpus.get(cpus.len() - 1)?, cpus.first()?, ParkProbe::default()).ok()
+}
+
 /// A pipeline under way.
 struct Run<'a> {
     options: &'a RunOptions,
     running: Running,
     interrupts: Interrupts,
+    idle: Option<IdleSummary>,
     /// About the graph.
     warnings: Vec<String>,
     measurements: Option<Measurements>,
@@ -251,8 +258,11 @@ impl<'a> Run<'a> {
         measurements: Option<Measurements>,
     ) -> Result<Self, JobError> {
         let warnings = pipeline.warnings().iter().map(ToString::to_string).collect();
+        // Before its partitions take the cores.
+        let price = (options.summary() != SummaryArg::None).then(park_price).flatten();
         let running = engine.start(pipeline)?;
-        Ok(Run { options, running, interrupts, warnings, measurements })
+        let idle = price.map(|price| IdleSummary::new(running.idle(), &price));
+        Ok(Run { options, running, interrupts, idle, warnings, measurements })
     }
 
     /// Waits for the end of the pipeline, and then for the last line.
@@ -275,7 +285,7 @@ impl<'a> Run<'a> {
         // The first error in the order of causes: a failed output fails the pipeline, not the other way round.
         let written = delivery.finish(stopped.then_some(LAST_LINES))?;
         let (graph, warnings) = (monitor.graph().clone(), self.warnings);
-        let ended = Ended { result, graph, placement, driver, warnings };
+        let ended = Ended { result, graph, placement, driver, idle: self.idle, warnings };
         Ok(Over { ended, written, stopped, interrupted: self.interrupts.came(), measured })
     }
 }
