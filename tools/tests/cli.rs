@@ -13,24 +13,10 @@ use std::process::{Child, Command, Output, Stdio};
 
 use corelane_tools::exit::Exit;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-use support::{code, corelane, recording, refused, signal, text};
+use support::{as_nobody, code, corelane, recording, refused, signal, text, through};
 
 fn cores() -> usize {
     std::thread::available_parallelism().unwrap().get()
-}
-
-/// Starts `corelane` through another program, such as `taskset`; `None`, and a word about it, if there is no such program.
-fn through(program: &[&str], options: &[&str]) -> Option<Output> {
-    let binary = corelane(options);
-    let mut command = Command::new(program[0]);
-    command.args(&program[1..]).arg(binary.get_program()).args(binary.get_args());
-    match command.stdin(Stdio::null()).output() {
-        Ok(output) => Some(output),
-        Err(error) => {
-            println!("left out: {}: {error}", program[0]);
-            None
-        }
-    }
 }
 
 #[test]
@@ -147,7 +133,7 @@ fn where_io_uring_fails(errno: i32, command: &mut Command) -> Option<Output> {
 }
 
 #[test]
-fn where_io_uring_is_forbidden_or_missing_auto_falls_back_and_says_so_and_glommio_is_an_error() {
+fn where_io_uring_is_forbidden_or_missing_auto_falls_back_and_says_so_and_glommio_is_an_error_fault_113() {
     let dir = tempfile::tempdir().unwrap();
     let input = recording(dir.path(), 3);
     let options = [input.to_str().unwrap(), "--sample", "1", "--summary", "none"];
@@ -168,24 +154,8 @@ fn where_io_uring_is_forbidden_or_missing_auto_falls_back_and_says_so_and_glommi
     }
 }
 
-/// Runs the copy `binary` as a user without privileges, in the surroundings that the program `within` makes; `None`, and
-/// a word about it, where we may not become that user.
-fn as_nobody(within: &[&str], binary: &Path, options: &[&str]) -> Option<Output> {
-    let nobody = ["setpriv", "--reuid", "65534", "--clear-groups", "--"];
-    let become_nobody = |program: &Path| {
-        let mut command = Command::new(within[0]);
-        command.args(&within[1..]).args(nobody).arg(program).stdin(Stdio::null());
-        command
-    };
-    if !become_nobody(Path::new("true")).status().is_ok_and(|status| status.success()) {
-        println!("left out: needs {}, setpriv and root", within[0]);
-        return None;
-    }
-    Some(become_nobody(binary).args(["run", "trace-assembly"]).args(options).output().unwrap())
-}
-
 #[test]
-fn with_little_locked_memory_and_no_privileges_auto_falls_back_and_glommio_is_an_error() {
+fn with_little_locked_memory_and_no_privileges_auto_falls_back_and_glommio_is_an_error_fault_114() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let input = recording(dir.path(), 3);

@@ -29,6 +29,36 @@ pub(crate) fn subcommand(name: &str, options: &[&str]) -> Command {
     command
 }
 
+/// Starts `corelane` through another program, such as `taskset`; `None`, and a word about it, if there is no such program.
+pub(crate) fn through(program: &[&str], options: &[&str]) -> Option<Output> {
+    let binary = corelane(options);
+    let mut command = Command::new(program[0]);
+    command.args(&program[1..]).arg(binary.get_program()).args(binary.get_args());
+    match command.stdin(Stdio::null()).output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            println!("left out: {}: {error}", program[0]);
+            None
+        }
+    }
+}
+
+/// Runs the copy `binary` as a user without privileges, in the surroundings that the program `within` makes; `None`, and
+/// a word about it, where we may not become that user.
+pub(crate) fn as_nobody(within: &[&str], binary: &Path, options: &[&str]) -> Option<Output> {
+    let nobody = ["setpriv", "--reuid", "65534", "--clear-groups", "--"];
+    let become_nobody = |program: &Path| {
+        let mut command = Command::new(within[0]);
+        command.args(&within[1..]).args(nobody).arg(program).stdin(Stdio::null());
+        command
+    };
+    if !become_nobody(Path::new("true")).status().is_ok_and(|status| status.success()) {
+        println!("left out: needs {}, setpriv and root", within[0]);
+        return None;
+    }
+    Some(become_nobody(binary).args(["run", "trace-assembly"]).args(options).output().unwrap())
+}
+
 /// Sends a signal, such as `INT`.
 pub(crate) fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
