@@ -28,8 +28,9 @@ use crate::table::table;
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long the pipeline has nothing to do.
 const NOTHING_TO_DO: Duration = Duration::from_millis(500);
-/// Items after that, and how long each finds the pipeline without work before it.
-const ITEMS: usize = 150;
+/// Rounds after that, items in each, and how long each finds the pipeline without work before it.
+const ROUNDS: usize = 9;
+const ITEMS: usize = 25;
 const BETWEEN: Duration = Duration::from_millis(3);
 /// An item that takes longer is lost.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -92,9 +93,9 @@ pub struct IdleCost {
     pub wake_ns: u64,
     /// As `wake-ns`: what one in twenty takes at least.
     pub wake_p95_ns: u64,
-    /// The median for a bare thread that is parked as long and woken, measured right before, in nanoseconds.
+    /// The median for a bare thread that is parked as long on the same core and woken, in turn with the pipeline if that sleeps too.
     pub plain_ns: u64,
-    /// `wake-ns` over `plain-ns`.
+    /// The median of `wake-ns` over `plain-ns` of several rounds.
     pub ratio: f64,
 }
 
@@ -152,7 +153,10 @@ fn cost(
     (first, last): (CpuId, CpuId),
     core: u32,
 ) -> Result<IdleCost, IdleError> {
-    let plain = measure_park(last, first, ParkProbe { wakes: ITEMS as u32, rest: BETWEEN })?;
+    let plain = || measure_park(last, first, ParkProbe { wakes: ITEMS as u32, rest: BETWEEN });
+    // Beside a pipeline that never sleeps a bare thread would hardly get its core.
+    let sleeps = matches!(policy, IdlePolicy::Park | IdlePolicy::Adaptive);
+    let alone = if sleeps { None } else { Some(plain()?) };
     let clock = Clock::start();
     let (feed, items) = unbounded();
     let (done, arrived) = unbounded();
@@ -170,14 +174,14 @@ fn cost(
     running.wait_timeout(SETTLE);
     let idle_share = share_of_a_core(&running);
     let feeder = Feeder { running: &running, clock, feed: &feed, bell: &bell, arrived: &arrived };
-    // From another core than the pipeline's, where there is one. Not from this thread: pipelines take over what it may run on.
-    let mut times = std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().name("corelane-feed".to_owned());
-        let thread = builder.spawn_scoped(scope, || pin_current_thread(first).map(|()| feeder.wakes()))?;
-        let times =
-            thread.join().map_err(|_| IdleError::Failed("the thread that feeds it panicked".to_owned()))?;
-        Ok::<_, IdleError>(times?)
-    })?;
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let bare = match alone {
+            Some(price) => price,
+            None => plain()?,
+        };
+        rounds.push(Round { bare: bare.wake, times: feeder.wakes_from(first)? });
+    }
     drop(feed);
     ring(&bell);
     let result = running.join();
@@ -185,21 +189,42 @@ fn cost(
         IdleError::Failed(all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     };
     result.account.verify().map_err(imbalances)?;
-    if !result.success || times.len() != ITEMS {
+    if !result.success || rounds.iter().any(|round| round.times.len() != ITEMS) {
         return Err(IdleError::Failed(result.outcome.to_string()));
     }
-    times.sort_unstable();
-    let plain_ns = u64::try_from(plain.wake.as_nanos()).unwrap_or(u64::MAX);
-    let wake_ns = times[ITEMS / 2];
-    Ok(IdleCost {
+    Ok(summed_up(driver, policy, idle_share, &rounds))
+}
+
+/// A bare thread that was woken many times, then the pipeline as often.
+struct Round {
+    bare: Duration,
+    times: Vec<u64>,
+}
+
+fn summed_up(driver: String, policy: IdlePolicy, idle_share: f64, rounds: &[Round]) -> IdleCost {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let all = || rounds.iter().flat_map(|round| round.times.iter().copied());
+    // Round by round: how fast a core wakes up changes over seconds.
+    let ratio = |round: &Round| {
+        let wake = quantile(round.times.iter().copied(), 0.5);
+        // In thousandths, so that they can be sorted.
+        wake.saturating_mul(1000) / nanos(round.bare).max(1)
+    };
+    IdleCost {
         driver,
         policy: format!("{policy:?}").to_lowercase(),
         idle_share,
-        wake_ns,
-        wake_p95_ns: times[ITEMS * 19 / 20],
-        plain_ns,
-        ratio: wake_ns as f64 / plain_ns.max(1) as f64,
-    })
+        wake_ns: quantile(all(), 0.5),
+        wake_p95_ns: quantile(all(), 0.95),
+        plain_ns: quantile(rounds.iter().map(|round| nanos(round.bare)), 0.5),
+        ratio: quantile(rounds.iter().map(ratio), 0.5) as f64 / 1000.0,
+    }
+}
+
+fn quantile(values: impl Iterator<Item = u64>, share: f64) -> u64 {
+    let mut values: Vec<u64> = values.collect();
+    values.sort_unstable();
+    values.get((values.len() as f64 * share) as usize).copied().unwrap_or(0)
 }
 
 fn share_of_a_core(running: &Running) -> f64 {
@@ -219,6 +244,19 @@ struct Feeder<'a> {
 }
 
 impl Feeder<'_> {
+    /// Feeds from another core than the pipeline's, where there is one. Not from the calling thread: pipelines take over what that may
+    /// run on.
+    fn wakes_from(&self, cpu: CpuId) -> Result<Vec<u64>, IdleError> {
+        std::thread::scope(|scope| {
+            let builder = std::thread::Builder::new().name("corelane-feed".to_owned());
+            let thread = builder.spawn_scoped(scope, || pin_current_thread(cpu).map(|()| self.wakes()))?;
+            let times = thread.join();
+            let times =
+                times.map_err(|_| IdleError::Failed("the thread that feeds it panicked".to_owned()))?;
+            Ok(times?)
+        })
+    }
+
     /// The times that items took, each of which came when there had been nothing to do for a while.
     fn wakes(&self) -> Vec<u64> {
         let mut times = Vec::with_capacity(ITEMS);
