@@ -290,7 +290,7 @@ fn idle_tells_what_each_policy_costs_with_each_driver_and_a_run_what_parking_doe
     assert_eq!((code(&output), text(&output.stderr)), (0, String::new()));
     let costs: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
     let policies: Vec<&str> = costs.iter().map(|cost| cost["policy"].as_str().unwrap()).collect();
-    assert!(!costs.is_empty() && costs.len() % 4 == 0, "{costs:?}");
+    assert!(!costs.is_empty() && costs.len().is_multiple_of(4), "{costs:?}");
     for four in policies.chunks(4) {
         assert_eq!(four, ["spin", "yield", "park", "adaptive"]);
     }
