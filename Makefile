@@ -8,7 +8,7 @@ CASES ?= 20000
 BENCH_OUT ?= target/bench
 HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: run test lint doc loom tsan bench bench-peers bench-parts bench-compare callgrind callgrind-refresh fuzz sim planted soak deny ci help
+.PHONY: run test lint lint-peers doc loom tsan bench bench-peers bench-parts bench-compare callgrind callgrind-refresh fuzz sim planted soak deny ci help
 
 run: ## The main job: spans recorded from a real application, assembled into traces, on all cores
 	@mkdir -p $(dir $(OUT))
@@ -20,6 +20,8 @@ test: ## All tests, doc tests included
 lint: ## Formatting and clippy, warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --features corelane/prometheus,corelane/opentelemetry -- -D warnings
+
+lint-peers: ## Clippy over the peers of the bench too; many dependencies, so not in CI
 	$(CARGO) clippy -p corelane-bench --lib --features peers,corelane/prometheus,corelane/opentelemetry -- -D warnings
 
 doc: ## API documentation, warnings denied
