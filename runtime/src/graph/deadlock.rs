@@ -251,9 +251,12 @@ impl Sets {
     }
 
     fn add(&mut self, set: usize, members: &[u64]) {
-        let set = &mut self.bits[set * self.words..][..self.words];
-        set.iter_mut().zip(members).for_each(|(word, more)| *word |= more);
+        unite(&mut self.bits[set * self.words..][..self.words], members);
     }
+}
+
+fn unite(set: &mut [u64], members: &[u64]) {
+    set.iter_mut().zip(members).for_each(|(word, more)| *word |= more);
 }
 
 fn has(set: &[u64], member: usize) -> bool {
@@ -299,17 +302,19 @@ impl<'a> Search<'a> {
         let reach = [0, 1, 2].map(|_| Sets::new(net.stage.len(), inputs));
         let mut search = Self { net, end, reach, kept_by: Sets::new(inputs, inputs) };
         for &instance in net.order.iter().rev() {
-            for kind in [Kind::Empty, Kind::Full] {
-                for way in net.ways(instance) {
-                    let beyond = search.beyond(way, kind);
-                    search.reach[kind as usize].add(instance, &beyond);
+            // What is full in every way that can be.
+            let mut surely: Option<Vec<u64>> = None;
+            for way in net.ways(instance) {
+                let [empty, full, sure] =
+                    [Kind::Empty, Kind::Full, Kind::Surely].map(|kind| search.beyond(way, kind));
+                search.reach[Kind::Empty as usize].add(instance, &empty);
+                search.reach[Kind::Full as usize].add(instance, &full);
+                match &mut surely {
+                    _ if is_empty(&full) => {}
+                    Some(all) => all.iter_mut().zip(&sure).for_each(|(word, other)| *word &= other),
+                    None => surely = Some(sure),
                 }
             }
-            let full = net.ways(instance).filter(|way| !is_empty(&search.beyond(way, Kind::Full)));
-            let surely = full.map(|way| search.beyond(way, Kind::Surely)).reduce(|mut all, way| {
-                all.iter_mut().zip(&way).for_each(|(word, other)| *word &= other);
-                all
-            });
             surely.into_iter().for_each(|surely| search.reach[Kind::Surely as usize].add(instance, &surely));
         }
         for &split in &net.order {
@@ -336,10 +341,7 @@ impl<'a> Search<'a> {
             }
             // A merge may be stopped by what it waits for, whatever is behind it.
             if kind != Kind::Surely || self.end[lane].is_none_or(|input| !self.is_held(input)) {
-                beyond
-                    .iter_mut()
-                    .zip(self.reach[kind as usize].of(to))
-                    .for_each(|(word, more)| *word |= more);
+                unite(&mut beyond, self.reach[kind as usize].of(to));
             }
         }
         beyond
@@ -358,8 +360,8 @@ impl<'a> Search<'a> {
         for order in [(0..ways.len()).collect::<Vec<_>>(), (0..ways.len()).rev().collect()] {
             let mut sum = vec![0; self.kept_by.words];
             for at in order {
-                others[at].iter_mut().zip(&sum).for_each(|(word, more)| *word |= more);
-                sum.iter_mut().zip(&full[at]).for_each(|(word, more)| *word |= more);
+                unite(&mut others[at], &sum);
+                unite(&mut sum, &full[at]);
             }
         }
         for (at, empty) in empty.iter().enumerate() {
