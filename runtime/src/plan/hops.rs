@@ -6,7 +6,7 @@ use std::fmt;
 use super::{Carriage, Plan};
 use crate::graph::ValidatedGraph;
 use crate::policy::IdlePolicy;
-use crate::topology::{CoreLinks, Cpu, CpuId, CpuList, FULL_CAPACITY, Machine, Placement};
+use crate::topology::{CoreLinks, Cpu, CpuId, CpuList, Machine, Placement};
 
 /// How far apart the two ends of a ring are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -216,9 +216,7 @@ fn of_cores(placement: &Placement, machine: &Machine) -> Vec<Conflict> {
     if allowed.len() > 1 && used == allowed {
         found.push(Conflict::NoHousekeepingCore { cores: allowed.len() });
     }
-    let capacity = |cpu: &CpuId| machine.cpu(*cpu).map_or(FULL_CAPACITY, |cpu| cpu.capacity);
-    let fastest = used.as_slice().iter().map(capacity).max().unwrap_or(FULL_CAPACITY);
-    let slower: CpuList = used.iter().filter(|cpu| capacity(cpu) < fastest).collect();
+    let slower = machine.slower(&used);
     if !slower.is_empty() {
         found.push(Conflict::UnequalCores { cpus: slower });
     }

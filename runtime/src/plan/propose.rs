@@ -7,7 +7,7 @@ use super::{Carriage, PlanError, plan};
 use crate::graph::ValidatedGraph;
 use crate::model::StageId;
 use crate::policy::{IdlePolicy, Parallelism};
-use crate::topology::{CoreLinks, CoreMap, CoreMapErrors, Cores, CpuId, CpuList, FULL_CAPACITY, Machine};
+use crate::topology::{CoreLinks, CoreMap, CoreMapErrors, Cores, CpuId, CpuList, Machine};
 
 /// Of fewer cores than this none is kept free for the rest of the system.
 const ENOUGH_TO_SPARE_ONE: usize = 4;
@@ -215,8 +215,7 @@ impl Planner<'_> {
     fn chains(&self) -> Result<Vec<Vec<usize>>, ProposeError> {
         let on_one = CoreMap::default().resolve(&Machine::flat(1), self.stages)?;
         let planned = plan(self.graph, &on_one).map_err(ProposeError::Plan)?;
-        let single =
-            |stage: usize| self.stages.get(stage).is_some_and(|(_, p)| instances_asked(*p) == Some(1));
+        let single = |stage: usize| self.stages.get(stage).is_some_and(|(_, p)| p.instances() == Some(1));
         let mut chain_of: BTreeMap<usize, usize> = BTreeMap::new();
         let mut chains: Vec<Vec<usize>> = Vec::new();
         for &stage in self.graph.order().iter().filter(|stage| single(**stage)) {
@@ -244,9 +243,7 @@ impl Planner<'_> {
         if !isolated.is_empty() {
             reasons.push(Reason::Isolated { cpus: isolated });
         }
-        let capacity = |cpu: CpuId| machine.cpu(cpu).map_or(FULL_CAPACITY, |cpu| cpu.capacity);
-        let fastest = cpus.iter().map(capacity).max().unwrap_or(FULL_CAPACITY);
-        let slower: CpuList = cpus.iter().filter(|cpu| capacity(*cpu) < fastest).collect();
+        let slower = machine.slower(&cpus);
         if !slower.is_empty() {
             cpus = cpus.difference(&slower);
             reasons.push(Reason::FastCores { left_out: slower });
@@ -311,7 +308,7 @@ impl Planner<'_> {
     /// How many of `cpus` cores can be put to use.
     fn most_cores(&self, chains: usize, cpus: usize, reasons: &mut Vec<Reason>) -> usize {
         let mut most = cpus.min(self.wishes.cores.unwrap_or(cpus)).max(1);
-        let asked: Vec<Option<u32>> = self.stages.iter().map(|(_, p)| instances_asked(*p)).collect();
+        let asked: Vec<Option<u32>> = self.stages.iter().map(|(_, p)| p.instances()).collect();
         if asked.iter().all(|instances| *instances == Some(1)) {
             reasons.push(Reason::NothingToSpread);
             return 1;
@@ -424,15 +421,6 @@ impl Planner<'_> {
         let far = |cpu: CpuId| cpus.iter().map(|other| self.distance(cpu, other)).sum::<f64>();
         ranked.sort_by(|a, b| far(*a).total_cmp(&far(*b)));
         ranked.into_iter().take(count).collect()
-    }
-}
-
-/// How many instances a stage has whatever its cores; `None` for one per core.
-fn instances_asked(parallelism: Parallelism) -> Option<u32> {
-    match parallelism {
-        Parallelism::Sequential | Parallelism::IoBound => Some(1),
-        Parallelism::Fixed(instances) => Some(instances),
-        Parallelism::CpuBound => None,
     }
 }
 

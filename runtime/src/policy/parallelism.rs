@@ -16,3 +16,14 @@ pub enum Parallelism {
     /// An asynchronous stage whose concurrency adapts between bounds.
     IoBound,
 }
+
+impl Parallelism {
+    /// How many instances a stage has whatever its cores; `None` for one per core.
+    pub const fn instances(self) -> Option<u32> {
+        match self {
+            Self::Sequential | Self::IoBound => Some(1),
+            Self::Fixed(instances) => Some(instances),
+            Self::CpuBound => None,
+        }
+    }
+}

@@ -200,6 +200,13 @@ impl Machine {
         self.cpus.iter().filter(|cpu| cpu.l3 == l3).map(|cpu| cpu.id).collect()
     }
 
+    /// Those of `cpus` that are slower than the fastest of them.
+    pub fn slower(&self, cpus: &CpuList) -> CpuList {
+        let capacity = |cpu: CpuId| self.cpu(cpu).map_or(FULL_CAPACITY, |cpu| cpu.capacity);
+        let fastest = cpus.iter().map(capacity).max().unwrap_or(FULL_CAPACITY);
+        cpus.iter().filter(|cpu| capacity(*cpu) < fastest).collect()
+    }
+
     /// The node of that number.
     pub fn node(&self, id: u32) -> Option<&NumaNode> {
         self.nodes.iter().find(|node| node.id == id)

@@ -133,12 +133,8 @@ impl Choice {
     }
 }
 
-pub(super) fn instances(parallelism: Parallelism, cores: usize) -> usize {
-    match parallelism {
-        Parallelism::Sequential | Parallelism::IoBound => 1,
-        Parallelism::Fixed(n) => n as usize,
-        Parallelism::CpuBound => cores,
-    }
+fn instances(parallelism: Parallelism, cores: usize) -> usize {
+    parallelism.instances().map_or(cores, |instances| instances as usize)
 }
 
 /// What a map says of the stages of a pipeline.
