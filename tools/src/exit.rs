@@ -39,6 +39,14 @@ pub enum Exit {
     OutputClosed = 10,
 }
 
+/// How an error ends the command: its exit code, and what to say.
+pub fn told<E: ToString>(error: E) -> (Exit, String)
+where
+    for<'a> Exit: From<&'a E>,
+{
+    (Exit::from(&error), error.to_string())
+}
+
 impl Exit {
     /// All codes with their meaning, for `--help` and the documentation.
     pub const ALL: [(Exit, &'static str); 11] = [

@@ -8,7 +8,7 @@ use corelane::topology::{Machine, MachineError};
 
 use crate::c2c::{self, CoreToCore};
 use crate::doctor::{self, Doctor};
-use crate::exit::Exit;
+use crate::exit::{Exit, told};
 use crate::idle::{self, Idle};
 use crate::map::{self, MapCommand};
 use crate::output::OutputError;
@@ -106,20 +106,10 @@ impl Tree {
 /// The exit code and what to say.
 pub fn run(command: &MachineCommand) -> Result<(), (Exit, String)> {
     match command {
-        MachineCommand::Map(command) => {
-            map::map(command).map_err(|error| (Exit::from(&error), error.to_string()))
-        }
-        MachineCommand::Doctor(options) => {
-            doctor::doctor(options).map_err(|error| (Exit::from(&error), error.to_string()))
-        }
-        MachineCommand::C2c(options) => {
-            c2c::core_to_core(options).map_err(|error| (Exit::from(&error), error.to_string()))
-        }
-        MachineCommand::Idle(options) => {
-            idle::idle(options).map_err(|error| (Exit::from(&error), error.to_string()))
-        }
-        MachineCommand::Topology(options) => {
-            topology::topology(options).map_err(|error| (Exit::from(&error), error.to_string()))
-        }
+        MachineCommand::Map(command) => map::map(command).map_err(told),
+        MachineCommand::Doctor(options) => doctor::doctor(options).map_err(told),
+        MachineCommand::C2c(options) => c2c::core_to_core(options).map_err(told),
+        MachineCommand::Idle(options) => idle::idle(options).map_err(told),
+        MachineCommand::Topology(options) => topology::topology(options).map_err(told),
     }
 }

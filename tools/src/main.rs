@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use corelane_tools::args::{Cli, Command, Job};
-use corelane_tools::exit::Exit;
+use corelane_tools::exit::{Exit, told};
 use corelane_tools::{check, dead_letters, machine, run};
 
 /// Decoding allocates a message tree per request, on one core, and frees it on another: mimalloc is made for that.
@@ -19,19 +19,11 @@ fn main() -> ExitCode {
         Err(message) => return print_usage(&message).into(),
     };
     let done = match &cli.command {
-        Command::Run(Job::TraceAssembly(job)) => {
-            run::trace_assembly(job).map_err(|error| (Exit::from(&error), error.to_string()))
-        }
-        Command::Run(Job::NexmarkQ5(job)) => {
-            run::nexmark_q5(job).map_err(|error| (Exit::from(&error), error.to_string()))
-        }
-        Command::Check(options) => {
-            check::check(options).map_err(|error| (Exit::from(&error), error.to_string()))
-        }
+        Command::Run(Job::TraceAssembly(job)) => run::trace_assembly(job).map_err(told),
+        Command::Run(Job::NexmarkQ5(job)) => run::nexmark_q5(job).map_err(told),
+        Command::Check(options) => check::check(options).map_err(told),
         Command::Machine(command) => machine::run(command),
-        Command::DeadLetters(command) => {
-            dead_letters::dead_letters(command).map_err(|error| (Exit::from(&error), error.to_string()))
-        }
+        Command::DeadLetters(command) => dead_letters::dead_letters(command).map_err(told),
     };
     let Err((exit, message)) = done else { return Exit::Ok.into() };
     if !exit.is_quiet() {
