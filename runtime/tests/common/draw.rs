@@ -361,7 +361,8 @@ impl Draft {
         let ttl = self.rng.u64(1..500_000).min(self.shape.wait);
         let ttl = (some && self.shape.drops).then_some(ttl);
         let spills = self.rng.bool() && self.shape.spills;
-        let keys = if spills { 1_000 } else { keys };
+        // Many, and yet no more than can all be on disk at once: half of the memory is for knowing where they are.
+        let keys = if spills { 500 } else { keys };
         Op::Accumulate { keys, size, ttl, partial, spills }
     }
 
