@@ -7,6 +7,8 @@ pub(crate) struct Tally {
     pub(crate) absorbed: u64,
     /// Of those absorbed: in windows that have gone.
     pub(crate) complete: u64,
+    /// Of those absorbed: gone without having been in any result.
+    pub(crate) expired: u64,
     pub(crate) late: u64,
     pub(crate) filtered: u64,
     pub(crate) passed: u64,
@@ -23,16 +25,26 @@ impl Tally {
         *(if kept { &mut self.passed } else { &mut self.filtered }) += 1;
     }
 
+    /// An item that was held has gone.
+    #[inline(always)]
+    pub(crate) fn leave(&mut self, had_results: bool) {
+        *(if had_results { &mut self.complete } else { &mut self.expired }) += 1;
+    }
+
+    fn open(&self) -> u64 {
+        self.absorbed - self.complete - self.expired
+    }
+
     /// Everything that is held is thrown away.
     pub(crate) fn clear(&mut self) {
-        self.discarded = self.absorbed - self.complete;
+        self.discarded = self.open();
     }
 
     pub(crate) fn add_to(&self, account: &mut StageAccount) {
-        let absorbed = self.absorbed - self.discarded;
-        account.absorbed += absorbed;
+        account.absorbed += self.absorbed - self.discarded;
         account.items_complete += self.complete;
-        account.items_open += absorbed - self.complete;
+        account.items_expired += self.expired;
+        account.items_open += self.open() - self.discarded;
         account.late += self.late;
         account.filtered += self.filtered;
         account.passed += self.passed;

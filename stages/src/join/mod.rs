@@ -43,9 +43,11 @@
 //! changes.
 
 mod closures;
+mod logic;
 mod pairs;
 mod rule;
 mod table;
+mod windowed;
 
 #[cfg(test)]
 mod tests;
@@ -59,31 +61,10 @@ use corelane::model::{Timed, Timestamp};
 use corelane::stage::{StageError, StageSite};
 
 use crate::window::{OwnTime, TimeOf};
-use pairs::Pairs;
-pub use rule::{AnyRule, JoinRule, Kept, Within};
+use logic::JoinLogic;
+pub use logic::Side;
+pub use rule::{JoinRule, Kept, Within};
 use table::AsOf;
-
-/// An item of one of two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side<L, R> {
-    /// Of the first.
-    Left(L),
-    /// Of the second.
-    Right(R),
-}
-
-/// What a join asks of the user's code.
-pub(crate) trait JoinLogic: 'static {
-    type Key: Hash + Eq + 'static;
-    type Left: 'static;
-    type Right: 'static;
-    type Out: 'static;
-
-    fn key(&mut self, item: &Side<Self::Left, Self::Right>) -> Self::Key;
-    fn time(&self, item: &Side<Self::Left, Self::Right>) -> i64;
-    /// What becomes of a pair, or of one without a partner.
-    fn result(&mut self, left: Option<&Self::Left>, right: Option<&Self::Right>) -> Option<Self::Out>;
-}
 
 /// What a join is of.
 type Of<L, R, K> = fn() -> (L, R, K);
@@ -335,8 +316,8 @@ where
     {
         let Self { join, rule } = self;
         join.operator(name, result, rule, |parts, rule, site| {
-            let AnyRule(rule) = rule.rule().map_err(|error| StageError::User(Box::new(error)))?;
-            Ok(StatefulOp::new(Pairs::new(parts, rule), site))
+            let state = rule.state(parts).map_err(|error| StageError::User(Box::new(error)))?;
+            Ok(StatefulOp::new(state, site))
         })
     }
 }

@@ -7,9 +7,10 @@ use corelane::keyed::{Allowance, CheckTime, Release, Stateful, TimerId, TimerWhe
 use corelane::observe::StageAccount;
 use corelane::stage::Pending;
 
+use super::logic::{JoinLogic, Side};
 use super::rule::{From, Rule};
-use super::{JoinLogic, Side};
 use crate::keys::Keys;
+use crate::tally::Tally;
 
 /// An item that waits.
 struct Waiting<T> {
@@ -29,7 +30,7 @@ struct Waitings<L, R> {
 
 /// Joins two sides: an item is paired with those of its key that wait on the other side, and waits itself as long as a
 /// partner may come. Costs a look-up, a search by time, and the pairs.
-pub(super) struct Pairs<J: JoinLogic> {
+pub struct Pairs<J: JoinLogic> {
     user: J,
     rule: Rule,
     keys: Keys<J::Key, Waitings<J::Left, J::Right>>,
@@ -37,28 +38,6 @@ pub(super) struct Pairs<J: JoinLogic> {
     /// What has expired of this key is being let go of.
     leaving: Option<usize>,
     tally: Tally,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Tally {
-    absorbed: u64,
-    complete: u64,
-    expired: u64,
-    late: u64,
-    filtered: u64,
-    discarded: u64,
-    results: u64,
-}
-
-impl Tally {
-    const fn open(&self) -> u64 {
-        self.absorbed - self.complete - self.expired
-    }
-
-    /// An item will get no more partners.
-    fn leave(&mut self, had_results: bool) {
-        *(if had_results { &mut self.complete } else { &mut self.expired }) += 1;
-    }
 }
 
 /// Pairs an item with those of the other side that lie from `from` to `to`; whether there was one.
@@ -112,8 +91,7 @@ impl<J: JoinLogic> Pairs<J> {
         }
         let place = self.rule.place(side, at, now);
         if self.rule.in_event_time() && at < now && place.expires <= now {
-            self.tally.late += 1;
-            self.tally.filtered += 1;
+            self.tally.late(false);
             return;
         }
         let key = self.user.key(&item);
@@ -123,7 +101,6 @@ impl<J: JoinLogic> Pairs<J> {
         let Waitings { left, right, .. } = &mut keys[of];
         let (reach, expires) = ((place.from, place.to), place.expires);
         let until = (!rule.in_event_time()).then_some(now);
-        tally.absorbed += 1;
         let mut give = |l: &J::Left, r: &J::Right, other: i64| {
             for _ in 0..rule.pairs(at, other) {
                 if let Some(result) = user.result(Some(l), Some(r)) {
@@ -153,6 +130,7 @@ impl<J: JoinLogic> Pairs<J> {
                 }
             }
         };
+        self.tally.absorbed += 1;
         if let Some((matched, alone)) = gone {
             self.gone(matched, alone, out);
         }
@@ -271,20 +249,12 @@ where
     }
 
     fn account(&self, account: &mut StageAccount) {
-        let Tally { absorbed, complete, expired, late, filtered, discarded, results } = self.tally;
-        account.absorbed += absorbed - discarded;
-        account.items_open += self.tally.open() - discarded;
-        account.items_complete += complete;
-        account.items_expired += expired;
-        account.late += late;
-        account.filtered += filtered;
-        account.discarded += discarded;
-        account.results_complete += results;
+        self.tally.add_to(account);
         account.keys += self.keys.len() as u64;
     }
 
     fn clear(&mut self) {
-        self.tally.discarded = self.tally.open();
+        self.tally.clear();
         (self.keys, self.wheel, self.leaving) = (Keys::new(), TimerWheel::new(), None);
     }
 }

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use corelane::keyed::Stateful;
+
+use super::logic::{JoinLogic, Side};
+use super::pairs::Pairs;
+use super::windowed::WindowPairs;
 use crate::window::span::{Frame, LONGEST, length};
 use crate::window::{Sliding, Tumbling, WindowError};
 
@@ -85,14 +90,13 @@ impl Rule {
 
 /// What pairs: implemented by [`Within`], [`Kept`], [`Tumbling`] and [`Sliding`].
 pub trait JoinRule: Clone + Send + 'static {
+    /// What holds the items that wait.
     #[doc(hidden)]
-    fn rule(&self) -> Result<AnyRule, WindowError>;
-}
+    type State<J: JoinLogic>: Stateful<Side<J::Left, J::Right>, Out = J::Out>;
 
-/// A rule of any kind.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct AnyRule(pub(super) Rule);
+    #[doc(hidden)]
+    fn state<J: JoinLogic>(&self, user: J) -> Result<Self::State<J>, WindowError>;
+}
 
 /// Items pair whose times are near each other.
 ///
@@ -155,25 +159,34 @@ fn or_zero(field: &'static str, duration: Duration) -> Result<i64, WindowError> 
 }
 
 impl JoinRule for Within {
-    fn rule(&self) -> Result<AnyRule, WindowError> {
-        Ok(AnyRule(Rule::Within(-or_zero("before", self.before)?, or_zero("after", self.after)?)))
+    type State<J: JoinLogic> = Pairs<J>;
+
+    fn state<J: JoinLogic>(&self, user: J) -> Result<Pairs<J>, WindowError> {
+        let (before, after) = (or_zero("before", self.before)?, or_zero("after", self.after)?);
+        Ok(Pairs::new(user, Rule::Within(-before, after)))
     }
 }
 
 impl JoinRule for Kept {
-    fn rule(&self) -> Result<AnyRule, WindowError> {
-        Ok(AnyRule(Rule::Kept(length("left", self.left)?, length("right", self.right)?)))
-    }
-}
+    type State<J: JoinLogic> = Pairs<J>;
 
-impl JoinRule for Tumbling {
-    fn rule(&self) -> Result<AnyRule, WindowError> {
-        Ok(AnyRule(Rule::Windows(self.frame()?)))
+    fn state<J: JoinLogic>(&self, user: J) -> Result<Pairs<J>, WindowError> {
+        Ok(Pairs::new(user, Rule::Kept(length("left", self.left)?, length("right", self.right)?)))
     }
 }
 
 impl JoinRule for Sliding {
-    fn rule(&self) -> Result<AnyRule, WindowError> {
-        Ok(AnyRule(Rule::Windows(self.frame()?)))
+    type State<J: JoinLogic> = Pairs<J>;
+
+    fn state<J: JoinLogic>(&self, user: J) -> Result<Pairs<J>, WindowError> {
+        Ok(Pairs::new(user, Rule::Windows(self.frame()?)))
+    }
+}
+
+impl JoinRule for Tumbling {
+    type State<J: JoinLogic> = WindowPairs<J>;
+
+    fn state<J: JoinLogic>(&self, user: J) -> Result<WindowPairs<J>, WindowError> {
+        Ok(WindowPairs::new(user, self.frame()?))
     }
 }

@@ -6,7 +6,7 @@ use corelane::keyed::{Allowance, CheckTime, Release, Stateful, TimerId, TimerWhe
 use corelane::observe::StageAccount;
 use corelane::stage::Pending;
 
-use super::{JoinLogic, Side};
+use super::logic::{JoinLogic, Side};
 use crate::keys::Keys;
 use crate::tally::Tally;
 

@@ -7,17 +7,20 @@ use corelane::model::{Now, StageId, Timestamp};
 use corelane::observe::StageAccount;
 use corelane::stage::Pending;
 use proptest::prelude::*;
+use std::time::Duration;
 
 use super::pairs::Pairs;
 use super::rule::Rule;
-use super::{Parts, Side};
+use super::windowed::WindowPairs;
+use super::{JoinRule, Parts, Side};
 use crate::testkit::drain;
+use crate::window::{Sliding, Tumbling};
 
 /// Key, time, number.
 type Item = (u32, i64, u64);
 type Pair = (Option<u64>, Option<u64>);
 
-fn parts() -> impl super::JoinLogic<Key = u32, Left = Item, Right = Item, Out = Pair> {
+fn parts() -> impl super::logic::JoinLogic<Key = u32, Left = Item, Right = Item, Out = Pair> {
     let key = |item: &Item| item.0;
     let time = |item: &Item| Timestamp(item.1);
     let result = |l: Option<&Item>, r: Option<&Item>| Some((l.map(|l| l.2), r.map(|r| r.2)));
@@ -142,6 +145,66 @@ fn ops_behind(ops: &[Op], number: u64) -> bool {
         Op::Left(_, time) | Op::Right(_, time) => time < 3,
         Op::Pass(_) => false,
     }
+}
+
+/// Gives the items of `ops` to `state`, item by item; what came out, and how many items there were.
+fn all_of<S: Stateful<Side<Item, Item>, Out = Pair>>(ops: &[Op], state: &mut S) -> (Vec<Pair>, u64) {
+    let (mut out, mut watermark, mut items) = (Pending::new(), i64::MIN, 0);
+    let at = |time: i64, watermark: i64| watermark.max(-7) + time - 3;
+    for (n, op) in ops.iter().enumerate() {
+        let side = match *op {
+            Op::Left(key, time) => Side::Left((key, at(time, watermark), n as u64)),
+            Op::Right(key, time) => Side::Right((key, at(time, watermark), n as u64)),
+            Op::Pass(by) => {
+                watermark = watermark.max(0) + by;
+                release(state, Release::Due, time(0, watermark), &mut out);
+                continue;
+            }
+        };
+        items += 1;
+        state.add(&mut [side].into_iter(), time(0, watermark), &mut out);
+        account(state, items);
+    }
+    release(state, Release::All, time(0, watermark), &mut out);
+    let mut got = drain(&mut out);
+    got.sort_unstable();
+    (got, items)
+}
+
+proptest! {
+    /// Sliding windows that step by their size are tumbling ones, and are joined by other code.
+    #[test]
+    fn a_join_by_tumbling_windows_is_that_by_sliding_ones_of_one_step(ops in ops(), size in 1i64..30) {
+        let length = Duration::from_nanos(size.unsigned_abs());
+        let mut tumbling: WindowPairs<_> = Tumbling::of(length).state(parts()).unwrap();
+        let mut sliding: Pairs<_> = Sliding::of(length).every(length).state(parts()).unwrap();
+        let (got, items) = all_of(&ops, &mut tumbling);
+        let (expected, _) = all_of(&ops, &mut sliding);
+        prop_assert_eq!(got, expected);
+        let (got, expected) = (account(&tumbling, items), account(&sliding, items));
+        prop_assert_eq!(got, expected);
+        prop_assert_eq!((got.keys, got.items_open, tumbling.footprint()), (0, 0, (0, 0)));
+    }
+}
+
+#[test]
+fn windows_that_have_gone_leave_no_memory_behind() {
+    let mut state = Tumbling::of(Duration::from_nanos(10)).state(parts()).unwrap();
+    let mut out = Pending::new();
+    let mut most = 0;
+    for window in 0..100 {
+        let items = (0..300i64).map(|n| Side::Left((n as u32, window * 10 + n % 10, n.unsigned_abs())));
+        state.add(&mut items.into_iter(), time(0, window * 10), &mut out);
+        most = most.max(state.footprint().1);
+        // The next window is open before this one goes: tables are used again.
+        state.add(&mut [Side::Left((0, window * 10 + 10, 0))].into_iter(), time(0, window * 10), &mut out);
+        let mut allowance = Allowance { room: usize::MAX, work: usize::MAX };
+        assert!(state.release(Release::Due, time(0, window * 10 + 10), &mut allowance, &mut out));
+        assert_eq!(state.footprint().0, 1);
+    }
+    assert!(most < 3 * 64 * 1024, "{most}");
+    release(&mut state, Release::All, time(0, i64::MAX), &mut out);
+    assert_eq!(state.footprint(), (0, 0));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::tally::Tally;
 pub struct AlignedWindows<In, U: Logic<In>> {
     user: U,
     frame: Frame,
-    panes: Panes<(U::Key, U::Acc)>,
+    panes: Panes<HashTable<(U::Key, U::Acc)>>,
     /// The pane that took the last item.
     at: usize,
     slider: Slider<U::Key, U::Acc>,

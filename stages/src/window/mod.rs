@@ -53,7 +53,7 @@ mod count;
 mod kind;
 mod late;
 mod logic;
-mod panes;
+pub(crate) mod panes;
 mod per_core;
 mod session;
 mod slider;

@@ -1,4 +1,4 @@
-//! Open panes: for each span of time a table of what was gathered in it.
+//! Open panes: for each span of time what was gathered in it.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use corelane::keyed::hash_key;
 use hashbrown::HashTable;
 use std::hash::Hash;
 
-/// Tables that are kept for panes to come.
+/// Stores that are kept for panes to come.
 const SPARE: usize = 2;
 /// Panes found without a search, among the recently used.
 const NEAR: usize = 64;
 
 /// What a pane holds for a key.
-pub(super) trait Entry {
+pub(crate) trait Entry {
     type Key: Hash + Eq;
     fn key(&self) -> &Self::Key;
 }
@@ -25,28 +25,52 @@ impl<K: Hash + Eq, A> Entry for (K, A) {
     }
 }
 
-pub(super) struct Pane<E> {
-    pub(super) start: i64,
-    pub(super) end: i64,
-    pub(super) items: u64,
-    pub(super) table: HashTable<E>,
-    /// Entries when it began to be drained.
-    held: usize,
+/// Holds what is in a pane.
+pub(crate) trait Store: Default {
+    /// Keys in it.
+    fn len(&self) -> usize;
+    /// Entries that it has memory for.
+    fn capacity(&self) -> usize;
+    /// Bytes that it has memory for.
+    #[cfg(test)]
+    fn bytes(&self) -> usize;
+}
+
+impl<E> Store for HashTable<E> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+    fn capacity(&self) -> usize {
+        self.capacity()
+    }
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        self.allocation_size()
+    }
+}
+
+pub(crate) struct Pane<T> {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    pub(crate) items: u64,
+    pub(crate) table: T,
+    /// Entries when it began to be emptied.
+    pub(crate) held: usize,
     open: bool,
 }
 
 /// Panes by their start. Opening and closing one costs a search among the open ones; memory is that of what is open, and
 /// of up to two tables that are kept while any pane is open.
-pub(super) struct Panes<E> {
-    slots: Vec<Pane<E>>,
+pub(crate) struct Panes<T> {
+    slots: Vec<Pane<T>>,
     free: Vec<usize>,
     by_start: BTreeMap<i64, usize>,
     near: [usize; NEAR],
-    spare: Vec<HashTable<E>>,
+    spare: Vec<T>,
 }
 
-impl<E: Entry> Panes<E> {
-    pub(super) fn new() -> Self {
+impl<T: Store> Panes<T> {
+    pub(crate) fn new() -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -62,7 +86,7 @@ impl<E: Entry> Panes<E> {
 
     /// The open pane that starts at `start`.
     #[inline]
-    pub(super) fn find(&mut self, start: i64) -> Option<usize> {
+    pub(crate) fn find(&mut self, start: i64) -> Option<usize> {
         let near = &mut self.near[Self::near(start)];
         if self.slots.get(*near).is_some_and(|pane| pane.open && pane.start == start) {
             return Some(*near);
@@ -73,7 +97,7 @@ impl<E: Entry> Panes<E> {
     }
 
     /// Opens a pane that is not open.
-    pub(super) fn open(&mut self, start: i64, end: i64) -> usize {
+    pub(crate) fn open(&mut self, start: i64, end: i64) -> usize {
         let table = self.spare.pop().unwrap_or_default();
         let pane = Pane { start, end, items: 0, table, held: 0, open: true };
         let slot = match self.free.pop() {
@@ -91,13 +115,13 @@ impl<E: Entry> Panes<E> {
     }
 
     #[inline(always)]
-    pub(super) fn pane(&mut self, slot: usize) -> &mut Pane<E> {
+    pub(crate) fn pane(&mut self, slot: usize) -> &mut Pane<T> {
         &mut self.slots[slot]
     }
 
     /// The pane in `slot`, if one is open there.
     #[inline(always)]
-    pub(super) fn current(&mut self, slot: usize) -> Option<&mut Pane<E>> {
+    pub(super) fn current(&mut self, slot: usize) -> Option<&mut Pane<T>> {
         self.slots.get_mut(slot).filter(|pane| pane.open)
     }
 
@@ -108,7 +132,7 @@ impl<E: Entry> Panes<E> {
 
     /// Whether `slot` holds an open pane that covers `time`.
     #[inline(always)]
-    pub(super) fn covers(&self, slot: usize, time: i64) -> bool {
+    pub(crate) fn covers(&self, slot: usize, time: i64) -> bool {
         self.slots.get(slot).is_some_and(|pane| pane.start <= time && time < pane.end && pane.open)
     }
 
@@ -119,11 +143,40 @@ impl<E: Entry> Panes<E> {
 
     /// The open pane with the earliest start, and its end.
     #[inline]
-    pub(super) fn first(&self) -> Option<(usize, i64)> {
+    pub(crate) fn first(&self) -> Option<(usize, i64)> {
         let (_, slot) = self.by_start.first_key_value()?;
         Some((*slot, self.slots[*slot].end))
     }
 
+    /// Closes an empty pane. Its table may serve another one, unless it is far bigger than the pane turned out to need.
+    pub(crate) fn close(&mut self, slot: usize) {
+        let pane = &mut self.slots[slot];
+        pane.open = false;
+        let table = std::mem::take(&mut pane.table);
+        let held = pane.held;
+        self.by_start.remove(&pane.start);
+        self.free.push(slot);
+        if self.by_start.is_empty() {
+            *self = Self::new();
+        } else if self.spare.len() < SPARE && table.capacity() <= 64 + 4 * held {
+            self.spare.push(table);
+        }
+    }
+
+    /// Entries of all open panes.
+    pub(crate) fn len(&self) -> usize {
+        self.by_start.values().map(|slot| self.slots[*slot].table.len()).sum()
+    }
+
+    /// Bytes of all tables, kept ones included.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        let tables = self.slots.iter().map(|pane| &pane.table).chain(&self.spare);
+        tables.map(Store::bytes).sum::<usize>() + self.slots.capacity() * size_of::<Pane<T>>()
+    }
+}
+
+impl<E> Panes<HashTable<E>> {
     /// Takes entries out of a pane, at most `most`, and hands them to `give`; true if none is left. `at` is where it goes
     /// on, 0 at first; nothing may be added in between.
     pub(super) fn drain(
@@ -150,38 +203,11 @@ impl<E: Entry> Panes<E> {
         }
         table.is_empty()
     }
-
-    /// Closes an empty pane. Its table may serve another one, unless it is far bigger than the pane turned out to need.
-    pub(super) fn close(&mut self, slot: usize) {
-        let pane = &mut self.slots[slot];
-        pane.open = false;
-        let table = std::mem::take(&mut pane.table);
-        let held = pane.held;
-        self.by_start.remove(&pane.start);
-        self.free.push(slot);
-        if self.by_start.is_empty() {
-            *self = Self::new();
-        } else if self.spare.len() < SPARE && table.capacity() <= 64 + 4 * held {
-            self.spare.push(table);
-        }
-    }
-
-    /// Entries of all open panes.
-    pub(super) fn len(&self) -> usize {
-        self.by_start.values().map(|slot| self.slots[*slot].table.len()).sum()
-    }
-
-    /// Bytes of all tables, kept ones included.
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
-        let tables = self.slots.iter().map(|pane| &pane.table).chain(&self.spare);
-        tables.map(HashTable::allocation_size).sum::<usize>() + self.slots.capacity() * size_of::<Pane<E>>()
-    }
 }
 
 /// Out of the way of the keys that are there.
 #[cold]
 #[inline(never)]
-pub(super) fn insert<E: Entry>(table: &mut HashTable<E>, hash: u64, entry: E) {
+pub(crate) fn insert<E: Entry>(table: &mut HashTable<E>, hash: u64, entry: E) {
     table.insert_unique(hash, entry, |entry| hash_key(entry.key()));
 }

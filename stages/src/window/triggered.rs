@@ -3,6 +3,7 @@
 use corelane::keyed::{Allowance, CheckTime, Release, Stateful, hash_key};
 use corelane::observe::StageAccount;
 use corelane::stage::Pending;
+use hashbrown::HashTable;
 
 use super::Windowed;
 use super::logic::Logic;
@@ -25,7 +26,7 @@ impl<K: std::hash::Hash + Eq, A> Entry for Held<K, A> {
     }
 }
 
-type Table<In, U> = Panes<Held<<U as Logic<In>>::Key, <U as Logic<In>>::Acc>>;
+type Table<In, U> = Panes<HashTable<Held<<U as Logic<In>>::Key, <U as Logic<In>>::Acc>>>;
 
 /// Windows of one frame, each with a table of its own: what has been given out of a window differs from one to the next, so
 /// sliding windows cannot share panes here, and an item costs a look-up for each window it lies in.
