@@ -11,6 +11,7 @@ pub mod nexmark;
 pub mod pool;
 pub mod ring;
 pub mod spill;
+pub mod tumbling;
 pub mod window;
 
 use corelane::engine::{Engine, ExecutionOptions};

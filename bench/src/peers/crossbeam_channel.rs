@@ -3,12 +3,12 @@
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
-use super::shard::Shard;
 use crate::case::{Latencies, Measured};
 use crate::pin::{self, Gate, Span};
 use crate::workload::chain::hand::kept_sum;
 use crate::workload::chain::scramble;
-use crate::workload::keyed::{Totals, pair};
+use crate::workload::keyed::hand::{Pair, Shard, Sums, owner};
+use crate::workload::keyed::{hasher, pair};
 use crate::workload::latency::{Item, Schedule, hand};
 use crate::workload::ring::Tally;
 
@@ -70,7 +70,7 @@ pub(super) fn chain_split(items: u64, cores: &[CoreId]) -> Measured {
     Measured { items, elapsed: sent.union(received), checksum }
 }
 
-type Batch = Vec<(u64, u64)>;
+type Batch = Vec<Pair>;
 
 /// Sum and count per key: two threads make pairs, keep their own and send the others' in batches.
 pub(super) fn keyed(pairs: u64, keys: u64, cores: &[CoreId]) -> Measured {
@@ -80,49 +80,44 @@ pub(super) fn keyed(pairs: u64, keys: u64, cores: &[CoreId]) -> Measured {
     let work = |me: usize, range: std::ops::Range<u64>, out: Sender<Batch>, inward: Receiver<Batch>| {
         move |gate: &Gate| {
             let start = gate.wait();
-            let mut shard = Shard::new(keys);
+            let (mut sums, hasher) = (Sums::new(keys), hasher());
             let mut staged = Vec::with_capacity(BATCH);
             for index in range {
                 let (key, value) = pair(index, keys);
-                if Shard::owner(&shard, key) == me {
-                    shard.add(key, value);
+                if owner(&hasher, key) == me {
+                    sums.add(key, value);
                     continue;
                 }
                 staged.push((key, value));
                 if staged.len() == BATCH {
-                    send(
-                        &out,
-                        std::mem::replace(&mut staged, Vec::with_capacity(BATCH)),
-                        &inward,
-                        &mut shard,
-                    );
+                    send(&out, std::mem::replace(&mut staged, Vec::with_capacity(BATCH)), &inward, &mut sums);
                 }
             }
-            send(&out, staged, &inward, &mut shard);
+            send(&out, staged, &inward, &mut sums);
             drop(out);
             loop {
                 match inward.try_recv() {
-                    Ok(batch) => shard.add_all(&batch),
+                    Ok(batch) => sums.take(0, &batch),
                     Err(TryRecvError::Empty) => {}
                     Err(TryRecvError::Disconnected) => break,
                 }
             }
-            (Span::since(start), shard)
+            (Span::since(start), sums.totals())
         }
     };
     let first = work(0, 0..half, there, returning);
     let second = work(1, half..pairs, back, arriving);
     let (one, two) = pin::on_two(cores, first, second);
-    let mut totals = Totals::default();
-    [&one.1, &two.1].iter().for_each(|shard| shard.add_to(&mut totals));
+    let mut totals = one.1;
+    totals.merge(&two.1);
     Measured { items: pairs, elapsed: one.0.union(two.0), checksum: totals.checksum() }
 }
 
 /// Sends `batch`; takes what arrives while there is no room, so that two full channels do not block each other.
-fn send(out: &Sender<Batch>, mut batch: Batch, inward: &Receiver<Batch>, shard: &mut Shard) {
+fn send(out: &Sender<Batch>, mut batch: Batch, inward: &Receiver<Batch>, sums: &mut Sums) {
     while let Err(TrySendError::Full(back)) = out.try_send(batch) {
         batch = back;
-        inward.try_iter().for_each(|batch| shard.add_all(&batch));
+        inward.try_iter().for_each(|batch| sums.take(0, &batch));
     }
 }
 

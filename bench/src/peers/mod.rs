@@ -8,18 +8,18 @@ mod crossbeam_channel;
 mod disruptor;
 mod rayon;
 mod renoir;
-mod shard;
 mod streams;
 mod timely;
 mod tokio;
 
 use crate::case::{Case, Setup};
+use crate::nexmark::Feed;
 use crate::workload::latency::Schedule;
 
 /// Adds the peers that can do the work of `case`.
 #[must_use]
 pub fn add_to(case: Case, setup: &Setup) -> Case {
-    use crate::workload::{chain, keyed, ring};
+    use crate::workload::{chain, keyed, ring, tumbling};
     match (case.workload, case.variant) {
         ("ring", "throughput") => {
             let items = setup.scaled(ring::ITEMS);
@@ -45,7 +45,8 @@ pub fn add_to(case: Case, setup: &Setup) -> Case {
         }
         ("chain", "split") => {
             let items = setup.scaled(chain::ITEMS);
-            case.system("timely", move |setup| timely::chain_split(items, &setup.cores))
+            case.system("renoir", move |setup| renoir::chain_split(items, &setup.cores))
+                .system("timely", move |setup| timely::chain_split(items, &setup.cores))
                 .system("tokio-batches", move |setup| tokio::chain_split(items, &setup.cores))
                 .system("crossbeam-batches", move |setup| crossbeam_channel::chain_split(items, &setup.cores))
         }
@@ -58,7 +59,23 @@ pub fn add_to(case: Case, setup: &Setup) -> Case {
                 .system("tokio-batches", move |setup| tokio::keyed(pairs, keys, &setup.cores))
                 .system("crossbeam-batches", move |setup| crossbeam_channel::keyed(pairs, keys, &setup.cores))
         }
+        ("tumbling", _) => {
+            let events = setup.scaled(tumbling::EVENTS);
+            case.system("renoir", move |setup| renoir::tumbling(events, &setup.cores))
+                .system("renoir-two-phase", move |setup| renoir::tumbling_two_phase(events, &setup.cores))
+                .system("timely", move |setup| timely::tumbling(events, &setup.cores))
+                .system("tokio-batches", move |setup| tokio::tumbling(events, &setup.cores))
+        }
         _ => case,
+    }
+}
+
+/// Adds the peers that answer `query`.
+#[must_use]
+pub fn of_nexmark(case: Case, query: &str, feed: Feed, cores: usize) -> Case {
+    match renoir::query(query) {
+        Some(program) => case.system("renoir", move |setup| program(feed, &setup.cores[..cores])),
+        None => case,
     }
 }
 
@@ -68,6 +85,7 @@ pub fn of_latency(case: Case, schedule: Schedule) -> Case {
     case.system("crossbeam", move |setup| crossbeam_channel::latency(schedule, &setup.cores))
         .system("tokio", move |setup| tokio::latency(schedule, &setup.cores))
         .system("timely", move |setup| timely::latency(schedule, &setup.cores))
+        .system("renoir", move |setup| renoir::latency(schedule, &setup.cores))
 }
 
 #[cfg(test)]
@@ -98,7 +116,8 @@ mod tests {
             return;
         }
         for (name, split) in [
-            ("timely", super::timely::chain_split as fn(u64, &[pin::CoreId]) -> _),
+            ("renoir", super::renoir::chain_split as fn(u64, &[pin::CoreId]) -> _),
+            ("timely", super::timely::chain_split),
             ("tokio", super::tokio::chain_split),
             ("crossbeam", super::crossbeam_channel::chain_split),
         ] {
@@ -123,9 +142,44 @@ mod tests {
             ("crossbeam", super::crossbeam_channel::latency as fn(latency::Schedule, &[pin::CoreId]) -> _),
             ("tokio", super::tokio::latency),
             ("timely", super::timely::latency),
+            ("renoir", super::renoir::latency),
         ] {
             let run: crate::case::Latencies = latency(schedule, &cores);
             assert_eq!((run.checksum, run.histogram.len()), (latency::expected(schedule), ITEMS), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_peer_counts_in_windows_what_an_ordered_map_does() {
+        use crate::workload::tumbling;
+        let cores = pin::allowed();
+        if cores.len() < 2 {
+            return;
+        }
+        // Windows that end within a block, and a last one that only the end of the input closes.
+        let (events, right) = (2_100_017, tumbling::expected(2_100_017));
+        for (name, counts) in [
+            ("renoir", super::renoir::tumbling as fn(u64, &[pin::CoreId]) -> _),
+            ("renoir, two phases", super::renoir::tumbling_two_phase),
+            ("timely", super::timely::tumbling),
+            ("tokio", super::tokio::tumbling),
+        ] {
+            let run: crate::case::Measured = counts(events, &cores);
+            assert_eq!(run.checksum, right, "{name}");
+        }
+    }
+
+    #[test]
+    fn renoir_answers_queries_as_their_references_do_on_one_core_and_on_two() {
+        use crate::nexmark::{Feed, Settings, expected};
+        let cores = pin::allowed();
+        let feed = Feed::generate(Settings { events: 60_000, per_second: 700, ..Settings::default() });
+        for query in ["q1", "q2", "q3", "q5", "q7", "q8"] {
+            let program = super::renoir::query(query).expect("it is one of those we compare");
+            for cores in (1..=cores.len().min(2)).map(|count| &cores[..count]) {
+                let run = program(feed, cores);
+                assert_eq!(Some(run.checksum), expected(query, feed), "{query} on {} core(s)", cores.len());
+            }
         }
     }
 

@@ -10,15 +10,16 @@ use timely::dataflow::operators::Input;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::{Filter, Map, ToStream};
 
-use super::shard::Shard;
 use crate::case::{Latencies, Measured};
 use crate::pin;
 use crate::share::Watch;
 use crate::workload::chain::hand::kept_sum;
 use crate::workload::chain::{fold_bits, keep, scramble};
+use crate::workload::keyed::hand::{Shard, Sums};
 use crate::workload::keyed::{Totals, hasher, pair};
 use crate::workload::latency::hand::Receiver;
 use crate::workload::latency::{Clock, Item, Schedule, latencies};
+use crate::workload::tumbling;
 
 /// The chain on one worker. Its operators are not fused: each passes on buffers of 8 KiB.
 pub(super) fn chain(items: u64, core: CoreId) -> Measured {
@@ -76,13 +77,13 @@ pub(super) fn chain_split(items: u64, cores: &[CoreId]) -> Measured {
 
 /// Gives its totals out when it is dropped with its worker's dataflow.
 struct GivesTotals {
-    shard: Shard,
+    sums: Sums,
     into: Arc<Mutex<Totals>>,
 }
 
 impl Drop for GivesTotals {
     fn drop(&mut self) {
-        self.shard.add_to(&mut self.into.lock().unwrap_or_else(PoisonError::into_inner));
+        self.into.lock().unwrap_or_else(PoisonError::into_inner).merge(&self.sums.totals());
     }
 }
 
@@ -99,14 +100,14 @@ pub(super) fn keyed(pairs: u64, keys: u64, cores: &[CoreId]) -> Measured {
             core_affinity::set_for_current(cores[worker.index()]);
             let (index, peers) = (worker.index() as u64, worker.peers() as u64);
             let range = pairs * index / peers..pairs * (index + 1) / peers;
-            let mut mine = GivesTotals { shard: Shard::new(keys), into: Arc::clone(&into) };
+            let mut mine = GivesTotals { sums: Sums::new(keys), into: Arc::clone(&into) };
             worker.dataflow::<u64, _, _>(|scope| {
                 let hasher = hasher();
                 let by_key = Exchange::new(move |pair: &(u64, u64)| hasher.hash_one(pair.0));
                 let made = range.map(move |index| pair(index, keys)).to_stream(scope);
                 made.sink(by_key, "sum and count", move |(input, _)| {
                     input.for_each(|_, batch: &mut Vec<(u64, u64)>| {
-                        mine.shard.add_all(batch);
+                        mine.sums.take(0, batch);
                         batch.clear();
                     });
                 });
@@ -117,6 +118,72 @@ pub(super) fn keyed(pairs: u64, keys: u64, cores: &[CoreId]) -> Measured {
         totals.checksum()
     })
 }
+
+/// Counts per key and window on two workers. Windows are the dataflow's times: what is exchanged is keys only, and a window is
+/// done when the frontier has passed it.
+///
+/// # Panics
+/// If Timely does not start.
+pub(super) fn tumbling(events: u64, cores: &[CoreId]) -> Measured {
+    let cores = cores[..2].to_vec();
+    pin::timed_on_all(events, &cores.clone(), move || {
+        let total = Arc::new(Mutex::new(0_u64));
+        let into = Arc::clone(&total);
+        let guards = timely::execute(Config::process(2), move |worker| {
+            core_affinity::set_for_current(cores[worker.index()]);
+            let (index, peers) = (worker.index() as u64, worker.peers() as u64);
+            let mut input = InputHandle::<u64, _>::new();
+            let into = Arc::clone(&into);
+            worker.dataflow(|scope| {
+                let hasher = hasher();
+                let by_key = Exchange::new(move |key: &u64| hasher.hash_one(key));
+                let mut open: Vec<(u64, Counts)> = Vec::new();
+                scope.input_from(&mut input).sink(by_key, "counts", move |(input, frontier)| {
+                    input.for_each(|capability, batch: &mut Vec<u64>| {
+                        let window = *capability.least().expect("a batch has a time");
+                        let place = open.iter().position(|one| one.0 == window).unwrap_or_else(|| {
+                            open.push((window, Counts::with_hasher(self::hasher())));
+                            open.len() - 1
+                        });
+                        batch.drain(..).for_each(|key| *open[place].1.entry(key).or_default() += 1);
+                    });
+                    open.retain(|(window, counts)| {
+                        let more = frontier.less_equal(window);
+                        if !more {
+                            let sum = |sum, (key, count): (&u64, &u64)| {
+                                u64::wrapping_add(sum, tumbling::counted(*key, *window, *count))
+                            };
+                            let mut total = into.lock().unwrap_or_else(PoisonError::into_inner);
+                            *total = counts.iter().fold(*total, sum);
+                        }
+                        more
+                    });
+                });
+            });
+            let mut batch = Vec::new();
+            for block in tumbling::part(events, index, peers) {
+                for (key, at) in block.map(tumbling::event) {
+                    let window = tumbling::window(at);
+                    if window != *input.time() {
+                        input.send_batch(&mut batch);
+                        input.advance_to(window);
+                    }
+                    batch.push(key);
+                }
+                input.send_batch(&mut batch);
+                worker.step();
+            }
+            input.close();
+            while worker.has_dataflows() {
+                worker.step();
+            }
+        });
+        drop(guards.expect("Timely starts").join());
+        *total.lock().unwrap_or_else(PoisonError::into_inner)
+    })
+}
+
+type Counts = hashbrown::HashMap<u64, u64, ahash::RandomState>;
 
 struct GivesSums {
     sums: Option<Receiver>,

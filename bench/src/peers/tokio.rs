@@ -1,18 +1,21 @@
 //! tokio: tasks and bounded mpsc channels, in batches where batches are allowed.
 
+use std::ops::Range;
+
 use core_affinity::CoreId;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::shard::Shard;
 use crate::case::{Latencies, Measured};
 use crate::pin;
 use crate::share::Watch;
 use crate::workload::chain::hand::kept_sum;
 use crate::workload::chain::scramble;
-use crate::workload::keyed::{Totals, pair};
-use crate::workload::latency::hand::Receiver as Sums;
-use crate::workload::latency::{Clock, Item, Schedule, latencies};
+use crate::workload::keyed::hand::{Pair, Shard, Sums, owner};
+use crate::workload::keyed::{Totals, hasher, pair};
+use crate::workload::latency::{self, Clock, Item, Schedule, latencies};
+use crate::workload::tumbling::hand::Counts;
+use crate::workload::{blocks, tumbling};
 
 /// Items in one message.
 const BATCH: u64 = 256;
@@ -78,35 +81,62 @@ async fn two_tasks(items: u64) -> u64 {
     sum.await.expect("the summing task")
 }
 
-type Batch = Vec<(u64, u64)>;
+/// Who made it, and what it is.
+type Batch = (usize, Vec<Pair>);
 
-async fn make(range: std::ops::Range<u64>, keys: u64, owners: [Sender<Batch>; 2]) {
-    let shard = Shard::new(0);
-    let fresh = || Batch::with_capacity(BATCH as usize);
+async fn make(
+    me: usize,
+    blocks: impl Iterator<Item = Range<u64>>,
+    pair: impl Fn(u64) -> Pair,
+    owners: [Sender<Batch>; 2],
+) {
+    let hasher = hasher();
+    let fresh = || Vec::with_capacity(BATCH as usize);
     let mut staged = [fresh(), fresh()];
-    for index in range {
-        let pair = pair(index, keys);
-        let owner = shard.owner(pair.0);
+    for pair in blocks.flatten().map(pair) {
+        let owner = owner(&hasher, pair.0);
         staged[owner].push(pair);
         if staged[owner].len() == BATCH as usize {
             let full = std::mem::replace(&mut staged[owner], fresh());
-            if owners[owner].send(full).await.is_err() {
+            if owners[owner].send((me, full)).await.is_err() {
                 return;
             }
         }
     }
     for (owner, rest) in owners.iter().zip(staged) {
         // Nobody receives any more: the checksum will tell.
-        let _ = owner.send(rest).await;
+        let _ = owner.send((me, rest)).await;
     }
 }
 
-async fn fold(keys: u64, mut inward: Receiver<Batch>) -> Shard {
-    let mut shard = Shard::new(keys);
-    while let Some(batch) = inward.recv().await {
-        shard.add_all(&batch);
+async fn fold<S: Shard>(mut shard: S, mut inward: Receiver<Batch>) -> S::Out {
+    while let Some((from, pairs)) = inward.recv().await {
+        shard.take(from, &pairs);
     }
-    shard
+    shard.finish()
+}
+
+/// What two tasks make goes in batches to two that keep shards; what the shards come to.
+fn exchanged<S: Shard<Out: 'static> + Send + 'static>(
+    cores: &[CoreId],
+    parts: [impl Iterator<Item = Range<u64>> + Send + 'static; 2],
+    pair: impl Fn(u64) -> Pair + Copy + Send + 'static,
+    shard: impl Fn() -> S,
+) -> Vec<S::Out> {
+    let runtime = on_two_cores(cores);
+    runtime.block_on(async move {
+        let ((to_one, one), (to_two, two)) = (channel(MESSAGES), channel(MESSAGES));
+        let folds = [tokio::spawn(fold(shard(), one)), tokio::spawn(fold(shard(), two))];
+        for (me, part) in parts.into_iter().enumerate() {
+            tokio::spawn(make(me, part, pair, [to_one.clone(), to_two.clone()]));
+        }
+        drop((to_one, to_two));
+        let mut results = Vec::new();
+        for fold in folds {
+            results.push(fold.await.expect("the folding task"));
+        }
+        results
+    })
 }
 
 /// Sum and count per key: two tasks make pairs, two fold them, batches between them.
@@ -116,21 +146,24 @@ async fn fold(keys: u64, mut inward: Receiver<Batch>) -> Shard {
 pub(super) fn keyed(pairs: u64, keys: u64, cores: &[CoreId]) -> Measured {
     let cores = &cores[..2];
     pin::timed_on_all(pairs, cores, || {
-        let runtime = on_two_cores(cores);
-        runtime.block_on(async move {
-            let ((to_one, one), (to_two, two)) = (channel(MESSAGES), channel(MESSAGES));
-            let folds = [tokio::spawn(fold(keys, one)), tokio::spawn(fold(keys, two))];
-            let half = pairs / 2;
-            for range in [0..half, half..pairs] {
-                tokio::spawn(make(range, keys, [to_one.clone(), to_two.clone()]));
-            }
-            drop((to_one, to_two));
-            let mut totals = Totals::default();
-            for fold in folds {
-                fold.await.expect("the folding task").add_to(&mut totals);
-            }
-            totals.checksum()
-        })
+        let half = pairs / 2;
+        let parts = [0..half, half..pairs].map(|range| blocks(range, BATCH, BATCH));
+        let mut totals = Totals::default();
+        let shards = exchanged(cores, parts, move |index| pair(index, keys), || Sums::new(keys));
+        shards.iter().for_each(|shard| totals.merge(shard));
+        totals.checksum()
+    })
+}
+
+/// Counts per key and window: two tasks make events, two count them, batches between them.
+///
+/// # Panics
+/// As [`keyed`].
+pub(super) fn tumbling(events: u64, cores: &[CoreId]) -> Measured {
+    let cores = &cores[..2];
+    pin::timed_on_all(events, cores, || {
+        let parts = [0, 1].map(|core| tumbling::part(events, core, 2));
+        exchanged(cores, parts, tumbling::event, Counts::new).into_iter().fold(0, u64::wrapping_add)
     })
 }
 
@@ -155,7 +188,7 @@ pub(super) fn latency(schedule: Schedule, cores: &[CoreId]) -> Latencies {
         sender.end();
     };
     let receive = move |gate: &pin::Gate| {
-        let mut sums = Sums::new();
+        let mut sums = latency::hand::Receiver::new();
         gate.wait();
         on_one_core().block_on(async move {
             while let Some(item) = inward.recv().await {

@@ -61,6 +61,9 @@ impl Totals {
 
 /// The program written by hand: two pinned threads, a chunked ring each way, half of the keys each.
 pub mod hand {
+    use std::ops::Range;
+    use std::time::Duration;
+
     use ahash::RandomState;
     use core_affinity::CoreId;
     use hashbrown::HashTable;
@@ -69,13 +72,34 @@ pub mod hand {
     use super::{Totals, hasher, pair};
     use crate::case::Measured;
     use crate::pin::{self, Gate, Span};
+    use crate::workload::blocks;
 
     /// Pairs generated between two looks at the ring.
     pub const BLOCK: u64 = 1_024;
     /// Slots of each ring.
     pub const SLOTS: usize = 4_096;
 
-    type Pair = (u64, u64);
+    /// A key, and what belongs to it.
+    pub type Pair = (u64, u64);
+
+    /// What a core keeps of the keys that are its own.
+    pub trait Shard {
+        /// What it comes to.
+        type Out: Send;
+
+        /// Takes pairs that core `from` has made: block by block in order, those of one block forwards or backwards.
+        fn take(&mut self, from: usize, pairs: &[Pair]);
+
+        /// After the last pair of all cores.
+        fn finish(self) -> Self::Out;
+    }
+
+    /// Which of two cores has `key`.
+    #[inline]
+    pub fn owner(hasher: &RandomState, key: u64) -> usize {
+        // A middle bit: the tables use the lowest and the highest.
+        (hasher.hash_one(key) >> 32) as usize & 1
+    }
 
     struct Entry {
         key: u64,
@@ -83,14 +107,22 @@ pub mod hand {
         count: u64,
     }
 
-    struct Shard {
+    /// Sum and count of each key, in the table a user would take.
+    pub struct Sums {
         table: HashTable<Entry>,
         hasher: RandomState,
     }
 
-    impl Shard {
+    impl Sums {
+        /// Room for half of `keys` and a little more: who makes it knows how many keys there are.
+        pub fn new(keys: u64) -> Self {
+            let expected = (keys / 2 + keys / 16) as usize;
+            Self { table: HashTable::with_capacity(expected), hasher: hasher() }
+        }
+
+        /// Adds one pair.
         #[inline]
-        fn add(&mut self, key: u64, value: u64) {
+        pub fn add(&mut self, key: u64, value: u64) {
             let hash = self.hasher.hash_one(key);
             if let Some(entry) = self.table.find_mut(hash, |entry| entry.key == key) {
                 entry.sum = entry.sum.wrapping_add(value);
@@ -102,83 +134,111 @@ pub mod hand {
             self.table.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key));
         }
 
-        fn take(&mut self, ring: &mut Consumer<Pair>) {
-            let Ok(chunk) = ring.read_chunk(ring.slots()) else { return };
-            let (first, second) = chunk.as_slices();
-            first.iter().chain(second).for_each(|&(key, value)| self.add(key, value));
-            chunk.commit_all();
+        /// Every key's result in one.
+        pub fn totals(&self) -> Totals {
+            let mut totals = Totals::default();
+            self.table.iter().for_each(|entry| totals.add(entry.key, entry.sum, entry.count));
+            totals
         }
     }
 
-    struct Worker {
+    impl Shard for Sums {
+        type Out = Totals;
+
+        #[inline]
+        fn take(&mut self, _from: usize, pairs: &[Pair]) {
+            pairs.iter().for_each(|&(key, value)| self.add(key, value));
+        }
+
+        fn finish(self) -> Totals {
+            self.totals()
+        }
+    }
+
+    struct Worker<I, M> {
         me: usize,
-        range: std::ops::Range<u64>,
-        keys: u64,
+        blocks: I,
+        make: M,
         out: Producer<Pair>,
         inward: Consumer<Pair>,
     }
 
-    impl Worker {
-        fn run(mut self, gate: &Gate) -> (Span, Totals) {
-            // Room for this shard's half and a little more: the hand knows how many keys there are.
-            let expected = (self.keys / 2 + self.keys / 16) as usize;
-            let mut shard = Shard { table: HashTable::with_capacity(expected), hasher: hasher() };
+    impl<I: Iterator<Item = Range<u64>>, M: Fn(u64) -> Pair> Worker<I, M> {
+        fn run<S: Shard>(mut self, shard: impl FnOnce() -> S, gate: &Gate) -> (Span, S::Out) {
+            let (mut shard, hasher) = (shard(), hasher());
             let mut staged = [(0, 0); BLOCK as usize];
             let start = gate.wait();
-            let mut next = self.range.start;
-            while next < self.range.end {
-                let end = self.range.end.min(next + BLOCK);
+            while let Some(block) = self.blocks.next() {
                 // Ours from the front, theirs from the back: one store a pair, no branch, both counts in registers.
                 let (mut front, mut back) = (0, BLOCK as usize);
-                for index in next..end {
-                    let pair = pair(index, self.keys);
-                    // A middle bit: the table uses the lowest and the highest.
-                    let owner = (shard.hasher.hash_one(pair.0) >> 32) as usize & 1;
-                    let other = owner ^ self.me;
+                for index in block {
+                    let pair = (self.make)(index);
+                    let other = owner(&hasher, pair.0) ^ self.me;
                     back -= other;
                     let place = if other == 0 { front } else { back };
                     staged[place & (BLOCK as usize - 1)] = pair;
                     front += 1 - other;
                 }
-                next = end;
                 let (ours, theirs) = (&staged[..front], &staged[back..]);
                 self.send(theirs, &mut shard);
-                ours.iter().for_each(|&(key, value)| shard.add(key, value));
-                shard.take(&mut self.inward);
+                shard.take(self.me, ours);
+                receive(&mut self.inward, 1 - self.me, &mut shard);
             }
-            let Self { out, mut inward, .. } = self;
+            let Self { me, out, mut inward, .. } = self;
             drop(out);
             // Abandoned first, empty second: what was pushed before the other end went away is still seen.
             while !inward.is_abandoned() {
-                shard.take(&mut inward);
+                receive(&mut inward, 1 - me, &mut shard);
             }
-            shard.take(&mut inward);
-            let mut totals = Totals::default();
-            shard.table.iter().for_each(|entry| totals.add(entry.key, entry.sum, entry.count));
-            (Span::since(start), totals)
+            receive(&mut inward, 1 - me, &mut shard);
+            let result = shard.finish();
+            (Span::since(start), result)
         }
 
-        fn send(&mut self, mut pairs: &[Pair], shard: &mut Shard) {
+        fn send(&mut self, mut pairs: &[Pair], shard: &mut impl Shard) {
             loop {
                 (_, pairs) = self.out.push_partial_slice(pairs);
                 if pairs.is_empty() {
                     return;
                 }
-                shard.take(&mut self.inward);
+                receive(&mut self.inward, 1 - self.me, shard);
             }
         }
     }
 
+    #[inline]
+    fn receive(ring: &mut Consumer<Pair>, from: usize, shard: &mut impl Shard) {
+        let Ok(chunk) = ring.read_chunk(ring.slots()) else { return };
+        let (first, second) = chunk.as_slices();
+        shard.take(from, first);
+        shard.take(from, second);
+        chunk.commit_all();
+    }
+
+    /// The pairs that `make` makes of the numbers in `parts`, each core those of its own part, of at most [`BLOCK`] at a time, go to the
+    /// core that has their key. How long it took, and what the shards came to.
+    pub fn exchanged<S: Shard>(
+        cores: &[CoreId],
+        parts: [impl Iterator<Item = Range<u64>> + Send; 2],
+        make: impl Fn(u64) -> Pair + Copy + Send + Sync,
+        shard: impl Fn() -> S + Copy + Send + Sync,
+    ) -> (Duration, [S::Out; 2]) {
+        let ((there, arriving), (back, returning)) = (RingBuffer::new(SLOTS), RingBuffer::new(SLOTS));
+        let [one, two] = parts;
+        let first = Worker { me: 0, blocks: one, make, out: there, inward: returning };
+        let second = Worker { me: 1, blocks: two, make, out: back, inward: arriving };
+        let (one, two) = pin::on_two(cores, |gate| first.run(shard, gate), |gate| second.run(shard, gate));
+        (one.0.union(two.0), [one.1, two.1])
+    }
+
     /// Sums `pairs` pairs over `keys` keys on the first two of `cores`.
     pub fn exchange(pairs: u64, keys: u64, cores: &[CoreId]) -> Measured {
-        let ((there, arriving), (back, returning)) = (RingBuffer::new(SLOTS), RingBuffer::new(SLOTS));
         let half = pairs / 2;
-        let first = Worker { me: 0, range: 0..half, keys, out: there, inward: returning };
-        let second = Worker { me: 1, range: half..pairs, keys, out: back, inward: arriving };
-        let (one, two) = pin::on_two(cores, |gate| first.run(gate), |gate| second.run(gate));
-        let mut totals = one.1;
-        totals.merge(&two.1);
-        Measured { items: pairs, elapsed: one.0.union(two.0), checksum: totals.checksum() }
+        let parts = [0..half, half..pairs].map(|range| blocks(range, BLOCK, BLOCK));
+        let make = move |index| pair(index, keys);
+        let (elapsed, [mut totals, more]) = exchanged(cores, parts, make, || Sums::new(keys));
+        totals.merge(&more);
+        Measured { items: pairs, elapsed, checksum: totals.checksum() }
     }
 }
 

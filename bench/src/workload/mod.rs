@@ -9,9 +9,22 @@ pub mod pool;
 pub mod ring;
 pub mod spill;
 pub mod strategies;
+pub mod tumbling;
 pub mod window;
 
+use std::ops::Range;
+
 use crate::case::{Case, Setup};
+
+/// What `range` is made of: a block of `block` numbers at every `stride`, the last one perhaps shorter.
+pub fn blocks(
+    range: Range<u64>,
+    block: u64,
+    stride: u64,
+) -> impl Iterator<Item = Range<u64>> + Clone + Send + 'static {
+    let end = range.end;
+    range.step_by(stride as usize).map(move |start| start..end.min(start + block))
+}
 
 /// A workload by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,6 +43,8 @@ pub enum Workload {
     Strategies,
     /// Sliding windows under an open loop, and what an item costs in them.
     Window,
+    /// Counts per key and second, exchanged between two cores.
+    Tumbling,
     /// Queries of NEXMark over events in memory.
     Nexmark,
     /// Latency of keys in memory beside keys on disk.
@@ -56,6 +71,7 @@ impl Workload {
             Self::Pool => pool::cases(setup),
             Self::Spill => spill::cases(setup),
             Self::Strategies => strategies::cases(setup),
+            Self::Tumbling => tumbling::cases(setup),
             Self::Window => window::cases(setup),
             Self::Nexmark => nexmark::cases(setup),
             Self::All => [
@@ -65,7 +81,10 @@ impl Workload {
                 Self::Latency,
                 Self::Pool,
                 Self::Strategies,
+                Self::Tumbling,
+                Self::Window,
                 Self::Nexmark,
+                Self::Spill,
             ]
             .iter()
             .flat_map(|one| one.own_cases(setup))
@@ -76,5 +95,19 @@ impl Workload {
     /// How many cores the workload cannot do without.
     pub fn cores(self) -> usize {
         if matches!(self, Self::Chain | Self::Nexmark) { 1 } else { 2 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_that_take_turns_have_every_number_once() {
+        let all = |ranges: &[Range<u64>]| ranges.iter().cloned().flatten().collect::<Vec<_>>();
+        let parts: Vec<Vec<_>> = (0..2).map(|core| blocks(core * 4..18, 4, 8).collect()).collect();
+        assert_eq!(parts, [vec![0..4, 8..12, 16..18], vec![4..8, 12..16]]);
+        assert_eq!(all(&blocks(3..10, 4, 4).collect::<Vec<_>>()), (3..10).collect::<Vec<_>>());
+        assert_eq!(blocks(4..3, 4, 8).count(), 0, "a core whose turn does not come");
     }
 }

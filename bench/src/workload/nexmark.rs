@@ -251,9 +251,11 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
                     pin::timed_on_one(events, setup.cores[0], || program(feed.events))
                 });
             }
-            cases.push(
-                case.try_system("corelane", move |setup| lane::nexmark::query(query, feed, cores, setup)),
-            );
+            let case =
+                case.try_system("corelane", move |setup| lane::nexmark::query(query, feed, cores, setup));
+            #[cfg(feature = "peers")]
+            let case = crate::peers::of_nexmark(case, query, feed, cores);
+            cases.push(case);
         }
     }
     cases
