@@ -1,9 +1,13 @@
 //! Sum and count per key: generated on two cores, exchanged by hash, folded where the key lives.
 
+use std::time::Duration;
+
 use corelane::engine::ExecutionOptions;
 use corelane::flow::{Collected, PipelineBuilder};
+use corelane::model::Timestamp;
 use corelane::observe::PipelineResult;
 use corelane::policy::{BackpressureStrategy, Parallelism};
+use corelane_stages::window::{Count, PerCore, Sum, Tumbling};
 
 use super::{run, verified};
 use crate::case::{Measured, Setup};
@@ -39,6 +43,41 @@ pub fn sharded(pairs: u64, keys: u64, shards: u32, setup: &Setup) -> Result<Meas
     Ok(measured(pairs, &result, &totals))
 }
 
+/// The same on two cores, each of which sums up the keys of its own pairs first: what goes to the core of a key are sums.
+///
+/// # Errors
+/// What kept it from running.
+pub fn combining(pairs: u64, keys: u64, setup: &Setup) -> Result<Measured, String> {
+    let (result, totals) = run(setup, "*={0},{1}", |p| {
+        p.generate("pairs", pairs, move |i| pair(i, keys))
+            .parallel(Parallelism::CpuBound)
+            .per_core(|pair| pair.0)
+            // All in one window: it ends with the input.
+            .window_at(|_| Timestamp(0), Tumbling::of(Duration::from_secs(1)))
+            .aggregate("sum-and-count-here", (Sum::of(value), Count))
+            .key_by(|here| here.key)
+            .fold(
+                "sum-and-count",
+                || (0u64, 0u64),
+                |(sum, count), here| {
+                    *sum = sum.wrapping_add(here.value.0);
+                    *count += here.value.1;
+                },
+            )
+            .fold("totals", Totals::default(), total)
+    })?;
+    Ok(measured(pairs, &result, &totals))
+}
+
+fn value(pair: &(u64, u64)) -> u64 {
+    pair.1
+}
+
+fn total(mut totals: Totals, (key, (sum, count)): (u64, (u64, u64))) -> Totals {
+    totals.add(key, sum, count);
+    totals
+}
+
 fn sums(
     p: &PipelineBuilder,
     pairs: u64,
@@ -61,10 +100,7 @@ fn sums(
         Some(strategy) => sums.input_backpressure(strategy),
         None => sums,
     };
-    sums.fold("totals", Totals::default(), |mut totals, (key, (sum, count))| {
-        totals.add(key, sum, count);
-        totals
-    })
+    sums.fold("totals", Totals::default(), total)
 }
 
 fn measured(pairs: u64, result: &PipelineResult, totals: &Collected<Totals>) -> Measured {

@@ -264,6 +264,7 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
             .reference("hand")
             .system("hand", move |setup| hand::exchange(pairs, keys, &setup.cores))
             .try_system("corelane", move |setup| lane::keyed::exchange(pairs, keys, None, setup))
+            .try_system("corelane-combining", move |setup| lane::keyed::combining(pairs, keys, setup))
     };
     vec![case("k1000", 1_000), case("k1000000", 1_000_000)]
 }
@@ -273,14 +274,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exchange_computes_what_one_thread_does() {
+    fn with_and_without_combining_two_cores_compute_what_one_thread_does() {
         let cores = crate::pin::allowed();
         if cores.len() < 2 {
             return;
         }
+        let setup =
+            Setup { cores, driver: crate::case::Driver::Thread, quick: true, nexmark: Default::default() };
         for (pairs, keys) in [(0, 10), (1, 1), (1_001, 1), (100_003, 1_000), (60_000, 50_000)] {
-            let got = hand::exchange(pairs, keys, &cores).checksum;
-            assert_eq!(got, expected(pairs, keys).checksum(), "{pairs} pairs over {keys} keys");
+            let right = expected(pairs, keys).checksum();
+            let cores = &setup.cores;
+            assert_eq!(hand::exchange(pairs, keys, cores).checksum, right, "{pairs} pairs over {keys} keys");
+            let combined = lane::keyed::combining(pairs, keys, &setup).unwrap().checksum;
+            assert_eq!(combined, right, "combined, {pairs} pairs over {keys} keys");
         }
     }
 

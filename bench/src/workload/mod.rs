@@ -108,6 +108,7 @@ mod tests {
         let parts: Vec<Vec<_>> = (0..2).map(|core| blocks(core * 4..18, 4, 8).collect()).collect();
         assert_eq!(parts, [vec![0..4, 8..12, 16..18], vec![4..8, 12..16]]);
         assert_eq!(all(&blocks(3..10, 4, 4).collect::<Vec<_>>()), (3..10).collect::<Vec<_>>());
-        assert_eq!(blocks(4..3, 4, 8).count(), 0, "a core whose turn does not come");
+        let late = 4;
+        assert_eq!(blocks(late..3, 4, 8).count(), 0, "a core whose turn does not come");
     }
 }
