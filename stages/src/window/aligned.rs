@@ -93,12 +93,13 @@ fn put<In, U: Logic<In>>(user: &mut U, table: &mut HashTable<(U::Key, U::Acc)>, 
 
 impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
     pub(super) fn new(user: U, frame: Frame) -> Self {
+        let slider = Slider::new(&user);
         Self {
             user,
             frame,
             panes: Panes::new(),
             at: usize::MAX,
-            slider: Slider::new(),
+            slider,
             held: VecDeque::new(),
             next_end: None,
             doing: Doing::Nothing,
@@ -225,28 +226,24 @@ impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
         let Self { user, frame, panes, slider, tally, .. } = self;
         let pane = panes.pane(slot);
         let (start, items) = (pane.start, pane.items);
-        let done = if frame.is_tumbling() {
-            let window = frame.window(start);
-            panes.drain(slot, at, most, |(key, acc)| {
-                allowance.work();
-                tally.results += 1;
-                let value = user.finish(acc);
-                out.push(user.emit(Windowed { key, window, value, pane: Pane::ONLY }));
-            })
-        } else {
-            panes.drain(slot, at, most, |(key, acc)| {
-                allowance.work();
-                slider.push(user, key, start, acc);
-            })
-        };
-        if done {
-            if self.frame.is_tumbling() {
-                self.tally.complete += items;
-            } else {
+        if !frame.is_tumbling() {
+            let done = slider.push(user, panes, slot, at, most, || allowance.work());
+            if done {
                 self.next_end = next_end;
                 self.held.push_back((start, items));
             }
-            self.panes.close(slot);
+            return done;
+        }
+        let window = frame.window(start);
+        let done = panes.drain(slot, at, most, |(key, acc)| {
+            allowance.work();
+            tally.results += 1;
+            let value = user.finish(acc);
+            out.push(user.emit(Windowed { key, window, value, pane: Pane::ONLY }));
+        });
+        if done {
+            tally.complete += items;
+            panes.close(slot);
         }
         done
     }
@@ -260,14 +257,15 @@ impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
         out: &mut Pending<U::Out>,
     ) -> bool {
         let most = allowance.most(out.len());
-        let Self { user, frame, slider, tally, .. } = self;
+        let Self { user, frame, panes, slider, tally, .. } = self;
         let window = Window::from_nanos(end - frame.size, end);
         let until = window.start.as_nanos() + frame.every;
-        let done = slider.fire(user, until, at, most, |key, value| {
-            allowance.work();
+        let mut left = most;
+        let done = slider.fire(user, (panes, until), at, &mut left, |key, value| {
             tally.results += 1;
             out.push(user.emit(Windowed { key, window, value, pane: Pane::ONLY }));
         });
+        allowance.work -= most - left;
         if done {
             let gone = self.held.partition_point(|(start, _)| *start < until);
             self.tally.complete += self.held.drain(..gone).map(|(_, items)| items).sum::<u64>();
@@ -343,7 +341,7 @@ impl<In: 'static, U: Logic<In>> Stateful<In> for AlignedWindows<In, U> {
     fn clear(&mut self) {
         self.tally.clear();
         self.panes = Panes::new();
-        self.slider = Slider::new();
+        self.slider = Slider::new(&self.user);
         self.held = VecDeque::new();
         self.doing = Doing::Nothing;
     }

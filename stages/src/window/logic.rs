@@ -108,6 +108,8 @@ pub trait Logic<In>: 'static {
     fn add_owned(&self, acc: &mut Self::Acc, item: In);
     /// See [`Aggregate::merge`].
     fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc);
+    /// See [`Aggregate::unmerge`].
+    fn unmerge(&self, acc: &mut Self::Acc, other: &Self::Acc) -> bool;
     /// See [`Aggregate::result`].
     fn result(&self, acc: &Self::Acc) -> Self::Value;
     /// See [`Aggregate::finish`].
@@ -155,6 +157,10 @@ where
     #[inline]
     fn merge(&self, acc: &mut A::Acc, other: &A::Acc) {
         self.aggregate.merge(acc, other);
+    }
+    #[inline]
+    fn unmerge(&self, acc: &mut A::Acc, other: &A::Acc) -> bool {
+        self.aggregate.unmerge(acc, other)
     }
     #[inline]
     fn result(&self, acc: &A::Acc) -> A::Out {

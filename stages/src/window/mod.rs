@@ -55,9 +55,11 @@ mod late;
 mod logic;
 pub(crate) mod panes;
 mod per_core;
+mod running;
 mod session;
 mod slider;
 pub(crate) mod span;
+mod stacks;
 mod trigger;
 mod triggered;
 

@@ -8,6 +8,8 @@ use std::hash::Hash;
 
 /// Stores that are kept for panes to come.
 const SPARE: usize = 2;
+/// A store for no more than so many entries is kept while no pane is open.
+pub(crate) const FEW: usize = 8 * 1024;
 /// Panes found without a search, among the recently used.
 const NEAR: usize = 64;
 
@@ -60,7 +62,7 @@ pub(crate) struct Pane<T> {
 }
 
 /// Panes by their start. Opening and closing one costs a search among the open ones; memory is that of what is open, and
-/// of up to two tables that are kept while any pane is open.
+/// of up to two stores that are kept: large ones only while any pane is open.
 pub(crate) struct Panes<T> {
     slots: Vec<Pane<T>>,
     free: Vec<usize>,
@@ -148,19 +150,35 @@ impl<T: Store> Panes<T> {
         Some((*slot, self.slots[*slot].end))
     }
 
-    /// Closes an empty pane. Its table may serve another one, unless it is far bigger than the pane turned out to need.
+    /// Closes an empty pane. Its store may serve another one, unless it is far bigger than the pane turned out to need.
     pub(crate) fn close(&mut self, slot: usize) {
         let pane = &mut self.slots[slot];
         pane.open = false;
-        let table = std::mem::take(&mut pane.table);
-        let held = pane.held;
+        let (table, held) = (std::mem::take(&mut pane.table), pane.held);
         self.by_start.remove(&pane.start);
         self.free.push(slot);
         if self.by_start.is_empty() {
-            *self = Self::new();
-        } else if self.spare.len() < SPARE && table.capacity() <= 64 + 4 * held {
+            let spare = std::mem::take(&mut self.spare);
+            *self = Self { spare, ..Self::new() };
+            self.spare.retain(|table| table.capacity() <= FEW);
+        }
+        self.keep(table, held);
+    }
+
+    /// Keeps an empty store that held so many entries for panes to come, if it is worth it.
+    pub(super) fn keep(&mut self, table: T, held: usize) {
+        let most = if self.by_start.is_empty() { FEW } else { usize::MAX };
+        if self.spare.len() < SPARE && table.capacity() > 0 && table.capacity() <= most.min(64 + 4 * held) {
             self.spare.push(table);
         }
+    }
+
+    /// Takes all that is in a pane and closes it; [`keep`](Self::keep) takes the store back later.
+    pub(super) fn take(&mut self, slot: usize) -> T {
+        let table = std::mem::take(&mut self.slots[slot].table);
+        self.slots[slot].held = 0;
+        self.close(slot);
+        table
     }
 
     /// Entries of all open panes.
@@ -202,6 +220,24 @@ impl<E> Panes<HashTable<E>> {
             *at += 1;
         }
         table.is_empty()
+    }
+
+    /// Looks at the entries of a pane, at most `most`; true if it has been through all. `at` is where it goes on, 0 at first; nothing
+    /// may be added in between.
+    pub(super) fn visit(&self, slot: usize, at: &mut usize, most: usize, mut give: impl FnMut(&E)) -> bool {
+        let table = &self.slots[slot].table;
+        let mut left = most;
+        while *at < table.num_buckets() {
+            if left == 0 {
+                return false;
+            }
+            if let Some(entry) = table.get_bucket(*at) {
+                left -= 1;
+                give(entry);
+            }
+            *at += 1;
+        }
+        true
     }
 }
 

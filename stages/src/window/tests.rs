@@ -42,8 +42,46 @@ pub(super) fn sliding(
     every: u64,
     origin: i64,
 ) -> AlignedWindows<Item, impl Logic<Item, Out = Out>> {
+    sliding_of(ToVec, size, every, origin)
+}
+
+pub(super) fn sliding_of<A: Aggregate<Item, Out = Vec<Item>>>(
+    aggregate: A,
+    size: u64,
+    every: u64,
+    origin: i64,
+) -> AlignedWindows<Item, impl Logic<Item, Out = Out>> {
     let frame = Sliding::of(nanos(size)).every(nanos(every)).aligned_to(Timestamp(origin)).frame();
-    AlignedWindows::new(parts(ToVec), frame.unwrap())
+    AlignedWindows::new(parts(aggregate), frame.unwrap())
+}
+
+/// All items, and can take them out again.
+#[derive(Clone)]
+pub(super) struct TakingOut;
+
+impl Aggregate<Item> for TakingOut {
+    type Acc = Vec<Item>;
+    type Out = Vec<Item>;
+
+    fn init(&self) -> Vec<Item> {
+        Vec::new()
+    }
+    fn add(&self, acc: &mut Vec<Item>, item: &Item) {
+        acc.push(*item);
+    }
+    fn merge(&self, acc: &mut Vec<Item>, other: &Vec<Item>) {
+        acc.extend(other);
+    }
+    fn unmerge(&self, acc: &mut Vec<Item>, other: &Vec<Item>) -> bool {
+        for item in other {
+            let at = acc.iter().position(|there| there == item).expect("what is taken out was put in");
+            acc.swap_remove(at);
+        }
+        true
+    }
+    fn result(&self, acc: &Vec<Item>) -> Vec<Item> {
+        acc.clone()
+    }
 }
 
 pub(super) fn triggered(

@@ -1,5 +1,6 @@
 //! Count, sum, least, greatest, mean.
 
+use std::any::Any;
 use std::ops::AddAssign;
 
 use super::Aggregate;
@@ -23,6 +24,11 @@ impl<In> Aggregate<In> for Count {
     #[inline]
     fn merge(&self, acc: &mut u64, other: &u64) {
         *acc += other;
+    }
+    #[inline]
+    fn unmerge(&self, acc: &mut u64, other: &u64) -> bool {
+        *acc -= other;
+        true
     }
     #[inline]
     fn result(&self, acc: &u64) -> u64 {
@@ -62,9 +68,32 @@ where
         *acc += *other;
     }
     #[inline]
+    fn unmerge(&self, acc: &mut N, other: &N) -> bool {
+        take_away(acc, other)
+    }
+    #[inline]
     fn result(&self, acc: &N) -> N {
         *acc
     }
+}
+
+/// Takes a number away if it is an integer: only then is what is left exactly what there was without it. Asks for the type and not for
+/// a trait, so that anything that adds can be summed.
+#[inline]
+fn take_away<N: 'static>(from: &mut N, number: &N) -> bool {
+    macro_rules! integers {
+        ($($integer:ty)+) => {$(
+            if let (Some(from), Some(number)) = (
+                (from as &mut dyn Any).downcast_mut::<$integer>(),
+                (number as &dyn Any).downcast_ref::<$integer>(),
+            ) {
+                *from -= *number;
+                return true;
+            }
+        )+};
+    }
+    integers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
+    false
 }
 
 /// Keeps the better of two by `keep`, the earlier one of equals.

@@ -76,6 +76,15 @@ pub trait Aggregate<In>: Clone + Send + 'static {
     /// Adds the items of another accumulator.
     fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc);
 
+    /// Takes the items of `other`, which were merged into `acc`, out of it again, exactly as if they had never been in it, and answers
+    /// true. An aggregate that cannot, the default, answers false, always, and `acc` is not used any more. Sliding windows are cheaper
+    /// with one that can.
+    #[inline]
+    fn unmerge(&self, acc: &mut Self::Acc, other: &Self::Acc) -> bool {
+        let _ = (acc, other);
+        false
+    }
+
     /// The value so far. May be asked for several times, with items added in between.
     fn result(&self, acc: &Self::Acc) -> Self::Out;
 
@@ -102,6 +111,9 @@ macro_rules! tuple {
             }
             fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
                 $(self.$index.merge(&mut acc.$index, &other.$index);)+
+            }
+            fn unmerge(&self, acc: &mut Self::Acc, other: &Self::Acc) -> bool {
+                $(self.$index.unmerge(&mut acc.$index, &other.$index))&&+
             }
             fn result(&self, acc: &Self::Acc) -> Self::Out {
                 ($(self.$index.result(&acc.$index),)+)
@@ -138,6 +150,13 @@ pub(super) mod tests {
                 aggregate.merge(&mut merged, &acc);
             }
             assert_eq!(aggregate.result(&merged), aggregate.result(&whole), "in parts of {size}");
+            // Taken out again, if it can.
+            let mut other = aggregate.init();
+            items.iter().take(size).for_each(|item| aggregate.add(&mut other, item));
+            aggregate.merge(&mut merged, &other);
+            if aggregate.unmerge(&mut merged, &other) {
+                assert_eq!(aggregate.result(&merged), aggregate.result(&whole), "with {size} taken out");
+            }
         }
         let value = aggregate.result(&whole);
         assert_eq!(aggregate.finish(whole), value);

@@ -1,7 +1,8 @@
 //! What is left when windows have gone: nothing.
 
 use super::*;
-use crate::window::Count;
+use crate::window::panes::FEW;
+use crate::window::{Count, Max};
 
 /// Gives `waves` waves of `keys` keys that never come again to `hand`, each wave in the next hundred of time.
 fn waves<S: Stateful<Item>>(hand: &mut Hand<S>, keys: u32, waves: u32) {
@@ -22,21 +23,38 @@ fn waves<S: Stateful<Item>>(hand: &mut Hand<S>, keys: u32, waves: u32) {
 #[test]
 fn no_key_stays_in_tumbling_or_sliding_windows_and_tables_return_to_their_floor() {
     for every in [100, 25] {
-        let frame = Sliding::of(nanos(100)).every(nanos(every)).frame().unwrap();
-        let mut hand = Hand::new(AlignedWindows::new(parts(Count), frame));
-        let floor = hand.state.footprint();
-        waves(&mut hand, 5_000, 3);
-        // One key more, so that something is open: what is kept for it is small again after two windows.
-        let last = hand.watermark;
-        hand.give([(1, last + 5, 0)]).watermark(last + 1_000);
-        assert_eq!(hand.state.footprint().0, 0, "every {every}");
-        hand.give([(1, last + 1_005, 0)]);
-        assert!(hand.state.footprint().1 < 1 << 16, "every {every}: {:?}", hand.state.footprint());
-        hand.watermark(last + 5_000);
-        let (keys, bytes) = hand.state.footprint();
-        assert_eq!((keys, hand.account().keys), (0, 0));
-        assert!(bytes <= floor.1 + 4_096, "every {every}: {bytes} bytes, {} at first", floor.1);
+        leave_nothing(every, Count);
+        leave_nothing(every, Max::of(|item: &Item| item.2));
     }
+}
+
+fn leave_nothing<A: Aggregate<Item>>(every: u64, aggregate: A) {
+    let frame = Sliding::of(nanos(100)).every(nanos(every)).frame().unwrap();
+    let mut hand = Hand::new(AlignedWindows::new(parts(aggregate), frame));
+    let floor = hand.state.footprint();
+    // Tables of so many keys are not kept.
+    waves(&mut hand, 8 * FEW as u32, 3);
+    // One key more, so that something is open: what is kept for it is small again after two windows.
+    let last = hand.watermark;
+    hand.give([(1, last + 5, 0)]).watermark(last + 1_000);
+    assert_eq!(hand.state.footprint().0, 0, "every {every}");
+    hand.give([(1, last + 1_005, 0)]);
+    assert!(hand.state.footprint().1 < 1 << 16, "every {every}: {:?}", hand.state.footprint());
+    hand.watermark(last + 5_000);
+    let (keys, bytes) = hand.state.footprint();
+    assert_eq!((keys, hand.account().keys), (0, 0));
+    assert!(bytes <= floor.1 + 4_096, "every {every}: {bytes} bytes, {} at first", floor.1);
+}
+
+#[test]
+fn windows_of_few_keys_keep_two_tables_and_no_more_for_those_to_come() {
+    let frame = Sliding::of(nanos(100)).every(nanos(25)).frame().unwrap();
+    let mut hand = Hand::new(AlignedWindows::new(parts(Count), frame));
+    waves(&mut hand, 5_000, 3);
+    let (keys, kept) = hand.watermark(1_000).state.footprint();
+    assert!(keys == 0 && (1..=2 * FEW * 32).contains(&kept), "{keys} keys, {kept} bytes");
+    waves(&mut hand, 5_000, 20);
+    assert_eq!(hand.watermark(10_000).state.footprint(), (0, kept));
 }
 
 #[test]

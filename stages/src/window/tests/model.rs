@@ -40,14 +40,24 @@ fn play<S: Stateful<Item>>(hand: &mut Hand<S>, ops: &[Op]) -> Vec<(Item, i64)> {
     came
 }
 
+/// The items, what came out, and the account at the end.
+fn played<S: Stateful<Item>>(state: S, ops: &[Op]) -> (Vec<(Item, i64)>, Vec<S::Out>, StageAccount) {
+    let mut hand = Hand::new(state);
+    let came = play(&mut hand, ops);
+    (came, hand.take(), hand.account())
+}
+
 proptest! {
     #[test]
     fn each_window_has_the_items_in_it_that_came_before_its_end(
-        ops in ops(), size in 1u64..30, every in 1u64..30, origin in -20i64..20,
+        ops in ops(), size in 1u64..30, every in 1u64..30, origin in -20i64..20, takes_out: bool,
     ) {
-        let mut hand = Hand::new(sliding(size, every, origin));
-        let came = play(&mut hand, &ops);
-        let (results, late) = sorted(hand.take());
+        let (came, out, account) = if takes_out {
+            played(sliding_of(TakingOut, size, every, origin), &ops)
+        } else {
+            played(sliding(size, every, origin), &ops)
+        };
+        let (results, late) = sorted(out);
 
         let spec = Sliding::of(nanos(size)).every(nanos(every)).aligned_to(Timestamp(origin));
         let mut expected: BTreeMap<(u32, Window), Vec<Item>> = BTreeMap::new();
@@ -67,7 +77,6 @@ proptest! {
             Windowed { key, window, value, pane: Pane::ONLY }
         });
         prop_assert_eq!(results, expected.collect::<Vec<_>>());
-        let account = hand.account();
         prop_assert_eq!((account.filtered, account.late), (in_none, expected_late.len() as u64));
         prop_assert_eq!(late, expected_late);
         prop_assert_eq!((account.keys, account.items_open), (0, 0));
