@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::thread;
 
 use corelane::model::Signal;
+use corelane::policy::MemoryLocality;
 use corelane::ring::{Consumer, Producer, ring};
-use corelane::sync::Doorbell;
+use corelane::sync::{Doorbell, HomeNode};
 
 const ITEMS: u64 = 60_000;
 /// Items between two signals.
@@ -151,13 +152,19 @@ fn main() {
             produce(producer, &bell, evict)
         });
         consumer.attach_doorbell(receive_bell.recv().expect("the producer sends it"));
-        consumer.pretouch();
+        // Of these slots the largest have pages of their own.
+        let home = HomeNode { node: 0, locality: MemoryLocality::Local };
+        let pages = consumer.settle(home).expect("a wish that is not strict");
         if evict {
             consumer.allow_evictions();
         }
         let consumer = consume(consumer, &main_bell);
         let evicted = other.join().expect("the producer does not panic");
-        println!("capacity {capacity}: popped {} + evicted {evicted}", consumer.popped());
+        println!(
+            "capacity {capacity}: popped {} + evicted {evicted}, {:?}",
+            consumer.popped(),
+            pages.look().ok()
+        );
         assert_eq!(consumer.evicted(), evicted);
         assert_eq!(evict, evicted > 0);
     }

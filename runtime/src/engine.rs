@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::driver::{
-    Clock, Driver, DriverChoice, EdgeRef, Environment, LaunchError, Means, Meeting, Monitor, Seat,
-    SetPolicyError, SpillDirError, Worker, check, current_affinity, prepare, refused_cpus,
+    Clock, Driver, DriverChoice, EdgeRef, Environment, LaunchError, Means, Meeting, MemoryBinding, Monitor,
+    Seat, SetPolicyError, SpillDirError, Worker, check, current_affinity, prepare, refused_cpus,
 };
 use crate::flow::Pipeline;
 use crate::graph::PipelineGraph;
@@ -16,6 +16,7 @@ use crate::observe::{
 use crate::partition::{Control, Phase};
 use crate::policy::{BackpressureStrategy, IdlePolicy};
 use crate::pool::MemoryPool;
+use crate::sync::{BindError, HomeNode};
 use crate::topology::{
     CoreMap, CoreMapErrors, EffectiveIdle, Machine, MachineError, PartitionPlace, Placement, effective_idle,
 };
@@ -131,6 +132,9 @@ pub enum StartError {
     /// The spill directory cannot be used.
     #[error(transparent)]
     Spill(#[from] SpillDirError),
+    /// The core map says that memory must lie near its cores, and the system does not let it.
+    #[error("the core map says @memory=strict, but {0}")]
+    Memory(#[from] BindError),
     /// The operating system refused a thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -175,7 +179,9 @@ impl Engine {
     pub fn check(&self, pipeline: &Pipeline) -> Result<Placement, StartError> {
         let options = &self.options;
         options.driver.resolve().map_err(StartError::Driver)?;
-        let placement = self.place(pipeline, &this_machine()?)?;
+        let machine = this_machine()?;
+        let placement = self.place(pipeline, &machine)?;
+        MemoryBinding::of(&placement, &machine)?;
         check(pipeline, &placement, options.memory_budget, &options.memory_pool)?;
         Ok(placement)
     }
@@ -198,6 +204,7 @@ impl Engine {
         let driver = options.driver.resolve().map_err(StartError::Driver)?;
         let machine = this_machine()?;
         let placement = self.place(&pipeline, &machine)?;
+        let memory = MemoryBinding::of(&placement, &machine)?;
         let environment = Environment {
             logger: Arc::clone(&options.logger),
             tracer: Arc::clone(&options.tracer),
@@ -210,7 +217,7 @@ impl Engine {
         let control = Arc::clone(launch.monitor.control());
         options.cancellation.attach(&control);
         let meeting = Meeting::new(launch.partitions.len());
-        let seats = self.seats(&placement, &machine);
+        let seats = self.seats(&placement, &machine, memory);
         let idle = seats.iter().map(|seat| seat.idle).collect();
         let partitions = launch.partitions.into_iter().zip(seats);
         let workers = partitions.map(|(blueprint, seat)| {
@@ -226,18 +233,21 @@ impl Engine {
             clock,
             placement,
             idle,
+            memory,
             driver,
             deadline_exceeded: false,
         })
     }
 
-    fn seats(&self, placement: &Placement, machine: &Machine) -> Vec<Seat> {
-        let seat = |place: &PartitionPlace| Seat {
+    fn seats(&self, placement: &Placement, machine: &Machine, memory: MemoryBinding) -> Vec<Seat> {
+        let homes = memory.homes(placement, machine);
+        let seat = |(place, home): (&PartitionPlace, Option<HomeNode>)| Seat {
             cpu: place.cpu,
             idle: effective_idle(self.options.idle.unwrap_or(place.idle), placement, machine),
             budget: self.options.step_budget.max(1),
+            home,
         };
-        placement.partitions.iter().map(seat).collect()
+        placement.partitions.iter().zip(homes).map(seat).collect()
     }
 }
 
@@ -248,6 +258,7 @@ pub struct Running {
     clock: Clock,
     placement: Placement,
     idle: Vec<EffectiveIdle>,
+    memory: MemoryBinding,
     driver: Driver,
     deadline_exceeded: bool,
 }
@@ -266,6 +277,12 @@ impl Running {
     /// What each partition does when it has nothing to do: what its policy comes to on this machine.
     pub fn idle(&self) -> &[EffectiveIdle] {
         &self.idle
+    }
+
+    /// What has become of the core map's wish for memory near its cores. Where it lies in fact is said by
+    /// [`Monitor::held_pages`].
+    pub fn memory_binding(&self) -> MemoryBinding {
+        self.memory
     }
 
     /// What drives it.

@@ -71,7 +71,9 @@ fn fault_31_bad_syntax_is_refused_with_token_and_place() {
 
 #[test]
 fn fault_31_every_error_of_a_line_is_reported_at_once() {
-    let errors = "decode=0-;;traces;a/b=0;decode=1;@x=spin;@0=fast;".parse::<CoreMap>().unwrap_err();
+    let errors = "decode=0-;;traces;a/b=0;decode=1;@x=spin;@0=fast;@memory=near;@memory=any;"
+        .parse::<CoreMap>()
+        .unwrap_err();
     let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(
         lines,
@@ -83,7 +85,9 @@ fn fault_31_every_error_of_a_line_is_reported_at_once() {
             "decode (line 1, column 25): decode is given twice",
             "@x (line 1, column 35): cores \"x\": not a decimal number (no sign, space or prefix is allowed)",
             "@0 (line 1, column 45): \"fast\" is not an idle policy; there are spin, yield, park and adaptive",
-            "line 1, column 50: there is nothing between the semicolons",
+            "@memory (line 1, column 58): \"near\" does not say where memory lies; there are any, local and strict",
+            "@memory (line 1, column 63): @memory is given twice",
+            "line 1, column 75: there is nothing between the semicolons",
         ]
     );
     assert_eq!("".parse::<CoreMap>().unwrap_err().as_slice(), [CoreMapParseError::Empty]);

@@ -9,7 +9,7 @@ mod fake_machine;
 use std::collections::BTreeSet;
 
 use corelane::model::StageId;
-use corelane::policy::{IdlePolicy, Parallelism};
+use corelane::policy::{IdlePolicy, MemoryLocality, Parallelism};
 use corelane::topology::{
     CoreMap, CoreMapError, Cores, CpuList, EdgeName, EffectiveIdle, Machine, NoSpin, PartitionPlace,
     Placement, PlacementWarning, effective_idle,
@@ -67,6 +67,51 @@ fn stages_the_map_does_not_name_take_the_star_or_else_every_core_it_names() {
         assert_eq!(cores(&placement, "fold"), fold, "{line}");
     }
     assert_eq!(CoreMap::default(), map("*=*"));
+}
+
+#[test]
+fn a_map_says_how_near_memory_is_to_lie_and_without_a_word_it_is_local() {
+    let stages = [(id("read"), SEQUENTIAL)];
+    for (line, locality) in [
+        ("*=*", MemoryLocality::Local),
+        ("*=*;@memory=local", MemoryLocality::Local),
+        ("*=*;@memory=any;@*=park", MemoryLocality::Any),
+        ("@memory=strict", MemoryLocality::Strict),
+    ] {
+        let (map, machine) = (map(line), Machine::flat(1));
+        assert_eq!(map.resolve(&machine, &stages).unwrap().memory, locality, "{line}");
+        assert_eq!(CoreMap::from_toml(&map.to_toml()), Ok(map), "{line}");
+    }
+    assert_eq!(map("*=*").memory(), None);
+    // A stage of that name is a stage.
+    assert_eq!(map("memory=0").memory(), None);
+}
+
+#[test]
+fn partitions_have_the_nearest_node_with_memory_for_their_home() {
+    let stages = [(id("fold"), CPU_BOUND)];
+    for (machine, homes) in [
+        (FakeMachine::two_sockets().read("0,4").unwrap(), [Some(0), Some(1)]),
+        (FakeMachine::node_without_memory().read("0,4").unwrap(), [Some(0), Some(0)]),
+        // Only the memory of node 3, which is one hop from node 2 and two from node 1.
+        (memory_of("3", "2,4"), [Some(3), Some(3)]),
+        // Of two as near the first.
+        (memory_of("0,2", "2,6"), [Some(0), Some(0)]),
+        // No node that this process may use.
+        (memory_of("9", "2,6"), [None, None]),
+    ] {
+        let placement = map("*=*").resolve(&machine, &stages).unwrap();
+        assert_eq!(placement.home_nodes(&machine), homes, "{:?}", machine.mems);
+    }
+    let placement = Placement::virtual_cores(1, &CpuList::EMPTY, &map("*=*"), &stages).unwrap();
+    assert_eq!(placement.home_nodes(&Machine::flat(1)), [None]);
+}
+
+/// Four nodes in a ring, with the memory of some of them.
+fn memory_of(mems: &str, cpus: &str) -> Machine {
+    let fake = FakeMachine::four_sockets();
+    fake.file("proc/self/status", &format!("Name:\tpipeline\nMems_allowed_list:\t{mems}\n"));
+    fake.read(cpus).unwrap()
 }
 
 #[test]
@@ -249,11 +294,14 @@ fn core_map() -> impl Strategy<Value = CoreMap> {
     let idle = prop::collection::btree_map(0u32..20, idle_policy(), 0..6);
     let rest = (prop::option::of(core_set()), prop::option::of(idle_policy()));
     let rings = prop::collection::btree_map(edge(), 1u64..=1 << 31, 0..4);
-    (stages, idle, rest, rings).prop_map(|(stages, idle, (rest, idle_rest), rings)| {
+    let memory =
+        prop::option::of(prop::sample::select(MemoryLocality::NAMES.map(|(_, locality)| locality).to_vec()));
+    (stages, idle, rest, rings, memory).prop_map(|(stages, idle, (rest, idle_rest), rings, memory)| {
         let named = stages.into_iter().map(|(stage, cores)| (id(&stage), cores));
         let map = idle.into_iter().fold(CoreMap::of_stages(named), |map, (c, policy)| map.idle(c, policy));
         let map = rest.into_iter().fold(map, CoreMap::rest);
         let map = idle_rest.into_iter().fold(map, CoreMap::idle_rest);
+        let map = memory.into_iter().fold(map, CoreMap::with_memory);
         rings.into_iter().fold(map, |map, (edge, items)| map.ring(edge, items))
     })
 }

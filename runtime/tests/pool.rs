@@ -8,9 +8,10 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use bytes::Bytes;
-use corelane::policy::{MemoryPoolOptions, Preallocation};
+use corelane::observe::PageNodes;
+use corelane::policy::{MemoryLocality, MemoryPoolOptions, Preallocation};
 use corelane::pool::{LocalPool, MemoryPool, PooledBuffer, RentError};
-use corelane::sync::Doorbell;
+use corelane::sync::{BindError, Doorbell, HomeNode};
 use proptest::prelude::*;
 
 const SLAB: u64 = 256 * 1024;
@@ -506,6 +507,45 @@ fn huge_pages_come_by_units_and_give_way_to_small_ones_at_the_limit() {
 }
 
 /// Case 112: the system refuses.
+#[test]
+fn the_memory_of_a_home_is_found_on_its_node_while_it_is_open_and_what_was_seen_last_behind_that() {
+    let home = HomeNode { node: 0, locality: MemoryLocality::Strict };
+    if let Err(error) = home.try_out() {
+        return println!("left out: {error}");
+    }
+    let page = 4096;
+    for (huge_pages, regions) in [(false, SLAB + LARGE_REGION), (true, 8 * SLAB + LARGE_REGION)] {
+        let options = MemoryPoolOptions { huge_pages, ..MemoryPoolOptions::default() };
+        let pool = MemoryPool::new(options);
+        let (core, other) = (pool.open_on(None, home).unwrap(), pool.open(None).unwrap());
+        let gauge = core.gauge();
+        assert_eq!(gauge.page_nodes().unwrap(), PageNodes::default(), "it holds nothing");
+        let buffers = [core.rent(1000).unwrap(), core.rent(LARGE).unwrap(), other.rent(1000).unwrap()];
+        let found = gauge.page_nodes().unwrap();
+        assert_eq!((found.nodes, found.nowhere), ([(0, regions / page)].into(), 0), "huge: {huge_pages}");
+        drop(buffers);
+        drop(core);
+        assert_eq!(gauge.page_nodes().unwrap().nodes, [(0, regions / page)].into(), "when it closed");
+        drop(other);
+        assert_eq!(pool.reserved_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_home_whose_memory_cannot_be_bound_is_refused_only_if_it_must_be() {
+    let pool = pool(1 << 20, false);
+    let home = |locality| HomeNode { node: u32::MAX, locality };
+    for locality in [MemoryLocality::Any, MemoryLocality::Local] {
+        let core = pool.open_on(None, home(locality)).unwrap();
+        drop(core.rent(100).unwrap());
+    }
+    let strict = pool.open_on(None, home(MemoryLocality::Strict)).unwrap();
+    let refused = RentError::Binding(BindError::NoMemory { node: u32::MAX });
+    assert_eq!(strict.rent(100).unwrap_err(), refused);
+    assert_eq!(strict.rent(LARGE).unwrap_err(), refused);
+    assert_eq!(pool.reserved_bytes(), 0, "and takes nothing");
+}
+
 #[test]
 fn more_than_the_system_has_is_an_error_and_leaves_the_pool_as_it_was() {
     use rustix::process::{Resource, getrlimit, setrlimit};

@@ -306,6 +306,22 @@ fn a_leaked_chunk_leaks_its_items_and_drops_none_twice() {
 }
 
 #[test]
+fn what_is_left_in_slots_with_pages_of_their_own_is_dropped_once_before_the_pages_go() {
+    const SLOTS: usize = 512;
+    const { assert!(SLOTS * size_of::<Item>() >= 4096) };
+    let drops = Drops::default();
+    let (mut producer, mut consumer) = ring(SLOTS).unwrap();
+    for _ in 0..3 {
+        assert_eq!(producer.extend(&mut drops.items(SLOTS / 2)), SLOTS / 2);
+        producer.publish();
+        consumer.read(SLOTS / 4).for_each(drop);
+    }
+    drop(producer);
+    drop(consumer);
+    drops.assert_each_once();
+}
+
+#[test]
 fn items_of_no_size_are_counted_and_dropped() {
     thread_local!(static DROPPED: RefCell<u32> = const { RefCell::new(0) });
     struct Token;

@@ -4,7 +4,10 @@
 use std::collections::VecDeque;
 
 use corelane::model::{Signal, Timestamp};
+use corelane::observe::PageNodes;
+use corelane::policy::MemoryLocality;
 use corelane::ring::{Consumer, MAX_CAPACITY, Producer, RingError, SIGNAL_CAPACITY, ring};
+use corelane::sync::{BindError, HomeNode};
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -352,7 +355,35 @@ proptest! {
         ops.into_iter().for_each(|op| pair.run(op));
         pair.drain();
     }
+
+    /// As many slots as fill a page have pages of their own. Nearly full, and about to wrap.
+    #[test]
+    fn slots_with_pages_of_their_own_give_the_same(
+        moved in 0..SLOTS_OF_A_PAGE,
+        free in 0..12usize,
+        settle_at in 0..200usize,
+        ops in prop::collection::vec(op(), 0..200),
+    ) {
+        let mut pair = Pair::new(SLOTS_OF_A_PAGE);
+        for part in [moved, SLOTS_OF_A_PAGE] {
+            pair.run(Op::Extend(part));
+            pair.run(Op::Publish);
+            pair.run(Op::Read { max: part, take: 0, whole: true });
+        }
+        pair.run(Op::Extend(SLOTS_OF_A_PAGE - free));
+        for (at, op) in ops.into_iter().enumerate() {
+            if at == settle_at {
+                // Pages may be moved under what is in them.
+                let home = HomeNode { node: 0, locality: MemoryLocality::Local };
+                prop_assert_eq!(pair.consumer.settle(home).unwrap().small_bytes(), 0);
+            }
+            pair.run(op);
+        }
+        pair.drain();
+    }
 }
+
+const SLOTS_OF_A_PAGE: usize = 4096 / size_of::<u64>();
 
 #[test]
 fn signals_beyond_their_room_come_back() {
@@ -386,6 +417,44 @@ fn pretouch_leaves_items_alone() {
     producer.publish();
     consumer.pretouch();
     assert_eq!(consumer.read(usize::MAX).sum::<u64>(), 4096 * 4097 / 2);
+}
+
+#[test]
+fn settling_touches_the_pages_of_large_rings_and_says_where_they_lie_until_the_ring_is_gone() {
+    let home = HomeNode { node: 0, locality: MemoryLocality::Local };
+    let (_producer, mut consumer) = ring::<u64>(SLOTS_OF_A_PAGE / 2).unwrap();
+    let pages = consumer.settle(home).unwrap();
+    assert_eq!((pages.small_bytes(), pages.home()), (2048, home));
+    assert_eq!(pages.look().unwrap(), PageNodes::default(), "nothing to look for");
+
+    let (producer, mut consumer) = ring::<u64>(4 * SLOTS_OF_A_PAGE).unwrap();
+    let pages = consumer.settle(home).unwrap();
+    let found = match pages.look() {
+        Ok(found) => found,
+        Err(error) => return println!("left out: the system does not say where pages lie: {error}"),
+    };
+    assert_eq!((found.nowhere, found.nodes.values().sum::<u64>()), (0, 4));
+    drop((producer, consumer));
+    assert_eq!(pages.look().unwrap(), found, "what was seen last");
+}
+
+#[test]
+fn a_strict_home_that_is_not_there_is_an_error_and_the_ring_works_all_the_same() {
+    for (locality, slots, refused) in [
+        (MemoryLocality::Strict, SLOTS_OF_A_PAGE, true),
+        (MemoryLocality::Local, SLOTS_OF_A_PAGE, false),
+        (MemoryLocality::Any, SLOTS_OF_A_PAGE, false),
+        // Nothing that could be bound.
+        (MemoryLocality::Strict, 1, false),
+    ] {
+        let (mut producer, mut consumer) = ring::<u64>(slots).unwrap();
+        let settled = consumer.settle(HomeNode { node: u32::MAX, locality });
+        let error = settled.err();
+        assert_eq!(error, refused.then_some(BindError::NoMemory { node: u32::MAX }), "{locality} {slots}");
+        producer.push(7).unwrap();
+        producer.publish();
+        assert_eq!(consumer.read(1).next(), Some(7));
+    }
 }
 
 #[test]

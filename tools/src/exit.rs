@@ -123,6 +123,7 @@ impl From<&StartError> for Exit {
             StartError::Machine(_)
             | StartError::Affinity(_)
             | StartError::Driver(_)
+            | StartError::Memory(_)
             | StartError::Spill(_)
             | StartError::Thread(_) => Exit::Environment,
         }

@@ -18,6 +18,8 @@ mod exposition;
 mod glommio;
 mod idler;
 mod launch;
+mod locality;
+mod pages;
 mod pin;
 mod price;
 mod rendezvous;
@@ -36,6 +38,7 @@ pub use disk_dir::SpillDirError;
 pub use disk_sim::{DiskFaults, SimDisks};
 pub use edges::{EdgeRef, SetPolicyError};
 pub use launch::{Environment, LaunchError, Monitor};
+pub use locality::MemoryBinding;
 pub use pin::{PinError, current_affinity, pin_current_thread, refused_cpus};
 pub use price::{ParkPrice, ParkProbe, measure_park, process_cpu_time};
 pub use resources::MemoryTooSmall;
@@ -47,6 +50,7 @@ pub(crate) use resources::Means;
 pub(crate) use worker::{Meeting, Worker};
 
 use crate::partition::Control;
+use crate::sync::HomeNode;
 use crate::topology::{CpuId, EffectiveIdle};
 
 /// Which driver runs a pipeline.
@@ -119,4 +123,6 @@ pub struct Seat {
     pub idle: EffectiveIdle,
     /// Items per task and step at most.
     pub budget: usize,
+    /// Where its memory is to lie, if that is known.
+    pub home: Option<HomeNode>,
 }

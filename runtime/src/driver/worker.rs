@@ -10,6 +10,7 @@ use crate::disk::Disks;
 use crate::observe::RunTimes;
 use crate::partition::{Control, Failure, Partition, PartitionBlueprint};
 use crate::stage::StageError;
+use crate::sync::HomeNode;
 
 /// The three points that all partitions of a pipeline pass together.
 pub(crate) struct Meeting {
@@ -56,7 +57,7 @@ impl Worker {
     pub(crate) fn new(blueprint: PartitionBlueprint, seat: Seat, clock: Clock, meeting: &Meeting) -> Self {
         Self {
             index: blueprint.index,
-            blueprint: Some(blueprint),
+            blueprint: Some(PartitionBlueprint { home: seat.home, ..blueprint }),
             seat,
             clock,
             started: meeting.started.party(),
@@ -98,6 +99,11 @@ impl Worker {
             && let Err(error) = pin_current_thread(cpu)
         {
             failed(format!("partition {} cannot be pinned: {error}", self.index));
+            return None;
+        }
+        // What this thread allocates is as strict as what is bound.
+        if let Some(Err(error)) = self.seat.home.map(HomeNode::bind_thread) {
+            failed(format!("partition {}: {error}", self.index));
             return None;
         }
         let blueprint = self.blueprint.take()?;
@@ -212,7 +218,7 @@ mod tests {
             let workers = launch.partitions.into_iter().map(|blueprint| {
                 // No kernel has this CPU.
                 let cpu = (blueprint.index == 1).then_some(1_000_000);
-                Worker::new(blueprint, Seat { cpu, idle, budget: 64 }, clock.clone(), &meeting)
+                Worker::new(blueprint, Seat { cpu, idle, budget: 64, home: None }, clock.clone(), &meeting)
             });
             driver.spawn(workers.collect(), launch.monitor.control()).unwrap();
             assert!(meeting.closed.wait_timeout(Duration::from_secs(60)), "{driver} hangs");

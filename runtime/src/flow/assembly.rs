@@ -141,7 +141,7 @@ impl Assembly {
             tasks.reverse();
             control.add_doorbell(Arc::clone(&doorbell));
             let cells = pulses.next().unwrap_or_default();
-            PartitionBlueprint { index, tasks, control: Arc::clone(&control), doorbell, cells }
+            PartitionBlueprint { index, tasks, control: Arc::clone(&control), doorbell, cells, home: None }
         };
         let partitions = self.tasks.into_iter().zip(self.doorbells).enumerate().map(blueprint).collect();
         Ok(Assembled { partitions, sites: self.sites, edges: self.edges, control })

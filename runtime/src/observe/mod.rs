@@ -15,6 +15,7 @@ mod metrics;
 #[cfg(feature = "opentelemetry")]
 pub mod opentelemetry;
 mod outcome;
+mod page_nodes;
 mod pipeline;
 mod pool_stats;
 #[cfg(feature = "prometheus")]
@@ -39,6 +40,7 @@ pub use logger::{LogLevel, Logger, MemoryLogger, TracingLogger};
 pub use memory::{MemoryHolder, MemoryUse};
 pub use metrics::{MemoryMetrics, Metrics, NoMetrics};
 pub use outcome::{Outcome, PipelineResult, RunTimes};
+pub use page_nodes::{HeldPages, PageNodes};
 pub use pipeline::{PipelinePhase, PipelineState};
 pub use pool_stats::MemoryPoolStats;
 pub use pulse::{PartitionCells, PartitionState, Pulse};

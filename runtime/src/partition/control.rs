@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::observe::MemoryPoolStats;
 use crate::pool::{MemoryPool, PoolGauge};
 use crate::stage::SourcePause;
-use crate::sync::Doorbell;
+use crate::sync::{Doorbell, HomeNode};
 
 /// Where a pipeline is in its life. Phases only move forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +46,18 @@ pub struct Control {
     source_pause: Arc<SourcePause>,
     memory_pool: MemoryPool,
     /// The partitions' homes in the pool.
-    homes: Mutex<Vec<PoolGauge>>,
+    homes: Mutex<Vec<PoolHome>>,
+}
+
+/// The home of one partition in the memory pool.
+#[derive(Clone)]
+pub struct PoolHome {
+    /// The partition.
+    pub partition: usize,
+    /// Where its memory is to lie, if that is known.
+    pub home: Option<HomeNode>,
+    /// What it can be asked.
+    pub gauge: PoolGauge,
 }
 
 impl Control {
@@ -61,14 +72,19 @@ impl Control {
     }
 
     /// Adds the home of one more partition.
-    pub(super) fn add_home(&self, home: PoolGauge) {
+    pub(super) fn add_home(&self, home: PoolHome) {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner).push(home);
     }
 
     /// What the pipeline's own homes have allocated and rented; the pool may serve others too.
     pub fn pool_statistics(&self) -> MemoryPoolStats {
         let homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
-        homes.iter().fold(MemoryPoolStats::default(), |sum, home| sum.and(home.statistics()))
+        homes.iter().fold(MemoryPoolStats::default(), |sum, home| sum.and(home.gauge.statistics()))
+    }
+
+    /// The pipeline's own homes in the pool, those that have closed too.
+    pub fn pool_homes(&self) -> Vec<PoolHome> {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The phase now. One relaxed load: partitions look at it before every step.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::edge::{EdgeCells, EdgeControl, Grant, InletCells, Lane, Window};
 use crate::model::{Signal, Timestamp};
-use crate::policy::DropPolicy;
+use crate::policy::{DropPolicy, MemoryLocality};
 use crate::ring::Consumer;
 use crate::stage::{Chain, StepCx, Valve};
+use crate::sync::{BindError, HomeNode};
 
 /// In which order a stage takes from several inputs.
 pub enum MergePolicy<T> {
@@ -181,9 +182,19 @@ impl<T: Send + 'static> Inlet<T> {
         self.lanes.iter().filter_map(Lane::due).filter(|due| *due > now).min()
     }
 
-    /// Touches all slots from the core that will read them.
-    pub fn pretouch(&mut self) {
-        self.inputs.iter_mut().for_each(|i| i.ring.pretouch());
+    /// Puts all slots where they are to lie, and touches them; on the core of `partition`, which will read them. Where no home is known
+    /// they are only touched.
+    ///
+    /// # Errors
+    /// Some do not lie where they strictly must.
+    pub fn settle(&mut self, partition: usize, home: Option<HomeNode>) -> Result<(), BindError> {
+        for Input { ring, cells, .. } in &mut self.inputs {
+            match home {
+                Some(home) => cells.set_pages(partition, ring.settle(home)?),
+                None => ring.pretouch(),
+            }
+        }
+        Ok(())
     }
 
     /// Whether every input has ended and been read.
@@ -434,6 +445,12 @@ impl<T: Send + 'static> Inlet<T> {
             input.left = input.ring.popped() - before;
             let input = &self.inputs[i];
             input.cells.publish(&self.cells(input, before, 0));
+            if let Some((_, pages)) = input.cells.pages()
+                && pages.home().locality != MemoryLocality::Any
+            {
+                // The last chance to see where it lay; whoever asks then is told.
+                let _ = pages.look();
+            }
         }
     }
 }

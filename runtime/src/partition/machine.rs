@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::control::PoolHome;
 use super::{Control, Failure, Phase, Task, TaskBlueprint};
 use crate::model::{Now, StageId, Timestamp};
 use crate::observe::{LatencyRecorder, PartitionCells, Pulse};
 use crate::pool::LocalPool;
 use crate::stage::{StageError, StepCx};
-use crate::sync::Doorbell;
+use crate::sync::{Doorbell, HomeNode};
 
 /// Steps between two publications of counters while there is work.
 const REPORT_EVERY: u64 = 4 * TIME_EVERY;
@@ -66,17 +67,24 @@ pub struct PartitionBlueprint {
     pub doorbell: Arc<Doorbell>,
     /// Where it publishes what it counts of its steps.
     pub cells: Arc<PartitionCells>,
+    /// Where its memory is to lie, if that is known.
+    pub home: Option<HomeNode>,
 }
 
 impl PartitionBlueprint {
     /// Builds and opens the partition. To be called on the core that will step it: memory is first touched here.
     ///
     /// # Errors
-    /// The first stage that could not be built or opened, or that the memory pool has no room for what it should make ready.
+    /// The first stage that could not be built or opened, that the memory pool has no room for what it should make ready, or that memory
+    /// does not lie where it strictly must.
     pub fn build(self) -> Result<Partition, Failure> {
-        let pool = self.control.memory_pool().open(Some(Arc::clone(&self.doorbell)));
+        let (memory, bell) = (self.control.memory_pool(), Some(Arc::clone(&self.doorbell)));
+        let pool = match self.home {
+            Some(home) => memory.open_on(bell, home),
+            None => memory.open(bell),
+        };
         let pool = pool.map_err(|error| Failure { stage: None, error: error.to_string() })?;
-        self.control.add_home(pool.gauge());
+        self.control.add_home(PoolHome { partition: self.index, home: self.home, gauge: pool.gauge() });
         let blueprints = self.tasks;
         let tasks = pool.enter(|| {
             let named = |(stage, error): (StageId, StageError)| Failure {
@@ -85,6 +93,10 @@ impl PartitionBlueprint {
             };
             let build = |blueprint: TaskBlueprint| {
                 let mut task = blueprint().map_err(named)?;
+                task.settle(self.index, self.home).map_err(|error| Failure {
+                    stage: None,
+                    error: format!("rings of partition {}: {error}", self.index),
+                })?;
                 task.open().map_err(named)?;
                 Ok((task, false))
             };

@@ -15,7 +15,7 @@ mod task;
 mod wait;
 
 pub use branch::{BranchEnd, Branching};
-pub use control::{Control, Failure, Phase};
+pub use control::{Control, Failure, Phase, PoolHome};
 pub use edge::{
     CostOf, Demand, DropHook, DropReason, Dropped, EdgeCells, EdgeControl, EdgePolicy, InletCells,
     OutletCells, ZeroRequest,

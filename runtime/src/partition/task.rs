@@ -6,9 +6,15 @@ use super::{BatchTimer, Inlet, Progress, WaitProbe};
 use crate::model::{Signal, StageId};
 use crate::observe::StageAccount;
 use crate::stage::{Chain, Emitter, Gate, Produced, Source, StageError, StageSite, StepCx};
+use crate::sync::{BindError, HomeNode};
 
 /// A unit of scheduling within a partition: one virtual call per step.
 pub trait Task {
+    /// Puts the rings that it reads where they are to lie and touches them, on the core of `partition` and before any is written to.
+    ///
+    /// # Errors
+    /// They do not lie where they strictly must.
+    fn settle(&mut self, partition: usize, home: Option<HomeNode>) -> Result<(), BindError>;
     /// Prepares user code.
     ///
     /// # Errors
@@ -91,6 +97,10 @@ impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
 }
 
 impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
+    fn settle(&mut self, _partition: usize, _home: Option<HomeNode>) -> Result<(), BindError> {
+        Ok(()) // it reads none
+    }
+
     fn open(&mut self) -> Result<(), (StageId, StageError)> {
         self.site.open(|site| self.source.open(site))?;
         self.chain.open()
@@ -166,8 +176,11 @@ impl<T: Send + 'static, C: Chain<T>> InletTask<T, C> {
 }
 
 impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
+    fn settle(&mut self, partition: usize, home: Option<HomeNode>) -> Result<(), BindError> {
+        self.inlet.settle(partition, home)
+    }
+
     fn open(&mut self) -> Result<(), (StageId, StageError)> {
-        self.inlet.pretouch();
         self.chain.open()
     }
 

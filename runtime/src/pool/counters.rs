@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::class::{CLASSES, bytes_of};
 use super::stack::Stack;
-use crate::observe::MemoryPoolStats;
+use crate::observe::{MemoryPoolStats, PageNodes};
 
 // Not the atomics of `sync`: nothing depends on these, and the model checker would try every order of them.
 
@@ -56,6 +56,8 @@ pub(super) struct Counters {
     pub(super) came_home: Flow,
     /// Bytes mapped.
     pub(super) allocated: AtomicU64,
+    /// Where the memory lay when the home closed.
+    last_nodes: Mutex<Option<PageNodes>>,
 }
 
 impl Default for Counters {
@@ -67,6 +69,7 @@ impl Default for Counters {
             returned: Mutex::default(),
             came_home: Flow::default(),
             allocated: AtomicU64::new(0),
+            last_nodes: Mutex::new(None),
         }
     }
 }
@@ -77,6 +80,15 @@ impl Counters {
         let flow = Arc::<Flow>::default();
         self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&flow));
         flow
+    }
+
+    /// Where the memory lay when the home closed, if it has and was bound to a node.
+    pub(super) fn last_nodes(&self) -> Option<PageNodes> {
+        self.last_nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_last_nodes(&self, nodes: PageNodes) {
+        *self.last_nodes.lock().unwrap_or_else(PoisonError::into_inner) = Some(nodes);
     }
 
     /// Blocks that are not at home.

@@ -12,11 +12,12 @@ use super::counters::Counters;
 use super::local::{Owner, current};
 use super::returns::{Outside, Parked, Peer, RETURN_SLOTS, Sent, Wake};
 use super::shared::{Quota, Seat, Shared};
-use super::slab::{Block, HUGE_BYTES, Header, Region, SLAB_BYTES};
+use super::slab::{Block, HUGE_BYTES, Header, MapError, Region, SLAB_BYTES};
 use super::store::Store;
 use super::{RentError, check};
+use crate::policy::MemoryLocality;
 use crate::ring::{Consumer, ring};
-use crate::sync::{AtomicBool, Mutex, Ordering, UnsafeCell};
+use crate::sync::{AtomicBool, HomeNode, Mutex, Ordering, UnsafeCell};
 
 /// Where blocks come from and go back to.
 ///
@@ -31,6 +32,8 @@ pub(super) struct Home {
     pub(super) share: Option<Arc<Quota>>,
     pub(super) counters: Arc<Counters>,
     pub(super) wake: Arc<Wake>,
+    /// Where its memory is to lie.
+    node: Option<HomeNode>,
     outside: Outside,
     /// Rings of cores that have returned here for the first time; `None` once the home has closed. The lock is taken once for each
     /// pair of cores.
@@ -59,6 +62,7 @@ impl Home {
             share,
             counters: Arc::clone(&counters),
             wake: seat.wake,
+            node: seat.node,
             outside: Outside::new(),
             inbox: Mutex::new(Some(Vec::new())),
             has_mail: AtomicBool::new(false),
@@ -255,16 +259,21 @@ impl Home {
     fn map(&self, bytes: usize, size: usize) -> Result<Region, RentError> {
         let huge = self.pool.options.huge_pages;
         let map = |bytes: usize, align: usize| {
-            let mapped = Region::map(bytes, align, huge);
+            let mapped = Region::map(bytes, align, huge, self.node);
             mapped.map_err(|error| {
                 self.release(bytes as u64);
-                RentError::OutOfMemory { bytes, os_error: error.raw_os_error() }
+                match error {
+                    MapError::System(error) => {
+                        RentError::OutOfMemory { bytes, os_error: error.raw_os_error() }
+                    }
+                    MapError::Bind(error) => RentError::Binding(error),
+                }
             })
         };
         if huge && bytes == SLAB_BYTES && self.reserve(HUGE_BYTES) {
             let region = map(HUGE_BYTES, HUGE_BYTES)?;
             self.counters.allocated.fetch_add(HUGE_BYTES as u64, Relaxed);
-            let mut slabs = region.into_slabs();
+            let mut slabs = region.into_slabs().inspect(|slab| self.pool.add_region(slab, self.lane));
             let first = slabs.next();
             // SAFETY: on the home's thread.
             unsafe { self.store(|store| store.spare.extend(slabs)) };
@@ -276,6 +285,7 @@ impl Home {
             return Err(self.exhausted(size));
         }
         let region = map(bytes, SLAB_BYTES)?;
+        self.pool.add_region(&region, self.lane);
         self.counters.allocated.fetch_add(bytes as u64, Relaxed);
         Ok(region)
     }
@@ -420,7 +430,11 @@ impl Home {
         if self.closed.load(Ordering::Relaxed) {
             return None;
         }
-        let (producer, consumer) = ring(RETURN_SLOTS).ok()?;
+        let (producer, mut consumer) = ring(RETURN_SLOTS).ok()?;
+        if let Some(node) = self.node {
+            // Where it may not be bound it lies with the other core: returns work all the same.
+            let _ = consumer.settle(node);
+        }
         let mut inbox = self.inbox.lock();
         inbox.as_mut()?.push(consumer);
         self.has_mail.store(true, Ordering::Release);
@@ -469,6 +483,11 @@ impl Home {
             })
         };
         drop(incoming); // what is pushed into them from now on goes over the stack, with the ring
+        if here.node.is_some_and(|node| node.locality != MemoryLocality::Any)
+            && let Ok(nodes) = here.pool.page_nodes(here.lane)
+        {
+            here.counters.set_last_nodes(nodes);
+        }
         here.release_idle();
         here.pool.leave(here.lane);
         // SAFETY: promised by the caller.

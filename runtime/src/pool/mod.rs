@@ -65,7 +65,7 @@ pub use local::{LocalPool, PoolGauge};
 
 pub use crate::observe::MemoryPoolStats;
 use crate::policy::MemoryPoolOptions;
-use crate::sync::Doorbell;
+use crate::sync::{BindError, Doorbell, HomeNode};
 
 /// Why no buffer could be rented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +89,9 @@ pub enum RentError {
         /// The pool's limit in bytes.
         limit: u64,
     },
+    /// The home's memory is to lie on one node and nowhere else, and the system refused.
+    #[error("the memory pool: {0}")]
+    Binding(BindError),
     /// The operating system refused.
     #[error("the system has no {bytes} bytes for the memory pool: {}", std::io::Error::from_raw_os_error(*.os_error))]
     OutOfMemory {
@@ -145,7 +148,15 @@ impl MemoryPool {
     /// # Errors
     /// [`RentError`] when what is to be made ready does not fit.
     pub fn open(&self, bell: Option<Arc<Doorbell>>) -> Result<LocalPool, RentError> {
-        LocalPool::open(self, bell)
+        LocalPool::open(self, bell, None)
+    }
+
+    /// As [`open`](Self::open), with all memory of the home on a NUMA node, the return rings to it included.
+    ///
+    /// # Errors
+    /// As there, and [`RentError::Binding`], which a rent then gives too.
+    pub fn open_on(&self, bell: Option<Arc<Doorbell>>, home: HomeNode) -> Result<LocalPool, RentError> {
+        LocalPool::open(self, bell, Some(home))
     }
 
     /// The home that the running thread has [entered](LocalPool::enter), if it is of this pool. Stages are built and run inside of

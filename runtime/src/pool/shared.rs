@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::counters::Counters;
 use super::returns::{Starving, Wake};
 use super::slab::Region;
-use crate::observe::MemoryPoolStats;
+use crate::observe::{MemoryPoolStats, PageNodes};
 use crate::policy::MemoryPoolOptions;
-use crate::sync::{Doorbell, Mutex};
+use crate::sync::{Doorbell, HomeNode, Mutex, page_nodes};
 
 /// Numbers of homes and pools: no two of a process have the same.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -52,8 +52,17 @@ pub(super) struct Shared {
     pub(super) quota: Quota,
     pub(super) starving: Arc<Starving>,
     homes: Mutex<Homes>,
-    /// In checked mode, where memory is: start and bytes.
-    regions: Mutex<BTreeMap<usize, usize>>,
+    /// Where memory is, by its start.
+    regions: Mutex<BTreeMap<usize, Mapped>>,
+}
+
+/// Memory of a home.
+#[derive(Clone, Copy)]
+struct Mapped {
+    bytes: usize,
+    lane: u64,
+    /// It has a header and blocks.
+    cut: bool,
 }
 
 #[derive(Default)]
@@ -86,6 +95,8 @@ pub(super) struct Seat {
     pub(super) slot: u32,
     pub(super) counters: Arc<Counters>,
     pub(super) wake: Arc<Wake>,
+    /// Where its memory is to lie.
+    pub(super) node: Option<HomeNode>,
 }
 
 impl Shared {
@@ -100,7 +111,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn take_seat(&self, bell: Option<Arc<Doorbell>>) -> Seat {
+    pub(super) fn take_seat(&self, bell: Option<Arc<Doorbell>>, node: Option<HomeNode>) -> Seat {
         let lane = NEXT.fetch_add(1, Ordering::Relaxed);
         let counters = Arc::<Counters>::default();
         let wake = Arc::new(Wake::new(bell, Arc::clone(&self.starving)));
@@ -112,7 +123,7 @@ impl Shared {
         let entry =
             Entry { lane, slot, open: true, counters: Arc::clone(&counters), wake: Arc::clone(&wake) };
         homes.entries.push(entry);
-        Seat { lane, slot, counters, wake }
+        Seat { lane, slot, counters, wake, node }
     }
 
     /// A home has closed: its slot is free.
@@ -140,12 +151,21 @@ impl Shared {
         }
     }
 
-    pub(super) fn add_region(&self, address: usize, bytes: usize) {
-        self.regions.lock().insert(address, bytes);
+    /// Memory of a home has been mapped.
+    pub(super) fn add_region(&self, region: &Region, lane: u64) {
+        let mapped = Mapped { bytes: region.bytes(), lane, cut: false };
+        self.regions.lock().insert(region.address(), mapped);
+    }
+
+    /// It has been cut into blocks.
+    pub(super) fn region_is_cut(&self, region: &Region) {
+        if let Some(mapped) = self.regions.lock().get_mut(&region.address()) {
+            mapped.cut = true;
+        }
     }
 
     pub(super) fn forget_regions(&self, gone: &[Region]) {
-        if self.options.checked {
+        if !gone.is_empty() {
             let mut regions = self.regions.lock();
             for region in gone {
                 regions.remove(&region.address());
@@ -153,10 +173,23 @@ impl Shared {
         }
     }
 
-    /// In checked mode, the start of the region that `address` is in.
+    /// The start of the region with blocks that `address` is in.
     pub(super) fn region_of(&self, address: usize) -> Option<usize> {
         let regions = self.regions.lock();
-        let (start, bytes) = regions.range(..=address).next_back()?;
-        (address - start < *bytes).then_some(*start)
+        let (start, mapped) = regions.range(..=address).next_back()?;
+        (mapped.cut && address - start < mapped.bytes).then_some(*start)
+    }
+
+    /// Where the memory of a home lies. Not under the lock: what is given up meanwhile lies nowhere.
+    pub(super) fn page_nodes(&self, lane: u64) -> std::io::Result<PageNodes> {
+        let regions = self.regions.lock();
+        let own = regions.iter().filter(|(_, mapped)| mapped.lane == lane);
+        let own: Vec<(usize, usize)> = own.map(|(start, mapped)| (*start, mapped.bytes)).collect();
+        drop(regions);
+        let mut sum = PageNodes::default();
+        for (start, bytes) in own {
+            sum.add(&page_nodes(start, bytes)?);
+        }
+        Ok(sum)
     }
 }

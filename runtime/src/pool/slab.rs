@@ -1,15 +1,15 @@
 //! Memory from the system, cut into blocks behind a header that every block can find.
 
-use std::ffi::c_void;
-use std::ptr::{NonNull, null_mut};
+use std::ptr::NonNull;
 
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use super::check::Marks;
 use super::class::{LINE_BYTES, bytes_of};
 use super::home::Home;
 use super::stack::Stack;
+use crate::policy::MemoryLocality;
+use crate::sync::{BindError, HomeNode, Mapping};
 
 /// Size and alignment of a slab. A block starts in the first slab of its region, so its header is found by rounding down.
 pub(super) const SLAB_BYTES: usize = if cfg!(corelane_loom) { 4096 } else { 256 * 1024 };
@@ -50,8 +50,7 @@ const _: () = assert!(HEADER_BYTES == LINE_BYTES);
 
 /// Memory mapped for one home: one or more slabs, with a header once it has a class.
 pub(super) struct Region {
-    base: NonNull<u8>,
-    bytes: usize,
+    mapping: Mapping,
     /// Blocks it was cut into; 0 while it has no class.
     pub(super) blocks: usize,
     pub(super) class: usize,
@@ -69,85 +68,82 @@ impl Region {
         }
     }
 
-    /// Maps `bytes`, a multiple of the page size, at a multiple of `align`, and writes to every page, so that the memory lies
-    /// where the calling core is.
-    pub(super) fn map(bytes: usize, align: usize, huge: bool) -> Result<Self, Errno> {
-        let padded = bytes + align;
-        // SAFETY: a new private mapping overlaps nothing.
-        let start = unsafe {
-            mmap_anonymous(null_mut(), padded, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
-        }?;
-        let before = start.cast::<u8>().align_offset(align);
-        let base = start.cast::<u8>().wrapping_add(before);
-        unmap(start, before);
-        unmap(base.wrapping_add(bytes).cast(), padded - before - bytes);
-        let Some(base) = NonNull::new(base) else { return Err(Errno::NOMEM) };
-        let region = Self { base, bytes, blocks: 0, class: 0, marks: None };
-        if huge {
-            // SAFETY: the range is ours. The system may refuse: then pages are small.
-            let _ = unsafe { madvise(base.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
+    /// Maps `bytes`, a multiple of the page size, at a multiple of `align`, on the node of `home` if there is one, and writes to every
+    /// page, so that otherwise the memory lies where the calling core is.
+    pub(super) fn map(
+        bytes: usize,
+        align: usize,
+        huge: bool,
+        home: Option<HomeNode>,
+    ) -> Result<Self, MapError> {
+        let mapping = Mapping::new(bytes, align, huge)?;
+        if let Some(home) = home {
+            let bound = mapping.bind(home);
+            // A wish that is not strict is put up with; where the pages lie is reported.
+            bound
+                .or_else(|error| if home.locality == MemoryLocality::Strict { Err(error) } else { Ok(()) })?;
         }
-        region.touch();
-        Ok(region)
-    }
-
-    fn touch(&self) {
-        for page in (0..self.bytes).step_by(PAGE_BYTES) {
-            // SAFETY: inside the region.
-            let page = unsafe { self.base.add(page) };
-            // SAFETY: the region is ours, writable, and nothing refers to it yet.
-            unsafe { page.write_volatile(0) };
-        }
+        // SAFETY: just mapped, and known to nobody yet.
+        unsafe { mapping.touch() };
+        Ok(Self::from(mapping))
     }
 
     /// Cuts the region into slabs.
     pub(super) fn into_slabs(self) -> impl Iterator<Item = Self> {
-        debug_assert!(self.blocks == 0 && self.bytes.is_multiple_of(SLAB_BYTES));
-        let whole = std::mem::ManuallyDrop::new(self);
-        (0..whole.bytes / SLAB_BYTES).map(move |index| {
-            // SAFETY: inside the region.
-            let base = unsafe { whole.base.add(index * SLAB_BYTES) };
-            Self { base, bytes: SLAB_BYTES, blocks: 0, class: 0, marks: None }
-        })
+        debug_assert!(self.blocks == 0);
+        self.mapping.into_parts(SLAB_BYTES).map(Self::from)
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.mapping.bytes()
     }
 
     /// Where it starts: the address of its header.
     pub(super) fn address(&self) -> usize {
-        self.base.as_ptr().addr()
+        self.mapping.base().as_ptr().addr()
     }
 
     /// Writes the header and says how many blocks there are. None of them is rented.
     pub(super) fn cut(&mut self, header: Header) {
         let block = header.block_bytes as usize;
         self.class = header.class as usize;
-        self.blocks = (self.bytes - HEADER_BYTES) / block;
+        self.blocks = (self.bytes() - HEADER_BYTES) / block;
         // SAFETY: the region is aligned for a header and larger than one; nobody reads it before a block is rented.
-        unsafe { self.base.cast::<Header>().write(header) };
+        unsafe { self.mapping.base().cast::<Header>().write(header) };
     }
 
     /// The block at `index`, below [`blocks`](Self::blocks).
     pub(super) fn block(&self, index: usize, block_bytes: usize) -> Block {
         debug_assert!(index < self.blocks);
         // SAFETY: inside the region.
-        Block(unsafe { self.base.add(HEADER_BYTES + index * block_bytes) })
+        Block(unsafe { self.mapping.base().add(HEADER_BYTES + index * block_bytes) })
     }
 }
 
-impl Drop for Region {
-    fn drop(&mut self) {
-        unmap(self.base.as_ptr().cast(), self.bytes);
+impl From<Mapping> for Region {
+    fn from(mapping: Mapping) -> Self {
+        Self { mapping, blocks: 0, class: 0, marks: None }
     }
 }
 
-fn unmap(start: *mut c_void, bytes: usize) {
-    if bytes > 0 {
-        // SAFETY: the range was mapped by `Region::map`, and nothing refers to it any more.
-        let unmapped = unsafe { munmap(start, bytes) };
-        debug_assert!(unmapped.is_ok(), "munmap: {unmapped:?}");
+/// Why there is no region.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum MapError {
+    /// The system has no memory.
+    System(Errno),
+    /// It does not let it be where it must be.
+    Bind(BindError),
+}
+
+impl From<Errno> for MapError {
+    fn from(error: Errno) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<BindError> for MapError {
+    fn from(error: BindError) -> Self {
+        Self::Bind(error)
     }
 }
 

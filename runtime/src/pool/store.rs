@@ -169,7 +169,7 @@ impl Store {
         let stack = &self.counters.stacks[class];
         stack.grow(region.blocks);
         if checked {
-            home.pool.add_region(region.address(), region.bytes());
+            home.pool.region_is_cut(&region);
         } else {
             // So that returning never allocates.
             let slots = &mut self.slots[class];

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use super::slots::View;
-use super::{Chunk, Shared, touch};
+use super::{Chunk, RingPages, Shared, touch};
 use crate::model::Signal;
-use crate::sync::{Arc, Doorbell, Ordering, fence};
+use crate::policy::MemoryLocality;
+use crate::sync::{Arc, BindError, Doorbell, HomeNode, Ordering, fence};
 
 /// No signal is known.
 const NO_SIGNAL: u64 = u64::MAX;
@@ -75,7 +76,7 @@ impl<T> Consumer<T> {
 
     /// Writes to every page of the slots, so that the system puts them on the memory node of the calling core.
     ///
-    /// Does nothing once the producer has written an item. The ring looks full to the producer meanwhile.
+    /// [`settle`](Self::settle) does this and more. Does nothing once the producer has written an item. The ring looks full to the producer meanwhile.
     pub fn pretouch(&mut self) {
         let claim = &self.shared.rare.touch;
         let fresh =
@@ -86,6 +87,41 @@ impl<T> Consumer<T> {
             claim.store(touch::READY, Ordering::Release);
             self.made_room();
         }
+    }
+
+    /// Has the system put the slots on a node, touches them, and says where to look for them later. To be called by the core that
+    /// reads, before the producer starts: then no slot has to be moved, and slots smaller than a page, which the system cannot be asked about, are
+    /// touched by it first.
+    ///
+    /// Costs a system call, and a page fault for each page; with a strict wish a look at each page as well.
+    ///
+    /// # Errors
+    /// [`BindError`], only if the wish is [`MemoryLocality::Strict`]. Otherwise a refusal shows in the [`RingPages`].
+    ///
+    /// ```
+    /// use corelane::policy::MemoryLocality;
+    /// use corelane::ring::ring;
+    /// use corelane::sync::HomeNode;
+    ///
+    /// let (_producer, mut consumer) = ring::<u64>(4096)?;
+    /// let pages = consumer.settle(HomeNode { node: 0, locality: MemoryLocality::Local })?;
+    /// if let Ok(found) = pages.look() {
+    ///     assert_eq!(found.nodes.values().sum::<u64>(), 8);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn settle(&mut self, home: HomeNode) -> Result<RingPages, BindError> {
+        let strict = home.locality == MemoryLocality::Strict;
+        let mapping = self.shared.items.pages().cloned();
+        let bound = mapping.iter().try_for_each(|mapping| mapping.bind(home));
+        self.pretouch();
+        let pages =
+            RingPages::new(home, self.shared.items.bytes(), mapping.as_ref().map(std::sync::Arc::downgrade));
+        if strict {
+            bound?;
+            home.check(&pages.look().map_err(|error| home.error(&error))?)?;
+        }
+        Ok(pages)
     }
 
     /// Items that can be read now, before the next signal. Where the producer may evict, fewer may be left by the time they

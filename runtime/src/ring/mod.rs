@@ -32,6 +32,7 @@
 
 mod chunk;
 mod consumer;
+mod pages;
 mod producer;
 mod slots;
 
@@ -39,6 +40,7 @@ use slots::Slots;
 
 pub use chunk::Chunk;
 pub use consumer::Consumer;
+pub use pages::RingPages;
 pub use producer::Producer;
 
 use crate::model::Signal;
@@ -81,7 +83,8 @@ pub enum RingError {
 
 /// Makes a ring of at least `capacity` slots, rounded up to a power of two.
 ///
-/// Memory is reserved, not touched: call [`Consumer::pretouch`] on the core that reads.
+/// Memory is reserved, not touched: call [`Consumer::settle`] or [`Consumer::pretouch`] on the core that reads. Slots that take a page or more
+/// have pages of their own, from two megabytes on huge ones where the system has them.
 ///
 /// # Errors
 /// [`RingError`] when the capacity is 0 or too large, or when there is no memory for it.

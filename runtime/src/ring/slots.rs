@@ -5,23 +5,35 @@ use std::iter::Chain;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use super::RingError;
 #[cfg(corelane_loom)]
 use crate::sync::UnsafeCell as Guard;
+use crate::sync::{Mapping, page_bytes};
 
 type Slot<T> = UnsafeCell<MaybeUninit<T>>;
 
 /// The smallest page there is on the machines this runs on.
 const PAGE_BYTES: usize = 4096;
 
+/// Slots that take as much ask for huge pages.
+const HUGE_BYTES: usize = 2 << 20;
+
 /// Owns the slots, not the items in them.
 pub(super) struct Slots<T> {
-    slots: Vec<Slot<T>>,
+    memory: Memory<T>,
+    capacity: usize,
     /// Stand for the slots, which loom cannot watch: its cells are not what they hold, and so no slice of slots is one of
     /// items. Every access to a slot is told to its guard.
     #[cfg(corelane_loom)]
     guards: Vec<Guard<()>>,
+}
+
+/// Slots that fill a page have pages of their own, which can be put on a node; smaller ones come from the allocator.
+enum Memory<T> {
+    Heap(Vec<Slot<T>>),
+    Pages(Arc<Mapping>),
 }
 
 impl<T> Slots<T> {
@@ -30,24 +42,54 @@ impl<T> Slots<T> {
         debug_assert!(capacity.is_power_of_two());
         let bytes = capacity.checked_mul(size_of::<T>()).filter(|&bytes| isize::try_from(bytes).is_ok());
         let bytes = bytes.ok_or(RingError::TooManyBytes { capacity, item_bytes: size_of::<T>() })?;
+        let page = page_bytes();
+        let memory = if bytes >= page && align_of::<T>() <= page {
+            // All of it is going to be touched, so that huge pages take no more.
+            let huge = bytes >= HUGE_BYTES;
+            let mapping = Mapping::new(bytes, if huge { HUGE_BYTES } else { page }, huge);
+            Memory::Pages(Arc::new(mapping.map_err(|_| RingError::OutOfMemory { bytes })?))
+        } else {
+            Memory::Heap(Self::on_heap(capacity, bytes)?)
+        };
+        Ok(Self {
+            memory,
+            capacity,
+            #[cfg(corelane_loom)]
+            guards: (0..capacity).map(|_| Guard::new(())).collect(),
+        })
+    }
+
+    fn on_heap(capacity: usize, bytes: usize) -> Result<Vec<Slot<T>>, RingError> {
         let mut slots = Vec::new();
         slots.try_reserve_exact(capacity).map_err(|_| RingError::OutOfMemory { bytes })?;
         // SAFETY: the capacity was just reserved, and a slot needs no initialisation.
         unsafe {
             slots.set_len(capacity);
         }
-        Ok(Self {
-            slots,
-            #[cfg(corelane_loom)]
-            guards: (0..capacity).map(|_| Guard::new(())).collect(),
-        })
+        Ok(slots)
+    }
+
+    /// Bytes of the slots.
+    pub(super) fn bytes(&self) -> usize {
+        self.capacity * size_of::<T>()
+    }
+
+    /// Their pages, if they have any of their own.
+    pub(super) fn pages(&self) -> Option<&Arc<Mapping>> {
+        match &self.memory {
+            Memory::Heap(_) => None,
+            Memory::Pages(mapping) => Some(mapping),
+        }
     }
 
     /// A view that stays valid for as long as `self` lives, wherever `self` is moved.
     pub(super) fn view(&self) -> View<T> {
         View {
-            base: NonNull::from(&self.slots[..]).cast(),
-            mask: self.slots.len() - 1,
+            base: match &self.memory {
+                Memory::Heap(slots) => NonNull::from(&slots[..]).cast(),
+                Memory::Pages(mapping) => mapping.base().cast(),
+            },
+            mask: self.capacity - 1,
             #[cfg(corelane_loom)]
             guards: NonNull::from(&self.guards[..]).cast(),
         }
@@ -124,7 +166,7 @@ impl<T> View<T> {
     #[inline(always)]
     unsafe fn at(&self, run: Range<usize>) -> *mut T {
         debug_assert!(run.start <= self.mask && run.end <= self.capacity());
-        // SAFETY: the start is in bounds. The memory is that of `UnsafeCell`s, so it may be written through.
+        // SAFETY: the start is in bounds. The memory is that of `UnsafeCell`s or of a mapping, so it may be written through.
         unsafe { self.base.add(run.start) }.as_ptr()
     }
 

@@ -1,10 +1,13 @@
-//! The atomics that `ring` and `pool` are built on, and the bell that wakes a parked peer.
+//! What `ring` and `pool` are built on: atomics, the bell that wakes a parked peer, and memory with a NUMA node.
 //!
-//! Under the private cfg `corelane_loom` everything here comes from loom, so that the same source is model checked.
+//! Under the private cfg `corelane_loom` atomics and locks come from loom, so that the same source is model checked.
 
 mod doorbell;
+mod mapping;
 
 pub use doorbell::Doorbell;
+pub use mapping::{BindError, HomeNode};
+pub(crate) use mapping::{Mapping, page_bytes, page_nodes};
 
 pub(crate) use crossbeam::utils::CachePadded;
 

@@ -7,19 +7,19 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::model::{Place, StageId};
-use crate::policy::IdlePolicy;
+use crate::policy::{IdlePolicy, MemoryLocality};
 
 use super::parse::{self, CoreMapParseErrors};
 use super::{Cores, CpuList, EdgeName};
 
-/// Stages to cores, how each core idles, and how many items rings hold.
+/// Stages to cores, how each core idles, how near memory is to lie, and how many items rings hold.
 ///
 /// Core numbers are relative to the cores this process is allowed to use, so one map fits a laptop, a container and
 /// `taskset`. A set of cores can also be given by node, by last-level cache, as that of another stage, or for each instance:
 /// see [`Cores`]. Two spellings:
 ///
 /// ```text
-/// decode=node:0;traces=same:decode;*=0-1;@0=spin;@*=park;decode->traces=256
+/// decode=node:0;traces=same:decode;*=0-1;@0=spin;@*=park;@memory=strict;decode->traces=256
 /// ```
 ///
 /// ```toml
@@ -31,6 +31,7 @@ use super::{Cores, CpuList, EdgeName};
 /// [cores]          # optional
 /// 0 = "spin"
 /// "*" = "park"     # every other core
+/// memory = "strict"
 ///
 /// [rings]          # optional
 /// "decode->traces" = "256"
@@ -39,7 +40,8 @@ use super::{Cores, CpuList, EdgeName};
 /// A ring's capacity is rounded up to a power of two and goes before what the graph says. It makes no ring where stages are fused.
 ///
 /// A stage the map does not name runs on the cores of `*`; where the map has no `*`, on all cores the map names. The
-/// default map is `*=*`: every stage on every allowed core. A core without an idle policy takes the default one.
+/// default map is `*=*`: every stage on every allowed core. A core without an idle policy takes the default one;
+/// so does memory ([`MemoryLocality`]).
 ///
 /// [`FromStr`] and [`Display`](fmt::Display) are the one-line form, [`CoreMap::from_toml`] and [`CoreMap::to_toml`]
 /// the other; deserialising takes either, serialising gives the tables.
@@ -49,6 +51,7 @@ pub struct CoreMap {
     pub(super) rest: Option<Cores>,
     pub(super) idle: BTreeMap<u32, IdlePolicy>,
     pub(super) idle_rest: Option<IdlePolicy>,
+    pub(super) memory: Option<MemoryLocality>,
     pub(super) rings: BTreeMap<EdgeName, u64>,
 }
 
@@ -59,6 +62,7 @@ impl Default for CoreMap {
             rest: Some(Cores::All),
             idle: BTreeMap::new(),
             idle_rest: None,
+            memory: None,
             rings: BTreeMap::new(),
         }
     }
@@ -98,6 +102,13 @@ impl CoreMap {
         self
     }
 
+    /// How near to its cores memory is to lie.
+    #[must_use]
+    pub fn with_memory(mut self, locality: MemoryLocality) -> Self {
+        self.memory = Some(locality);
+        self
+    }
+
     /// How many items each ring of an edge holds: 1 to [`ring::MAX_CAPACITY`](crate::ring::MAX_CAPACITY).
     #[must_use]
     pub fn ring(mut self, edge: EdgeName, items: u64) -> Self {
@@ -134,6 +145,11 @@ impl CoreMap {
     /// How a core idles.
     pub fn idle_of(&self, core: u32) -> IdlePolicy {
         self.idle.get(&core).copied().or(self.idle_rest).unwrap_or_default()
+    }
+
+    /// How near to its cores memory is to lie, if it says so.
+    pub fn memory(&self) -> Option<MemoryLocality> {
+        self.memory
     }
 
     /// Reads the TOML form.
@@ -185,6 +201,9 @@ impl CoreMap {
     }
 }
 
+/// Stands among the cores for the memory of all of them.
+pub(super) const MEMORY: &str = "memory";
+
 /// The idle policies and how a core map spells them.
 pub(super) const IDLE_NAMES: [(&str, IdlePolicy); 4] = [
     ("spin", IdlePolicy::Spin),
@@ -202,8 +221,9 @@ impl fmt::Display for CoreMap {
         let stages = self.stages.iter().map(|(stage, cores)| format!("{stage}={cores}"));
         let rest = self.rest.iter().map(|cores| format!("*={cores}"));
         let idle = self.idle_groups().map(|(cores, policy)| format!("@{cores}={}", idle_name(policy)));
+        let memory = self.memory.iter().map(|locality| format!("@{MEMORY}={locality}"));
         let rings = self.rings.iter().map(|(edge, items)| format!("{edge}={items}"));
-        for (i, entry) in stages.chain(rest).chain(idle).chain(rings).enumerate() {
+        for (i, entry) in stages.chain(rest).chain(idle).chain(memory).chain(rings).enumerate() {
             write!(f, "{}{entry}", if i == 0 { "" } else { ";" })?;
         }
         Ok(())
@@ -251,6 +271,7 @@ impl From<&CoreMap> for Tables {
         let stages = map.stages.iter().map(|(stage, cores)| (stage.to_string(), cores.to_string()));
         let rest = map.rest.iter().map(|cores| ("*".to_owned(), cores.to_string()));
         let cores = map.idle_groups().map(|(cores, policy)| (cores, idle_name(policy).to_owned()));
+        let cores = cores.chain(map.memory.iter().map(|locality| (MEMORY.to_owned(), locality.to_string())));
         let rings = map.rings.iter().map(|(edge, items)| (edge.to_string(), Items::Text(items.to_string())));
         Self { stages: stages.chain(rest).collect(), cores: cores.collect(), rings: rings.collect() }
     }

@@ -92,6 +92,9 @@ pub struct Machine {
     pub cpuset: Option<CpuList>,
     /// CPUs the affinity mask (taskset) allows.
     pub affinity: CpuList,
+    /// NUMA nodes whose memory the process may use; `None` where the machine does not say.
+    #[serde(default)]
+    pub mems: Option<CpuList>,
     /// CPUs that a thread could not be pinned to when it was tried, whatever the files say.
     #[serde(default)]
     pub refused: CpuList,
@@ -155,6 +158,7 @@ impl Machine {
             nohz_full: CpuList::EMPTY,
             cpuset: None,
             affinity: all.clone(),
+            mems: None,
             refused: CpuList::EMPTY,
             quota: None,
             cpus: all.iter().map(cpu).collect(),

@@ -30,6 +30,7 @@ mod edge_name;
 mod files;
 mod idle;
 mod links;
+mod locality;
 mod machine;
 mod parse;
 mod place;

@@ -6,9 +6,9 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use crate::model::{ErrorList, IdError, Place, StageId, Text};
-use crate::policy::{IdlePolicy, sorted};
+use crate::policy::{IdlePolicy, MemoryLocality, sorted};
 
-use super::core_map::IDLE_NAMES;
+use super::core_map::{IDLE_NAMES, MEMORY};
 use super::{CoreMap, Cores, CpuList, CpuListError, EdgeName, EdgeNameError};
 use crate::ring::MAX_CAPACITY;
 
@@ -69,6 +69,14 @@ pub enum CoreMapParseError {
         /// Where.
         place: Place,
         /// The policy.
+        token: String,
+    },
+    /// A locality of memory that does not exist.
+    #[error("{place}: {token:?} does not say where memory lies; there are any, local and strict")]
+    MemoryLocality {
+        /// Where.
+        place: Place,
+        /// The word.
         token: String,
     },
     /// What should name an edge and does not.
@@ -167,10 +175,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `key = idle policy`; `key` is a list of cores or `*`.
+    /// `key = idle policy`; `key` is a list of cores or `*`. Or `memory = locality`.
     fn core(&mut self, key: Token<'_>, value: Token<'_>) {
         let field = format!("@{}", key.text);
         let place = self.text.place(&field, key.offset);
+        if key.text == MEMORY {
+            return self.memory(field, place, value);
+        }
         let policy = IDLE_NAMES.iter().find(|(name, _)| *name == value.text).map(|(_, policy)| *policy);
         if policy.is_none() {
             let place = self.text.place(&field, value.offset);
@@ -185,6 +196,18 @@ impl<'a> Reader<'a> {
         }
         let cores = key.text.parse::<CpuList>().map_err(|e| self.cores_error(&field, key, e));
         self.keep(cores).into_iter().for_each(|cores| self.idle_cores(&cores, policy, &place));
+    }
+
+    fn memory(&mut self, field: String, place: Place, value: Token<'_>) {
+        let known = MemoryLocality::NAMES.iter().find(|(name, _)| *name == value.text);
+        if known.is_none() {
+            let place = self.text.place(&field, value.offset);
+            self.errors.push(CoreMapParseError::MemoryLocality { place, token: value.text.into() });
+        }
+        let locality = known.map(|(_, locality)| *locality).unwrap_or_default();
+        if self.map.memory.replace(locality).is_some() {
+            self.errors.push(CoreMapParseError::Duplicate { place, token: field });
+        }
     }
 
     /// `key = items`; `key` is an edge.
@@ -405,6 +428,7 @@ impl CoreMapParseError {
             | Self::Cores { place, .. }
             | Self::Duplicate { place, .. }
             | Self::IdlePolicy { place, .. }
+            | Self::MemoryLocality { place, .. }
             | Self::EdgeName { place, .. }
             | Self::RingCapacity { place, .. }
             | Self::Toml { place, .. }

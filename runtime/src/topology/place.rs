@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::model::StageId;
-use crate::policy::{IdlePolicy, Parallelism};
+use crate::policy::{IdlePolicy, MemoryLocality, Parallelism};
 
 use super::resolve::{CoreMapErrors, place};
 use super::select::Pool;
@@ -34,6 +34,8 @@ pub struct Placement {
     pub stages: BTreeMap<StageId, Vec<usize>>,
     /// For edges that the map names, the items that each of their rings is to hold.
     pub rings: BTreeMap<EdgeName, u64>,
+    /// How near to its partition memory is to lie.
+    pub memory: MemoryLocality,
     /// What is allowed but probably not meant.
     pub warnings: Vec<PlacementWarning>,
 }

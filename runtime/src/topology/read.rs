@@ -16,7 +16,7 @@ const CACHE_INDICES: u32 = 16;
 /// Without an affinity mask, that of `proc/self` is taken, or every online CPU.
 pub(super) fn read(root: &Path, affinity: Option<&CpuList>) -> Machine {
     let mut files = Files::new(root);
-    let told = affinity.cloned().or_else(|| affinity_of_tree(&files));
+    let told = affinity.cloned().or_else(|| of_status(&files, "Cpus_allowed_list:"));
     let (online, present) = online_and_present(&mut files, &told.clone().unwrap_or_default());
     let affinity = told.unwrap_or_else(|| online.clone());
     let isolated = files.list(&format!("{CPUS}/isolated")).unwrap_or_else(|problem| {
@@ -28,6 +28,7 @@ pub(super) fn read(root: &Path, affinity: Option<&CpuList>) -> Machine {
     let nodes = nodes(&mut files, &online);
     let cpus = cpus(&mut files, &online, &nodes);
     let limits = cgroup::read(&mut files);
+    let mems = of_status(&files, "Mems_allowed_list:");
     Machine {
         online,
         present,
@@ -35,6 +36,7 @@ pub(super) fn read(root: &Path, affinity: Option<&CpuList>) -> Machine {
         nohz_full,
         cpuset: limits.cpuset,
         affinity,
+        mems,
         refused: CpuList::EMPTY,
         quota: limits.quota,
         cpus,
@@ -43,10 +45,10 @@ pub(super) fn read(root: &Path, affinity: Option<&CpuList>) -> Machine {
     }
 }
 
-/// The mask of the process that `proc/self` is about.
-fn affinity_of_tree(files: &Files<'_>) -> Option<CpuList> {
+/// A list in the status of the process that `proc/self` is about.
+fn of_status(files: &Files<'_>, name: &str) -> Option<CpuList> {
     let status = files.text("/proc/self/status").ok()?;
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let list = status.lines().find_map(|line| line.strip_prefix(name))?;
     CpuList::from_kernel(list.trim()).ok()
 }
 

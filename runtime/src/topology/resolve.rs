@@ -285,7 +285,8 @@ pub(super) fn place(
         .map(|(stage, cores)| (stage, cores.iter().map(|core| index_of[core]).collect()))
         .collect();
     let partitions = used.iter().map(partition).collect();
-    Ok(Placement { partitions, stages, rings: map.rings.clone(), warnings })
+    let memory = map.memory.unwrap_or_default();
+    Ok(Placement { partitions, stages, rings: map.rings.clone(), memory, warnings })
 }
 
 fn spread_warning(

@@ -37,6 +37,9 @@ fn entries(map: &CoreMap) -> BTreeMap<String, String> {
         let core = core.map_or("*".to_owned(), |core| core.to_string());
         entries.insert(format!("@{core}"), format!("{idle:?}").to_lowercase());
     }
+    if let Some(locality) = map.memory() {
+        entries.insert("@memory".to_owned(), locality.to_string());
+    }
     for (edge, items) in map.rings() {
         entries.insert(edge.to_string(), items.to_string());
     }

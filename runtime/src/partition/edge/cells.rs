@@ -1,15 +1,19 @@
 //! Counters of an edge: one writer at each end, readable from any thread.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::ring::RingPages;
 
 /// Writes the cells of one end, and how they are published and added up, from one list of fields of [`EdgeCells`].
 macro_rules! cells {
-    ($(#[$doc:meta])* $name:ident: $($sum:ident,)*; $($most:ident,)*) => {
+    ($(#[$doc:meta])* $name:ident: $($sum:ident,)*; $($most:ident,)*; $($field:ident: $type:ty,)*) => {
         $(#[$doc])*
-        #[derive(Debug, Default)]
+        #[derive(Default)]
         pub struct $name {
             $($sum: AtomicU64,)*
             $($most: AtomicU64,)*
+            $($field: $type,)*
         }
 
         impl $name {
@@ -29,12 +33,25 @@ macro_rules! cells {
 
 cells! {
     /// What the producing end of one edge has counted. One per upstream instance.
-    OutletCells: offered, dropped_newest, dropped_oldest, unroutable, staged, left, bytes,;
+    OutletCells: offered, dropped_newest, dropped_oldest, unroutable, staged, left, bytes,;;
 }
 
 cells! {
     /// What the consuming end of one ring has counted.
-    InletCells: popped, left, depth, credits, demand,; batch,
+    InletCells: popped, left, depth, credits, demand,; batch,; pages: OnceLock<(usize, RingPages)>,
+}
+
+impl InletCells {
+    /// Says where the ring lies, and in which partition it is read.
+    pub(crate) fn set_pages(&self, partition: usize, pages: RingPages) {
+        // An inlet is settled once.
+        let _ = self.pages.set((partition, pages));
+    }
+
+    /// Where the ring lies, and the partition it is read in; `None` before it is there, and where no node is known.
+    pub fn pages(&self) -> Option<(usize, &RingPages)> {
+        self.pages.get().map(|(partition, pages)| (*partition, pages))
+    }
 }
 
 /// One reading of an edge's counters.
