@@ -86,7 +86,7 @@ fn fault_31_every_error_of_a_line_is_reported_at_once() {
             "@x (line 1, column 35): cores \"x\": not a decimal number (no sign, space or prefix is allowed)",
             "@0 (line 1, column 45): \"fast\" is not an idle policy; there are spin, yield, park and adaptive",
             "@memory (line 1, column 58): \"near\" does not say where memory lies; there are any, local and strict",
-            "@memory (line 1, column 63): @memory is given twice",
+            "@memory (line 1, column 64): @memory is given twice",
             "line 1, column 75: there is nothing between the semicolons",
         ]
     );

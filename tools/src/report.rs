@@ -5,7 +5,7 @@ use corelane::model::StageId;
 use corelane::observe::{Account, PipelineResult, StageAccount};
 use corelane::topology::Placement;
 
-use crate::summary::{IdleSummary, LatencySummary, StageSummary, Summary};
+use crate::summary::{IdleSummary, LatencySummary, MemorySummary, StageSummary, Summary};
 
 /// What is known once a run has ended.
 pub(crate) struct Ended {
@@ -15,6 +15,7 @@ pub(crate) struct Ended {
     pub(crate) driver: String,
     /// `None` where nobody wants to know.
     pub(crate) idle: Option<IdleSummary>,
+    pub(crate) memory: MemorySummary,
     /// About the graph.
     pub(crate) warnings: Vec<String>,
 }
@@ -28,13 +29,20 @@ impl Ended {
             driver: self.driver.clone(),
             cores: cpus(&self.placement, None),
             idle: self.idle.clone(),
+            memory: Some(self.memory.clone()),
             outcome: self.result.outcome.to_string(),
             // To the user a run lasts from the start to the last line on disk.
             elapsed_s: (self.result.setup + self.result.duration + self.result.closing).as_secs_f64(),
             job,
             stages: self.graph.nodes.iter().map(|node| self.stage(node)).collect(),
             latencies,
-            warnings: self.warnings.iter().cloned().chain(placement_warnings).collect(),
+            warnings: self
+                .warnings
+                .iter()
+                .cloned()
+                .chain(placement_warnings)
+                .chain(self.memory.warning())
+                .collect(),
             account: account.clone(),
             account_closes: account.verify().is_ok() && account.totals().closes(),
         }

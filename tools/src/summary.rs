@@ -1,10 +1,11 @@
 //! What a run did, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use corelane::driver::ParkPrice;
-use corelane::observe::Account;
+use corelane::driver::{MemoryBinding, ParkPrice};
+use corelane::observe::{Account, HeldPages};
 use corelane::topology::EffectiveIdle;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -29,6 +30,9 @@ pub struct Summary<J> {
     /// What its cores did when there was nothing to do, and what parking costs here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleSummary>,
+    /// Where its memory lay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemorySummary>,
     /// How the run ended: completed, or what a signal made of it.
     pub outcome: String,
     /// Wall-clock time from start to end.
@@ -89,6 +93,57 @@ impl fmt::Display for IdleSummary {
             time(self.park_wake_p95_ns),
             self.parked_share * 100.0
         )
+    }
+}
+
+/// On which NUMA nodes the memory of a run lay.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct MemorySummary {
+    /// What became of the wish for memory near its cores.
+    pub binding: String,
+    /// Pages of rings and of the memory pool, by node, when the run ended. Empty if nothing was bound.
+    pub pages: BTreeMap<u32, u64>,
+    /// Those that lay on another node than the core that reads the ring, or that the buffers belong to.
+    pub misplaced_pages: u64,
+    /// Whether people are told of it: not where all memory is on one node.
+    #[serde(skip)]
+    pub is_told: bool,
+}
+
+impl MemorySummary {
+    /// Adds up what is `held`.
+    pub fn new(binding: MemoryBinding, held: &[HeldPages]) -> Self {
+        let mut pages = BTreeMap::new();
+        for (node, count) in held.iter().flat_map(|held| &held.pages.nodes) {
+            *pages.entry(*node).or_default() += count;
+        }
+        Self {
+            binding: binding.to_string(),
+            pages,
+            misplaced_pages: held.iter().map(HeldPages::misplaced).sum(),
+            is_told: binding != MemoryBinding::OneNode,
+        }
+    }
+
+    /// What is allowed and probably not meant.
+    pub fn warning(&self) -> Option<String> {
+        let (misplaced, all) = (self.misplaced_pages, self.pages.values().sum::<u64>());
+        let text = || {
+            format!("{misplaced} of {all} pages of memory lay on another node than the core that uses them")
+        };
+        (misplaced > 0).then(text)
+    }
+}
+
+impl fmt::Display for MemorySummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_told {
+            return Ok(());
+        }
+        let nodes: Vec<String> =
+            self.pages.iter().map(|(node, pages)| format!("{pages} pages on node {node}")).collect();
+        let nodes = if nodes.is_empty() { String::new() } else { format!(": {}", nodes.join(", ")) };
+        writeln!(f, "memory  {}{nodes}", self.binding)
     }
 }
 
@@ -156,6 +211,7 @@ impl<J: Told> fmt::Display for Summary<J> {
         writeln!(f, "{} after {:.3} s with {}{cores}", self.outcome, self.elapsed_s, self.driver)?;
         self.job.lines(self.elapsed_s, f)?;
         self.idle.iter().try_for_each(|idle| write!(f, "{idle}"))?;
+        self.memory.iter().try_for_each(|memory| write!(f, "{memory}"))?;
         self.write_stages(f)?;
         self.write_latencies(f)?;
         self.write_account(f)?;
@@ -276,6 +332,28 @@ mod tests {
         }
     }
 
+    fn memory() -> MemorySummary {
+        let held = |home, nodes: [(u32, u64); 2]| HeldPages {
+            holder: corelane::observe::MemoryHolder::Pool,
+            partition: 0,
+            home: Some(home),
+            pages: corelane::observe::PageNodes { nodes: nodes.into(), nowhere: 1 },
+            small_bytes: 0,
+        };
+        let binding = MemoryBinding::Bound(corelane::policy::MemoryLocality::Local);
+        MemorySummary::new(binding, &[held(0, [(0, 5), (1, 2)]), held(1, [(0, 0), (1, 30)])])
+    }
+
+    #[test]
+    fn memory_on_one_node_is_not_spoken_of_and_pages_elsewhere_are_a_warning() {
+        let told = memory();
+        assert_eq!((told.misplaced_pages, &told.pages), (2, &[(0, 5), (1, 32)].into()));
+        let warning = "2 of 37 pages of memory lay on another node than the core that uses them";
+        assert_eq!(told.warning().as_deref(), Some(warning));
+        let silent = MemorySummary::new(MemoryBinding::OneNode, &[]);
+        assert_eq!((silent.to_string(), silent.warning()), (String::new(), None));
+    }
+
     fn summary() -> Summary<Read> {
         let source = StageAccount { received: 100, passed: 100, emitted: 100, ..StageAccount::default() };
         let sink = StageAccount { received: 100, delivered: 100, ..StageAccount::default() };
@@ -290,6 +368,7 @@ mod tests {
                 park_wake_p95_ns: 9_000,
                 parked_share: 0.0012,
             }),
+            memory: Some(memory()),
             outcome: "completed".to_owned(),
             elapsed_s: 0.5,
             job: Read { spans: 100 },
@@ -319,6 +398,7 @@ mod tests {
             "completed after 0.500 s with thread on cores 0-1\n",
             "100 spans, 200 a second\n",
             "idle    parks; a parked core is woken in 6.2µs (1 in 20: 9.0µs) and takes 0.12 % of itself\n",
+            "memory  bound to the nodes of its cores (local): 5 pages on node 0, 32 pages on node 1\n",
             "decode  transform               7           100         0  0\n",
             "500.",
             "account closes: 200 accepted = 100 delivered\n",

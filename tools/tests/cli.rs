@@ -12,8 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use corelane_tools::exit::Exit;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-use support::{as_nobody, code, corelane, recording, refused, signal, text, through};
+use support::{as_nobody, code, corelane, recording, refused, signal, text, through, where_calls_fail};
 
 fn cores() -> usize {
     std::thread::available_parallelism().unwrap().get()
@@ -112,24 +111,9 @@ fn idle_policies_only_change_how_cores_wait() {
     }
 }
 
-/// Runs `command` where `io_uring_setup` fails with `errno`. A filter stays with the thread that installs it and passes
-/// on to its children: that thread is one of its own. `None`, and a word about it, where filters are not allowed.
+/// Runs `command` where `io_uring_setup` fails with `errno`; `None`, and a word about it, where that cannot be arranged.
 fn where_io_uring_fails(errno: i32, command: &mut Command) -> Option<Output> {
-    let (allow, refuse) = (SeccompAction::Allow, SeccompAction::Errno(errno as u32));
-    let architecture = std::env::consts::ARCH.try_into().unwrap();
-    let rules = [(libc::SYS_io_uring_setup, Vec::new())].into();
-    let filter: BpfProgram =
-        SeccompFilter::new(rules, allow, refuse, architecture).unwrap().try_into().unwrap();
-    std::thread::scope(|scope| {
-        let run = || match seccompiler::apply_filter(&filter) {
-            Ok(()) => Some(command.output().unwrap()),
-            Err(error) => {
-                println!("left out: seccomp cannot be used here: {error}");
-                None
-            }
-        };
-        scope.spawn(run).join().unwrap()
-    })
+    where_calls_fail(&[libc::SYS_io_uring_setup], errno, command)
 }
 
 #[test]

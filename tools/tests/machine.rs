@@ -131,7 +131,7 @@ fn limits(machine: &FakeMachine, locked: &str, files: &str, processes: &str) {
 fn doctor_finds_nothing_wrong_with_a_healthy_machine() {
     let (exit, findings) = doctor(&healthy());
     assert!(findings.values().all(|(verdict, _)| verdict == "ok"), "{findings:#?}");
-    assert_eq!((exit, findings.len()), (0, 19));
+    assert_eq!((exit, findings.len()), (0, 20));
 }
 
 #[test]
@@ -199,6 +199,10 @@ fn doctor_tells_each_thing_that_is_wrong_and_ends_with_8_where_pipelines_would_n
     let machine = FakeMachine::two_sockets();
     machine.file("proc/sys/kernel/numa_balancing", "1\n");
     assert_eq!(doctor(&machine).1["NUMA balancing"].0, "note");
+    assert_eq!(doctor(&machine).1["memory nodes"].0, "ok");
+    machine.file("proc/self/status", "Cpus_allowed_list:\t0-7\nMems_allowed_list:\t0\n");
+    let (verdict, found) = &doctor(&machine).1["memory nodes"];
+    assert!(verdict == "note" && found.starts_with("CPUs 4-7 have no memory of their own"), "{found}");
     let root = healthy();
     status(&root, "7", "0", "0");
     limits(&root, "65536", "1024", "1000");

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use corelane::sync::BindError;
 use corelane::topology::Machine;
 
 /// Kernel files are far smaller.
@@ -16,6 +17,8 @@ pub(super) struct Host<'a> {
     pub(super) machine: Result<Machine, String>,
     /// Whether glommio can run, where that could be tried.
     pub(super) glommio: Option<Result<(), String>>,
+    /// Whether memory can be bound to each node that has some, where that could be tried.
+    pub(super) binding: Option<Result<(), BindError>>,
 }
 
 impl<'a> Host<'a> {
@@ -23,8 +26,9 @@ impl<'a> Host<'a> {
         root: &'a Path,
         machine: Result<Machine, String>,
         glommio: Option<Result<(), String>>,
+        binding: Option<Result<(), BindError>>,
     ) -> Self {
-        Self { root, machine, glommio }
+        Self { root, machine, glommio, binding }
     }
 
     /// What a file holds, without the newline at its end.

@@ -1,5 +1,9 @@
 //! How memory is backed.
 
+use corelane::policy::MemoryLocality;
+use corelane::sync::{BindError, HomeNode};
+use corelane::topology::{CpuList, Machine};
+
 use super::{Finding, host::Host};
 
 const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
@@ -7,7 +11,50 @@ const SWAPS: &str = "/proc/swaps";
 const BALANCING: &str = "/proc/sys/kernel/numa_balancing";
 
 pub(super) fn findings(host: &Host<'_>) -> Vec<Finding> {
-    vec![huge_pages(host), swap(host), balancing(host)]
+    vec![huge_pages(host), swap(host), nodes(host), balancing(host)]
+}
+
+/// Binds a page to each node with memory, and gives it back.
+///
+/// # Errors
+/// What the system said to the first that it refused.
+pub(super) fn try_binding(machine: &Machine) -> Result<(), BindError> {
+    let home = |node| HomeNode { node, locality: MemoryLocality::Strict };
+    machine.memory_nodes().into_iter().try_for_each(|node| home(node).try_out())
+}
+
+fn nodes(host: &Host<'_>) -> Finding {
+    const CHECK: &str = "memory nodes";
+    let Ok(machine) = &host.machine else { return Finding::unknown(CHECK, "/sys/devices/system/node") };
+    let nodes: CpuList = machine.memory_nodes().into_iter().collect();
+    let far = |cpu: &u32| machine.cpu(*cpu).is_some_and(|cpu| !nodes.contains(cpu.node));
+    let far: CpuList = machine.allowed().iter().filter(far).collect();
+    match &host.binding {
+        _ if nodes.is_empty() => Finding::note(
+            CHECK,
+            "no node has memory that this process may use, as far as files tell",
+            "mount /sys and /proc into the container",
+        ),
+        _ if !far.is_empty() => Finding::note(
+            CHECK,
+            format!(
+                "CPUs {far} have no memory of their own that this process may use; there is some on {nodes}"
+            ),
+            "give the group the memory of the nodes of its CPUs (cpuset.mems), or leave these CPUs out",
+        ),
+        _ if nodes.len() < 2 => Finding::ok(CHECK, "one: nothing to bind"),
+        None => {
+            Finding::ok(CHECK, format!("{nodes}; whether memory can be bound to them only a trial shows"))
+        }
+        Some(Ok(())) => {
+            Finding::ok(CHECK, format!("{nodes}: rings and pool are bound to that of their core"))
+        }
+        Some(Err(error)) => Finding::note(
+            CHECK,
+            format!("{nodes}, and {error}: memory lies where it is touched first"),
+            "give the container the capability SYS_NICE, or each node a process of its own (numactl)",
+        ),
+    }
 }
 
 fn huge_pages(host: &Host<'_>) -> Finding {

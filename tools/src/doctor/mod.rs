@@ -122,7 +122,8 @@ pub fn examine(tree: &Tree) -> Result<Vec<Finding>, LookError> {
         machine => machine.map_err(|error| error.to_string()),
     };
     let trial = tree.root.is_none().then(|| DriverChoice::Glommio.resolve().map(drop));
-    let host = Host::new(tree.path(), machine, trial);
+    let binding = machine.as_ref().ok().filter(|_| tree.root.is_none()).map(memory::try_binding);
+    let host = Host::new(tree.path(), machine, trial, binding);
     Ok([kernel::findings(&host), cores::findings(&host), memory::findings(&host)].concat())
 }
 

@@ -27,7 +27,7 @@ use crate::otlp::{InputError, RepeatError};
 use crate::output::{OutputError, print};
 use crate::report::Ended;
 use crate::signals::{Interrupts, Waited, Watch};
-use crate::summary::{IdleSummary, Summary, Told};
+use crate::summary::{IdleSummary, MemorySummary, Summary, Told};
 
 pub use nexmark_q5::nexmark_q5;
 pub(crate) use trace_assembly::pool_limit;
@@ -279,13 +279,16 @@ impl<'a> Run<'a> {
         screen.make_way();
         let (monitor, placement) = (self.running.monitor(), self.running.placement().clone());
         let driver = self.running.driver().to_string();
+        let binding = self.running.memory_binding();
         let result = self.running.join();
         let measured = self.measurements.take().map_or(Ok(()), |measurements| measurements.finish(&monitor));
         let stopped = matches!(result.outcome, Outcome::Stopped | Outcome::DeadlineExceeded { .. });
         // The first error in the order of causes: a failed output fails the pipeline, not the other way round.
         let written = delivery.finish(stopped.then_some(LAST_LINES))?;
         let (graph, warnings) = (monitor.graph().clone(), self.warnings);
-        let ended = Ended { result, graph, placement, driver, idle: self.idle, warnings };
+        // A system that does not say where pages lie has not let them be bound either.
+        let memory = MemorySummary::new(binding, &monitor.held_pages().unwrap_or_default());
+        let ended = Ended { result, graph, placement, driver, idle: self.idle, memory, warnings };
         Ok(Over { ended, written, stopped, interrupted: self.interrupts.came(), measured })
     }
 }

@@ -9,6 +9,7 @@ use corelane_tools::exit::Exit;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// The command with nothing of the environment in it.
 pub(crate) fn corelane(options: &[&str]) -> Command {
@@ -41,6 +42,26 @@ pub(crate) fn through(program: &[&str], options: &[&str]) -> Option<Output> {
             None
         }
     }
+}
+
+/// Runs `command` where these system calls fail with `errno`. A filter stays with the thread that installs it and passes on to its
+/// children: that thread is one of its own. `None`, and a word about it, where filters are not allowed.
+pub(crate) fn where_calls_fail(calls: &[i64], errno: i32, command: &mut Command) -> Option<Output> {
+    let (allow, refuse) = (SeccompAction::Allow, SeccompAction::Errno(errno as u32));
+    let architecture = std::env::consts::ARCH.try_into().unwrap();
+    let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
+    let filter: BpfProgram =
+        SeccompFilter::new(rules, allow, refuse, architecture).unwrap().try_into().unwrap();
+    std::thread::scope(|scope| {
+        let run = || match seccompiler::apply_filter(&filter) {
+            Ok(()) => Some(command.output().unwrap()),
+            Err(error) => {
+                println!("left out: seccomp cannot be used here: {error}");
+                None
+            }
+        };
+        scope.spawn(run).join().unwrap()
+    })
 }
 
 /// Runs the copy `binary` as a user without privileges, in the surroundings that the program `within` makes; `None`, and
