@@ -44,6 +44,7 @@
 
 mod closures;
 mod logic;
+mod meeting;
 mod pairs;
 mod rule;
 mod table;
@@ -63,7 +64,7 @@ use corelane::stage::{StageError, StageSite};
 use crate::window::{OwnTime, TimeOf};
 use logic::JoinLogic;
 pub use logic::Side;
-pub use rule::{JoinRule, Kept, Within};
+pub use rule::{JoinRule, Kept, KeptToTheEnd, Within};
 use table::AsOf;
 
 /// What a join is of.

@@ -6,7 +6,7 @@ use corelane::keyed::Stateful;
 
 use super::logic::{JoinLogic, Side};
 use super::pairs::Pairs;
-use super::windowed::WindowPairs;
+use super::windowed::{KeptPairs, WindowPairs};
 use crate::window::span::{Frame, LONGEST, length};
 use crate::window::{Sliding, Tumbling, WindowError};
 
@@ -88,7 +88,7 @@ impl Rule {
     }
 }
 
-/// What pairs: implemented by [`Within`], [`Kept`], [`Tumbling`] and [`Sliding`].
+/// What pairs: implemented by [`Within`], [`Kept`], [`KeptToTheEnd`], [`Tumbling`] and [`Sliding`].
 pub trait JoinRule: Clone + Send + 'static {
     /// What holds the items that wait.
     #[doc(hidden)]
@@ -142,8 +142,8 @@ impl Kept {
     }
 
     /// Every item is kept to the end of the input; the state grows with it.
-    pub const fn to_the_end() -> Self {
-        Self::for_time(Duration::from_nanos(LONGEST as u64))
+    pub const fn to_the_end() -> KeptToTheEnd {
+        KeptToTheEnd
     }
 
     /// Items of the right stream are kept this long.
@@ -151,6 +151,26 @@ impl Kept {
     pub const fn right_for(mut self, time: Duration) -> Self {
         self.right = time;
         self
+    }
+}
+
+/// All items pair that have a key in common. See [`Kept::to_the_end`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptToTheEnd;
+
+impl KeptToTheEnd {
+    /// Items of the right stream are kept this long, those of the left one to the end.
+    #[must_use]
+    pub const fn right_for(self, time: Duration) -> Kept {
+        Kept { left: Duration::from_nanos(LONGEST as u64), right: time }
+    }
+}
+
+impl JoinRule for KeptToTheEnd {
+    type State<J: JoinLogic> = KeptPairs<J>;
+
+    fn state<J: JoinLogic>(&self, user: J) -> Result<KeptPairs<J>, WindowError> {
+        Ok(KeptPairs::new(user))
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::pairs::Pairs;
 use super::rule::Rule;
 use super::windowed::WindowPairs;
-use super::{JoinRule, Parts, Side};
+use super::{JoinRule, Kept, Parts, Side};
 use crate::testkit::drain;
 use crate::window::panes::FEW;
 use crate::window::{Sliding, Tumbling};
@@ -185,6 +185,30 @@ proptest! {
         let (got, expected) = (account(&tumbling, items), account(&sliding, items));
         prop_assert_eq!(got, expected);
         prop_assert_eq!((got.keys, got.items_open, tumbling.footprint().0), (0, 0, 0));
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_kept_to_the_end_pairs_with_all_of_its_key_and_the_rest_stays_alone(ops in ops()) {
+        let mut state = Kept::to_the_end().state(parts()).unwrap();
+        let (got, items) = all_of(&ops, &mut state);
+        let side = |of: fn(&Op) -> Option<u32>| -> Vec<(u32, u64)> {
+            (0..).zip(&ops).filter_map(|(n, op)| Some((of(op)?, n))).collect()
+        };
+        let left = side(|op| if let Op::Left(key, _) = op { Some(*key) } else { None });
+        let right = side(|op| if let Op::Right(key, _) = op { Some(*key) } else { None });
+        let mut expected: Vec<Pair> = Vec::new();
+        for l in &left {
+            expected.extend(right.iter().filter(|r| r.0 == l.0).map(|r| (Some(l.1), Some(r.1))));
+        }
+        let alone = |of: &(u32, u64), others: &[(u32, u64)]| others.iter().all(|other| other.0 != of.0);
+        expected.extend(left.iter().filter(|l| alone(l, &right)).map(|l| (Some(l.1), None)));
+        expected.extend(right.iter().filter(|r| alone(r, &left)).map(|r| (None, Some(r.1))));
+        expected.sort_unstable();
+        prop_assert_eq!(got, expected);
+        let account = account(&state, items);
+        prop_assert_eq!((account.keys, account.items_open, account.items_expired), (0, 0, 0));
     }
 }
 
