@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::driver::{
     Clock, Driver, DriverChoice, EdgeRef, Environment, LaunchError, Means, Meeting, MemoryBinding, Monitor,
-    Seat, SetPolicyError, SpillDirError, Worker, check, current_affinity, prepare, refused_cpus,
+    MoveShardsError, NotMovable, Seat, SetPolicyError, SpillDirError, Worker, check, current_affinity,
+    prepare, refused_cpus,
 };
 use crate::flow::Pipeline;
 use crate::graph::PipelineGraph;
@@ -16,6 +17,7 @@ use crate::observe::{
 use crate::partition::{Control, Phase};
 use crate::policy::{BackpressureStrategy, IdlePolicy};
 use crate::pool::MemoryPool;
+use crate::shard::{Rebalance, ShardMove};
 use crate::sync::{BindError, HomeNode};
 use crate::topology::{
     CoreMap, CoreMapErrors, EffectiveIdle, Machine, MachineError, PartitionPlace, Placement, effective_idle,
@@ -325,6 +327,22 @@ impl Running {
     /// What an edge is doing; see [`Monitor::inspect_edge`].
     pub fn inspect_edge<'a>(&self, edge: impl Into<EdgeRef<'a>>) -> Option<EdgeRuntimeState> {
         self.monitor.inspect_edge(edge)
+    }
+
+    /// Evens out the load of a keyed stage's instances; see [`Monitor::rebalance`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rebalance(&self, id: &str) -> Result<Rebalance, NotMovable> {
+        self.monitor.rebalance(id)
+    }
+
+    /// Moves shards of a keyed stage between its instances; see [`Monitor::move_shards`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn move_shards(&self, id: &str, moves: &[ShardMove]) -> Result<u64, MoveShardsError> {
+        self.monitor.move_shards(id, moves)
     }
 
     /// Time since the start.

@@ -14,6 +14,7 @@ pub mod plan;
 pub mod policy;
 pub mod pool;
 pub mod ring;
+pub mod shard;
 pub mod stage;
 pub mod sync;
 pub mod testing;

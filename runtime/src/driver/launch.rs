@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::resources::{Means, MemoryTooSmall, Shares};
 use crate::flow::{Assembled, BuildError, EdgeWires, Pipeline};
-use crate::graph::{PipelineGraph, ValidatedGraph};
+use crate::graph::{PipelineGraph, StageNode, ValidatedGraph};
 use crate::model::{StageId, StageKind};
 use crate::observe::{
     Account, CallClock, EdgeAccount, InstanceState, LimitedLogger, Logger, MemoryHolder, MemoryPoolStats,
@@ -16,7 +16,9 @@ use crate::observe::{
 use crate::partition::{Control, EdgeCells, PartitionBlueprint, Phase};
 use crate::plan::{Plan, PlanError, plan};
 use crate::pool::MemoryPool;
-use crate::stage::{Resources, SourcePause, StageSite};
+use crate::ring::RingError;
+use crate::shard::{ShardControl, Shards, seats};
+use crate::stage::{Resources, SourcePause, StageError, StageSite};
 use crate::sync::Doorbell;
 use crate::topology::Placement;
 
@@ -107,7 +109,7 @@ pub(crate) fn prepare(
     };
     let control = Control::new(environment.memory_pool.clone());
     let seams = (&clock, control.source_pause());
-    let sites = sites(&graph, &plan, (&doorbells, &pulses), &environment, seams, &shares.state);
+    let sites = sites(&graph, &plan, (&doorbells, &pulses), &environment, seams, &shares.state)?;
     let ends = graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
     let places = plan.instances.clone().into();
     let assembled = pipeline.assemble(plan, sites, doorbells, pulses.clone(), control);
@@ -135,11 +137,14 @@ fn sites(
     environment: &Environment,
     (clock, source_pause): (&Arc<dyn CallClock>, &Arc<SourcePause>),
     state: &Resources,
-) -> Vec<Arc<[StageSite]>> {
+) -> Result<Vec<Arc<[StageSite]>>, LaunchError> {
     let pipeline_id: Arc<str> = graph.graph().id.as_deref().unwrap_or_default().into();
     let mut all = Vec::with_capacity(graph.stages().len());
     for ((stage, node), places) in graph.stages().iter().zip(&graph.graph().nodes).zip(&plan.instances) {
         let keyed = node.kind == StageKind::Accumulator;
+        let shards = shards(node, places, doorbells).map_err(|error| {
+            LaunchError::Assembly(vec![(stage.id.clone(), StageError::User(Box::new(error)))])
+        })?;
         let site = |(instance, &partition): (usize, &usize)| {
             let cells = Arc::new(StageCells::default());
             let (logger, pulse) = (Arc::clone(&environment.logger), Arc::clone(&pulses[partition]));
@@ -163,11 +168,20 @@ fn sites(
                 doorbell: Arc::clone(&doorbells[partition]),
                 resources: if keyed { state.clone() } else { Resources::default() },
                 memory_pool: environment.memory_pool.clone(),
+                shards: shards.get(instance).cloned(),
             }
         };
         all.push(places.iter().enumerate().map(site).collect());
     }
-    all
+    Ok(all)
+}
+
+/// What each instance of `node` is told of its shards; nothing where none move.
+fn shards(node: &StageNode, places: &[usize], doorbells: &[Arc<Doorbell>]) -> Result<Vec<Shards>, RingError> {
+    let Some(policy) = node.rebalance.filter(|_| places.len() > 1) else { return Ok(Vec::new()) };
+    let control = Arc::new(ShardControl::new(policy, places.len(), doorbells.to_vec()));
+    let bells: Vec<_> = places.iter().map(|&partition| Arc::clone(&doorbells[partition])).collect();
+    seats(&control, &bells)
 }
 
 /// Reads a running pipeline's counters, from any thread. Cheap to clone.
@@ -309,10 +323,16 @@ impl Monitor {
         let mut state = StageRuntimeState::read(self.ids[index].clone(), cells, input, output, adjust);
         let inputs = (0..self.edges.len()).filter(|edge| self.ends[*edge].1 == index);
         state.inputs = inputs.map(|edge| self.edge_state(edge)).collect();
+        state.shards = self.shards(index).map(ShardControl::state);
         if self.control.failure().is_some_and(|failure| failure.stage.as_ref() == Some(&state.stage_id)) {
             state.state = StageState::Failed;
         }
         state
+    }
+
+    /// The shards of a stage, if they move.
+    pub(super) fn shards(&self, index: usize) -> Option<&ShardControl> {
+        self.sites[index].first()?.shards.as_ref().map(|shards| &*shards.control)
     }
 
     /// Every stage, by id; for the result.

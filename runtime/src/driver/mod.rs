@@ -22,6 +22,7 @@ mod locality;
 mod pages;
 mod pin;
 mod price;
+mod rebalance;
 mod rendezvous;
 mod resources;
 mod sim;
@@ -41,6 +42,7 @@ pub use launch::{Environment, LaunchError, Monitor};
 pub use locality::MemoryBinding;
 pub use pin::{PinError, current_affinity, pin_current_thread, refused_cpus};
 pub use price::{ParkPrice, ParkProbe, measure_park, process_cpu_time};
+pub use rebalance::{MoveShardsError, NotMovable};
 pub use resources::MemoryTooSmall;
 pub use sim::{SimError, SimReport, SimStep, Simulation};
 

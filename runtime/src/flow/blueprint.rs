@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::assembly::BuildError;
-use crate::partition::{Exchange, Inlet, InletTask, Outlet, Senders, ShardTable, Spread, Task};
+use crate::partition::{Exchange, Inlet, InletTask, Outlet, Senders, Spread, Task};
+use crate::shard::ShardTable;
 use crate::stage::{Chain, DynChain, Linked, Operator, Pass, Sink, SinkEnd, StageError, StageSite, catch};
 
 /// Builds the rest of a chain for one instance, on that instance's core.

@@ -15,7 +15,7 @@ use crate::model::{StageId, StageKind};
 use crate::partition::Demand;
 use crate::policy::{
     AccumulationDescriptor, BackpressureStrategy, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy,
-    Parallelism, PolicyRef,
+    Parallelism, PolicyRef, RebalancePolicy,
 };
 use crate::stage::DeadLetter;
 
@@ -56,6 +56,8 @@ pub(super) struct Draft {
     makes_calls: Vec<Option<bool>>,
     /// Keyed stages whose state can be written to disk.
     can_spill: Vec<usize>,
+    /// Keyed stages whose state can move between instances.
+    can_move: Vec<usize>,
     ports: usize,
 }
 
@@ -103,6 +105,7 @@ impl Draft {
         ValidationContext {
             spill_dir,
             can_spill: Some(self.can_spill.clone()),
+            can_move: Some(self.can_move.clone()),
             makes_calls: self.makes_calls.clone(),
             item_bytes: self.item_bytes.clone(),
             ..ValidationContext::default()
@@ -117,6 +120,11 @@ impl Draft {
     /// States that the accumulator of stage `node` can write its state to disk.
     pub(super) fn can_spill(&mut self, node: usize) {
         self.can_spill.push(node);
+    }
+
+    /// States that the state of stage `node` can move between its instances.
+    pub(super) fn can_move(&mut self, node: usize) {
+        self.can_move.push(node);
     }
 
     pub(super) fn port(&mut self) -> Port {
@@ -255,6 +263,12 @@ impl StageOptions {
 
     pub(super) fn accumulation(&self, descriptor: AccumulationDescriptor) -> &Self {
         self.node(|n| n.accumulation = Some(descriptor))
+    }
+
+    /// Lets the shards of a keyed stage move between its instances while it runs. For folds by key, and accumulators made with
+    /// [`accumulate_movable`](super::Stream::accumulate_movable).
+    pub fn rebalanced(&self, policy: RebalancePolicy) -> &Self {
+        self.node(|n| n.rebalance = Some(policy))
     }
 
     fn node(&self, set: impl FnOnce(&mut StageNode)) -> &Self {

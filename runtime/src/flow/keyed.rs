@@ -81,7 +81,9 @@ where
     {
         let factory =
             keyed_stage_of((init, fold), |key, (init, fold), site| FoldByKeyOp::new(key, init, fold, site));
-        self.operator(name, AccumulatorPolicy::until_end(), factory)
+        let stream = self.operator(name, AccumulatorPolicy::until_end(), factory);
+        stream.draft.borrow_mut().can_move(stream.origin.node);
+        stream
     }
 }
 

@@ -20,7 +20,7 @@ use super::segment::{PortSegment, Segment, Then};
 use crate::graph::ChannelOrdering;
 use crate::model::StageKind;
 use crate::partition::Branching;
-use crate::policy::{BackpressureStrategy, BufferPolicy, ErrorPolicy, Parallelism};
+use crate::policy::{BackpressureStrategy, BufferPolicy, ErrorPolicy, Parallelism, RebalancePolicy};
 use crate::stage::{
     Chain, Filter, FilterMap, FlatMap, FoldSink, ForEach, Inspect, Map, Operator, Posts, Reporting, Sink,
     StageError, StageSite, StepCx, StreamFn, StreamIn, Transform, TransformOp, TryMap,
@@ -270,6 +270,12 @@ impl<S: Segment> Stream<S> {
     /// See [`StageOptions::assume_progress`].
     pub fn assume_progress(self) -> Self {
         self.options().assume_progress();
+        self
+    }
+
+    /// See [`StageOptions::rebalanced`].
+    pub fn rebalanced(self, policy: RebalancePolicy) -> Self {
+        self.options().rebalanced(policy);
         self
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::StageKind;
 use crate::policy::{
     AccumulationDescriptor, BackpressureStrategy, BufferPolicy, CircuitBreakerPolicy, ErrorPolicy,
-    MergePolicy, Parallelism, PolicyRef,
+    MergePolicy, Parallelism, PolicyRef, RebalancePolicy,
 };
 
 /// The label of the edge that takes a stage's dead letters. At a branch it is a label like any other.
@@ -66,6 +66,9 @@ pub struct StageNode {
     /// When the stage is taken out of service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<PolicyRef<CircuitBreakerPolicy>>,
+    /// Whether shards of its keys move between its instances while it runs. For keyed stages whose state can be moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<RebalancePolicy>,
     /// Whose turn it is at a merge; [`MergePolicy::Fair`] when absent. Refused on other kinds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<MergePolicy>,
@@ -98,6 +101,7 @@ impl StageNode {
             backpressure: None,
             error_policy: PolicyRef::default(),
             circuit_breaker: None,
+            rebalance: None,
             merge: None,
             has_default: false,
             assume_progress: false,

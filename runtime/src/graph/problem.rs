@@ -335,6 +335,23 @@ pub enum GraphError {
         /// The stage.
         at: At,
     },
+    /// Shards of state that cannot move.
+    #[error(
+        "{at}, field rebalance: its state cannot move between instances: of the keyed stages, folds by key and accumulators made with \
+         accumulate_movable can"
+    )]
+    CannotMove {
+        /// The stage.
+        at: At,
+    },
+    /// Shards of which a part may be on disk.
+    #[error(
+        "{at}, field rebalance: state that may go to disk does not move: forbid spilling, or leave rebalance out"
+    )]
+    MovesAndSpills {
+        /// The stage.
+        at: At,
+    },
     /// A configuration that names a stage that is not there.
     #[error("the configuration is otherwise at stage {}, which is not in the graph; {help}", Quoted(id))]
     OverrideOfUnknownStage {

@@ -30,6 +30,8 @@ pub struct ValidationContext {
     pub spill_dir: bool,
     /// Positions of the stages whose state can be written to disk, if known.
     pub can_spill: Option<Vec<usize>>,
+    /// Positions of the stages whose state can move between their instances, if known.
+    pub can_move: Option<Vec<usize>>,
     /// Bytes of one item, edge by edge, where known; may be shorter than the edges.
     pub item_bytes: Vec<Option<usize>>,
     /// Whether a stage makes calls that a circuit breaker can keep back, stage by stage, where known; may be shorter than
@@ -198,6 +200,7 @@ impl<'a> Validator<'a> {
                 self.warnings.push(Warning::QuietKeysStay { at: at() });
             }
         }
+        self.rebalance(index, node);
         StagePolicies {
             buffer: node.buffer.as_ref().and_then(|p| self.policy(&at, "buffer", p)),
             backpressure: node.backpressure.as_ref().and_then(|p| self.policy(&at, "backpressure", p)),
@@ -206,10 +209,29 @@ impl<'a> Validator<'a> {
         }
     }
 
+    fn rebalance(&mut self, index: usize, node: &StageNode) {
+        let Some(rebalance) = &node.rebalance else { return };
+        let at = || at_stage(index, node);
+        for problem in rebalance.problems() {
+            self.errors.push(GraphError::Policy {
+                at: at(),
+                problem: within("rebalance", problem),
+                name: None,
+            });
+        }
+        if self.context.can_move.as_ref().is_some_and(|able| !able.contains(&index)) {
+            self.errors.push(GraphError::CannotMove { at: at() });
+        }
+        if node.accumulation.as_ref().is_some_and(|accumulation| accumulation.policy.spill_allowed) {
+            self.errors.push(GraphError::MovesAndSpills { at: at() });
+        }
+    }
+
     fn kind_fields(&mut self, index: usize, node: &StageNode) {
         let (at, kind) = (|| at_stage(index, node), node.kind);
         let present = [
             ("accumulation", node.accumulation.is_some(), StageKind::Accumulator),
+            ("rebalance", node.rebalance.is_some(), StageKind::Accumulator),
             ("merge", node.merge.is_some(), StageKind::Merge),
             ("has-default", node.has_default, StageKind::Branch),
             ("assume-progress", node.assume_progress, StageKind::Merge),

@@ -6,11 +6,13 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::IntoIter;
 
 use super::fold_bound::{Bound, memory};
-use super::fold_loops::{AHEAD, Tally, fold_many, fold_tight, insert, outgrow};
+use super::fold_loops::{AHEAD, Tally, fold_few, fold_many, fold_tight, insert, outgrow};
+use super::fold_move::{FoldKeys, Moved};
 use super::fold_table::{Entries, FoldTable};
 use super::hash_key;
 use crate::model::Signal;
 use crate::observe::StageAccount;
+use crate::shard::Mover;
 use crate::stage::{Chain, Gate, Operator, StageError, StageSite, StepCx, catch};
 
 /// Keys and values of more bytes than this leave the cache nearest to a core, and move to the table for that.
@@ -41,6 +43,8 @@ type Ending<K, A> = (IntoIter<(K, A)>, Entries<K, A>);
 /// which is the same whenever the items come in the same order; at most 1 024 of them per step, and before the end is
 /// passed on.
 ///
+/// Where its shards move, the keys of those that do are given to their new owner between two items.
+///
 /// A panic in user code ends the pipeline, whatever the error policy: the values may be damaged and are not used again.
 pub struct FoldByKeyOp<In, K, A, F, I, G> {
     /// While it fits the cache.
@@ -54,6 +58,9 @@ pub struct FoldByKeyOp<In, K, A, F, I, G> {
     fold: G,
     gate: Gate,
     bound: Bound,
+    /// Where shards move between the stage's instances.
+    mover: Option<Box<Mover<(K, A)>>>,
+    moved: Moved,
     folded: u64,
     /// The item during which user code panicked, or for which there was no memory.
     failed: u64,
@@ -68,7 +75,7 @@ pub struct FoldByKeyOp<In, K, A, F, I, G> {
     given: u64,
 }
 
-impl<In, K: Eq, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G> {
+impl<In, K: Eq + Send + 'static, A: Send + 'static, F, I, G> FoldByKeyOp<In, K, A, F, I, G> {
     /// Folds with `fold` into what `init` makes for the first item of a key.
     pub fn new(key: F, init: I, fold: G, site: &StageSite) -> Self {
         Self {
@@ -80,6 +87,8 @@ impl<In, K: Eq, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G> {
             fold,
             gate: Gate::new(site),
             bound: Bound::new(site),
+            mover: Mover::new(site.shards.as_ref(), true),
+            moved: Moved::default(),
             folded: 0,
             failed: 0,
             discarded: 0,
@@ -101,7 +110,8 @@ fn is_large<K, A>(table: &HashTable<(K, A)>) -> bool {
 
 impl<In, K, A, F, I, G> FoldByKeyOp<In, K, A, F, I, G>
 where
-    K: Hash + Eq,
+    K: Hash + Eq + Send + 'static,
+    A: Send + 'static,
 {
     /// Bytes of keys and values.
     fn memory(&self) -> usize {
@@ -116,6 +126,21 @@ where
 
     fn keys(&self) -> usize {
         self.table.len() + self.large.len()
+    }
+
+    /// Goes on with a move of shards.
+    #[cold]
+    fn move_on(&mut self, cx: &StepCx) -> bool {
+        let Self { table, large, bound, folded, moved, mover, .. } = self;
+        let Some(mover) = mover else { return false };
+        let mut keys = FoldKeys { table, large, bound, outgrown: is_large, folded, moved };
+        let error = match catch(|| mover.step(&mut keys)) {
+            Ok(Ok(moved)) => return moved,
+            Ok(Err(error)) | Err(error) => error,
+        };
+        self.suspect = true;
+        self.gate.fail(error, cx);
+        true
     }
 
     /// Gives out results as far as a step goes and there is room, and then the end.
@@ -146,8 +171,8 @@ where
 impl<In, K, A, F, I, G> Operator<In> for FoldByKeyOp<In, K, A, F, I, G>
 where
     In: 'static,
-    K: Hash + Eq + 'static,
-    A: 'static,
+    K: Hash + Eq + Send + 'static,
+    A: Send + 'static,
     F: FnMut(&In) -> K + 'static,
     I: FnMut() -> A + 'static,
     G: FnMut(&mut A, In) + 'static,
@@ -161,16 +186,21 @@ where
         D: Chain<(K, A)>,
     {
         let is_tight = self.spare() == 0;
-        let Self { table, large, ahead, key, init, fold, bound, .. } = self;
+        let Self { table, large, ahead, key, init, fold, bound, mover, .. } = self;
         let mut counts = (0, 0);
         let each = || {
             let mut tally = Tally { taken: 0, behind: 0, into: &mut counts };
             if is_tight {
-                return fold_tight(&mut items, &mut tally, (table, large), key, fold)
+                let count = |hash| mover.iter_mut().for_each(|mover| mover.count(hash));
+                return fold_tight(&mut items, &mut tally, (table, large), key, fold, count)
                     .map(|()| bound.exhausted(table, large));
             }
             if large.len() == 0 {
                 if !is_large(table) || !bound.may_move(table, large) {
+                    if let Some(mover) = mover {
+                        fold_few(&mut items, &mut tally, table, key, init, fold, |hash| mover.count(hash));
+                        return None;
+                    }
                     // The one in hand. One counter for each item, not two.
                     tally.behind = 1;
                     items.by_ref().for_each(|item| {
@@ -187,7 +217,14 @@ where
                 }
                 outgrow(table, large);
             }
-            fold_many(&mut items, &mut tally, large, ahead, key, init, fold);
+            match mover {
+                None => fold_many(&mut items, &mut tally, large, ahead, key, init, fold, |_| {}),
+                Some(mover) => {
+                    fold_many(&mut items, &mut tally, large, ahead, key, init, fold, |hash| {
+                        mover.count(hash)
+                    });
+                }
+            }
             None
         };
         if !self.suspect {
@@ -212,14 +249,22 @@ where
 
     #[inline]
     fn room<D: Chain<(K, A)>>(&mut self, down: &mut D) -> usize {
-        if self.suspect || self.ending.is_some() { 0 } else { down.room().min(self.spare().max(1)) }
+        let moves = self.mover.as_ref().is_some_and(|mover| mover.is_moving());
+        if self.suspect || moves || self.ending.is_some() { 0 } else { down.room().min(self.spare().max(1)) }
     }
 
     fn signal<D: Chain<(K, A)>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
         if self.suspect {
             return;
         }
+        if let (Signal::Barrier(version), Some(mover)) = (signal, &mut self.mover)
+            && mover.begin(version)
+        {
+            self.move_on(cx);
+            return;
+        }
         if signal == Signal::End {
+            self.mover.iter_mut().for_each(|mover| mover.end());
             self.phase = Phase::Ended;
             self.results = self.keys() as u64;
             self.ending_bytes = memory(&self.table, &self.large);
@@ -231,7 +276,16 @@ where
     }
 
     fn tick<D: Chain<(K, A)>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
-        !self.suspect && self.give_out(down, cx)
+        if self.suspect {
+            return false;
+        }
+        if let Some(mover) = &mut self.mover {
+            mover.look(cx.now().monotonic);
+            if mover.is_moving() {
+                return self.move_on(cx);
+            }
+        }
+        self.give_out(down, cx)
     }
 
     fn account(&self, account: &mut StageAccount) {
@@ -239,6 +293,8 @@ where
         account.failed += self.failed;
         account.discarded = self.discarded;
         account.emitted = self.given;
+        (account.handed_over, account.taken_over) = (self.moved.handed_over, self.moved.taken_over);
+        self.mover.iter().for_each(|mover| mover.publish());
         account.keys = self.keys() as u64;
         account.state_bytes = self.memory() as u64;
         account.unsent = self.results - self.given;
@@ -261,9 +317,14 @@ where
             self.phase = Phase::Stopped;
         }
         self.ending_bytes = 0;
-        let Self { table, large, ahead, ending, gate, .. } = self;
+        let Self { table, large, ahead, ending, gate, bound, folded, moved, mover, .. } = self;
         // Values are dropped here: user code.
-        gate.close(|| (table.clear(), large.take(), ending.take(), ahead.clear()))
+        gate.close(|| {
+            if let Some(mover) = mover {
+                mover.close(&mut FoldKeys { table, large, bound, outgrown: is_large, folded, moved });
+            }
+            (table.clear(), large.take(), ending.take(), ahead.clear());
+        })
     }
 }
 

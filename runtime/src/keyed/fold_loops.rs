@@ -72,6 +72,31 @@ pub(super) fn outgrow<K: Hash + Eq, A>(table: &mut HashTable<(K, A)>, large: &mu
     }
 }
 
+/// Folds into the table for few keys, and tells `count` of each item's hash.
+#[inline(never)]
+pub(super) fn fold_few<In, K: Hash + Eq, A>(
+    items: &mut impl Iterator<Item = In>,
+    tally: &mut Tally<'_>,
+    table: &mut HashTable<(K, A)>,
+    key: &mut impl FnMut(&In) -> K,
+    init: &mut impl FnMut() -> A,
+    fold: &mut impl FnMut(&mut A, In),
+    mut count: impl FnMut(u64),
+) {
+    tally.behind = 1;
+    items.for_each(|item| {
+        tally.taken += 1;
+        let k = key(&item);
+        let hash = hash_key(&k);
+        count(hash);
+        match table.find_mut(hash, |(other, _)| *other == k) {
+            Some((_, value)) => fold(value, item),
+            None => insert(table, hash, k, init, |value| fold(value, item)),
+        }
+    });
+    tally.behind = 0;
+}
+
 /// Folds into the keys that are there; stops at the first item whose key is not.
 #[cold]
 #[inline(never)]
@@ -81,6 +106,7 @@ pub(super) fn fold_tight<In, K: Hash + Eq, A>(
     (table, large): (&mut HashTable<(K, A)>, &mut FoldTable<K, A>),
     key: &mut impl FnMut(&In) -> K,
     fold: &mut impl FnMut(&mut A, In),
+    mut count: impl FnMut(u64),
 ) -> Option<()> {
     tally.behind = 1;
     let stopped = items.find_map(|item| {
@@ -92,6 +118,7 @@ pub(super) fn fold_tight<In, K: Hash + Eq, A>(
             (_, Some(Found::At(at))) => fold(large.value(at), item),
             _ => return Some(()),
         }
+        count(hash);
         None
     });
     tally.behind = u64::from(stopped.is_some());
@@ -108,6 +135,7 @@ pub(super) fn fold_many<In, K: Hash + Eq, A>(
     key: &mut impl FnMut(&In) -> K,
     init: &mut impl FnMut() -> A,
     fold: &mut impl FnMut(&mut A, In),
+    mut count: impl FnMut(u64),
 ) {
     loop {
         items.take(AHEAD).for_each(|item| {
@@ -116,6 +144,7 @@ pub(super) fn fold_many<In, K: Hash + Eq, A>(
             let k = key(&item);
             let hash = hash_key(&k);
             large.prefetch(hash);
+            count(hash);
             ahead.push((hash, k, item));
         });
         if ahead.is_empty() {

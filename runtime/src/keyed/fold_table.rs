@@ -16,7 +16,7 @@ struct Full<K, A> {
     value: A,
 }
 
-/// A hash table of keys and values that grows, is looked up, and is taken apart; nothing is ever removed.
+/// A hash table of keys and values that grows, is looked up, and is taken apart, as a whole or by shards.
 ///
 /// Open addressing with linear probing, at most three quarters full: a look-up reads one cache line for small keys and
 /// values, where a table with its tags apart reads two. How many slots it looks at nobody can guess, the branch predictor
@@ -137,6 +137,51 @@ impl<K: Eq, A> FoldTable<K, A> {
         debug_assert!(self.slots[at].is_none());
         self.slots[at] = Some(Full { tag: tag(hash), key, value });
         self.len += 1;
+    }
+
+    /// Takes out what `leaves` says of the `most` slots from `at` on; `leaves` and `hash_of` are given the keys. How far it has come, or `None`
+    /// when that was the last slot. Everything has been looked at once if nothing is added or removed in between, except keys that stay.
+    ///
+    /// If a closure panics, the table is not to be used again.
+    pub(super) fn extract(
+        &mut self,
+        mut at: usize,
+        most: usize,
+        hash_of: impl Fn(&K) -> u64,
+        mut leaves: impl FnMut(u64) -> bool,
+        mut out: impl FnMut(u64, (K, A)),
+    ) -> Option<usize> {
+        let end = at.saturating_add(most).min(self.slots.len());
+        while at < end {
+            let Some(full) = &self.slots[at] else {
+                at += 1;
+                continue;
+            };
+            let hash = hash_of(&full.key);
+            if !leaves(hash) {
+                at += 1;
+            } else if let Some(Full { key, value, .. }) = self.slots[at].take() {
+                self.len -= 1;
+                out(hash, (key, value));
+                // Another key may have come to this slot.
+                self.close_gap(at, &hash_of);
+            }
+        }
+        (at < self.slots.len()).then_some(at)
+    }
+
+    /// Moves keys that stand behind the empty slot `gap`, and were to be before it, to where they are found.
+    fn close_gap(&mut self, mut gap: usize, hash_of: &impl Fn(&K) -> u64) {
+        let mask = self.slots.len() - 1;
+        let mut at = (gap + 1) & mask;
+        while let Some(full) = &self.slots[at] {
+            let from_home = at.wrapping_sub(self.home(hash_of(&full.key))) & mask;
+            if from_home >= at.wrapping_sub(gap) & mask {
+                self.slots[gap] = self.slots[at].take();
+                gap = at;
+            }
+            at = (at + 1) & mask;
+        }
     }
 
     /// Takes everything out.

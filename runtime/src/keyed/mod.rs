@@ -4,6 +4,7 @@ mod accumulator;
 mod fold;
 mod fold_bound;
 mod fold_loops;
+mod fold_move;
 mod fold_table;
 mod keys;
 mod lot;
@@ -18,6 +19,12 @@ mod wheel;
 pub(crate) mod testkit;
 #[cfg(test)]
 mod tests;
+
+/// A key's state has come to an instance that has state for it, too: its key function does not give the same key for the same item each time,
+/// or the key's hash is not always the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key has state in two instances: the key function or the hash of its key is not always the same")]
+pub struct KeyInTwoPlaces;
 
 pub use accumulator::{Accumulator, CheckTime, FlushReason, SpillError, StateOf};
 pub use fold::FoldByKeyOp;

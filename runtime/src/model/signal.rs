@@ -9,7 +9,8 @@ pub enum Signal {
     Watermark(Timestamp),
     /// This edge has nothing for now and should not hold back event time.
     Idle,
-    /// Everything before belongs to this checkpoint.
+    /// A cut through the stream, by number. On a keyed edge whose shards move: what stands before it was spread by the assignment that held
+    /// until then, what follows by the one of this number.
     Barrier(u64),
     /// The producer's turn is over: the next items in order are on the next instance's edge.
     Turn,

@@ -119,7 +119,8 @@ impl StageAccount {
     pub fn verify(&self, stage: &StageId) -> Result<(), Vec<Imbalance>> {
         let mut broken = Vec::new();
         let place = || Place::Stage(stage.clone());
-        check(place, Law::Fates, self.received.into(), self.fates(), &mut broken);
+        let came = u128::from(self.received) + u128::from(self.taken_over);
+        check(place, Law::Fates, came, self.fates(), &mut broken);
         check(place, Law::Absorbed, self.absorbed.into(), self.absorbed_fates(), &mut broken);
         verdict(broken)
     }
@@ -276,6 +277,7 @@ impl Account {
         for (stage, account) in &self.stages {
             broken.extend(account.verify(stage).err().into_iter().flatten());
             let place = || Place::Stage(stage.clone());
+            check(place, Law::HandOver, account.handed_over.into(), account.taken_over.into(), &mut broken);
             let given = offered.get(stage).copied().unwrap_or(0);
             check(place, Law::Emitted, account.emitted.into(), given, &mut broken);
             let came_in = popped.get(stage).copied().unwrap_or(account.emitted.into());

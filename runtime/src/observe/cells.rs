@@ -15,8 +15,9 @@ macro_rules! counters {
         ///
         /// All counts are items since the start unless they say otherwise. Two laws hold at every report:
         ///
-        /// - `received = passed + filtered + absorbed + ignored + dead_lettered + failed + discarded + waiting_retry +
-        ///   delivered`: every item received has exactly one fate. What a stage puts out is counted apart, as `emitted`.
+        /// - `received + taken_over = passed + filtered + absorbed + ignored + dead_lettered + failed + discarded +
+        ///   waiting_retry + delivered + handed_over`: every item received has exactly one fate. What a stage puts out is counted apart, as
+        ///   `emitted`. What its instances hand over to each other, others of them take over.
         /// - `absorbed = items_open + items_spilled + items_complete + items_partial + items_expired + items_lost`.
         ///
         /// A source counts what it produces as received, and at once as passed.
@@ -123,6 +124,10 @@ counters! {
     waiting_retry,
     /// Taken by the outside world.
     delivered,
+    /// Absorbed here, in keys whose shard has moved to another instance of the stage since: they count there now.
+    handed_over,
+    /// Absorbed by another instance of the stage, in keys whose shard has moved here.
+    taken_over,
     /// Made by the stage and still inside it, waiting for room. Goes down again; what is there once the pipeline has ended
     /// was thrown away with it. Not part of `emitted`.
     unsent,
@@ -199,7 +204,7 @@ impl StageAccount {
         GAUGES.contains(&name)
     }
 
-    /// How often the items received were given a fate; equal to `received` when nothing is missing.
+    /// How often the items received and taken over were given a fate; equal to their number when nothing is missing.
     pub fn fates(&self) -> u128 {
         sum([
             self.passed,
@@ -211,6 +216,7 @@ impl StageAccount {
             self.discarded,
             self.waiting_retry,
             self.delivered,
+            self.handed_over,
         ])
     }
 

@@ -12,11 +12,13 @@ use crate::model::StageId;
 pub enum Law {
     /// Edge: `offered = popped + dropped_newest + dropped_oldest + unroutable + staged + left + depth`.
     Edge,
-    /// Stage: `received = passed + filtered + absorbed + ignored + dead_lettered + failed + discarded + waiting_retry +
-    /// delivered`.
+    /// Stage: `received + taken_over = passed + filtered + absorbed + ignored + dead_lettered + failed + discarded +
+    /// waiting_retry + delivered + handed_over`.
     Fates,
     /// Stage: `absorbed = items_open + items_spilled + items_complete + items_partial + items_expired + items_lost`.
     Absorbed,
+    /// Stage, all of its instances: what some have handed over others have taken over.
+    HandOver,
     /// Stage: `emitted` is what its outgoing edges were offered.
     Emitted,
     /// Stage: `received` is what was popped from its incoming edges; for a source, which has none, what it emitted.
@@ -32,7 +34,7 @@ impl Law {
     pub const fn id(self) -> &'static str {
         match self {
             Self::Edge => "C1",
-            Self::Fates => "C2",
+            Self::Fates | Self::HandOver => "C2",
             Self::Absorbed => "C3",
             Self::Emitted | Self::Received | Self::Ends => "C4",
             Self::Buffers => "C9",
@@ -44,6 +46,7 @@ impl Law {
             Self::Edge => ("offered", "accounted for"),
             Self::Fates => ("received", "accounted for"),
             Self::Absorbed => ("absorbed", "accounted for"),
+            Self::HandOver => ("handed over", "taken over"),
             Self::Emitted => ("emitted", "offered to its edges"),
             Self::Received => ("came in", "received"),
             Self::Ends => ("unknown ends expected", "found"),

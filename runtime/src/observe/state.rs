@@ -5,7 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BreakerState, EdgeRuntimeState, LatencyCell, LatencySummary, StageAccount, StageCells};
+use super::{
+    BreakerState, EdgeRuntimeState, LatencyCell, LatencySummary, ShardsState, StageAccount, StageCells,
+};
 use crate::model::{StageId, Timestamp};
 
 /// Where a stage is in its life.
@@ -167,6 +169,9 @@ pub struct StageRuntimeState {
     pub inputs: Vec<EdgeRuntimeState>,
     /// The event time that all of its instances have reached; of those that were told any.
     pub watermark: Option<Timestamp>,
+    /// The shards of its keys, if it can move them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards: Option<ShardsState>,
     /// Its instances, in order.
     pub instances: Vec<InstanceState>,
 }
@@ -212,6 +217,7 @@ impl StageRuntimeState {
             breaker: instances.iter().filter_map(|i| i.breaker).max(),
             instances,
             inputs: Vec::new(),
+            shards: None,
         }
     }
 }

@@ -5,50 +5,24 @@ use std::sync::Arc;
 use super::outlet::Senders;
 use crate::model::{Signal, StageId};
 use crate::observe::StageCells;
+use crate::shard::{ShardControl, ShardTable};
 use crate::stage::{Chain, Gate, StageError, StageSite, StepCx};
 
-/// Which instance owns which shard of a key space.
-///
-/// A key belongs to the shard that bits 32 to 47 of its hash select; the table maps shards to instances, so that a
-/// shard can be moved without touching the others. (Low bits select the slot in an instance's table, the top bits its
-/// tags: a shard must not use those, or every instance would fill only part of its table.)
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardTable {
-    owners: Arc<[u16]>,
-}
-
-impl ShardTable {
-    /// Spreads `shards` (1 to 65536) evenly over `instances` (1 to 65536), at least one shard each.
-    pub fn even(shards: usize, instances: usize) -> Self {
-        let instances = instances.clamp(1, 1 << 16);
-        let shards = shards.clamp(instances, 1 << 16);
-        let owner = |s: usize| u16::try_from(s * instances / shards).unwrap_or(0);
-        Self { owners: (0..shards).map(owner).collect() }
-    }
-
-    /// The shard of a hash.
-    #[inline(always)]
-    pub fn shard(&self, hash: u64) -> usize {
-        let slice = (hash >> 32) as u16 as usize;
-        (slice * self.owners.len()) >> 16
-    }
-
-    /// The instance that owns the shard of `hash`.
-    #[inline(always)]
-    pub fn owner(&self, hash: u64) -> usize {
-        usize::from(self.owners[self.shard(hash)])
-    }
-
-    /// The number of shards.
-    pub fn shards(&self) -> usize {
-        self.owners.len()
-    }
+/// How a producer follows the moves of shards.
+struct Following {
+    control: Arc<ShardControl>,
+    /// The assignment it goes by.
+    version: u64,
+    /// The end has been given: no barrier may follow.
+    ended: bool,
 }
 
 /// The end of a chain: a keyed edge.
 pub struct Exchange<T, H> {
     senders: Senders<T>,
     shards: ShardTable,
+    /// Where shards move.
+    following: Option<Following>,
     hash: H,
     gate: Gate,
     /// Of the keyed stage: its key function runs here.
@@ -56,9 +30,28 @@ pub struct Exchange<T, H> {
 }
 
 impl<T: Send, H> Exchange<T, H> {
-    /// Routes by `hash` over `senders`, one per instance of the stage at `site`.
+    /// Routes by `hash` over `senders`, one per instance of the stage at `site`. By `shards`, unless the stage moves its own.
     pub fn new(senders: Senders<T>, shards: ShardTable, hash: H, site: &StageSite) -> Self {
-        Self { senders, shards, hash, gate: Gate::new(site), cells: Arc::clone(&site.cells) }
+        let control = site.shards.as_ref().map(|shards| Arc::clone(&shards.control));
+        let current = control.as_ref().map(|control| control.assignment());
+        let (version, shards) = current.map_or((0, shards), |current| (current.version, current.after));
+        let following = control.map(|control| Following { control, version, ended: false });
+        let (gate, cells) = (Gate::new(site), Arc::clone(&site.cells));
+        Self { senders, shards, following, hash, gate, cells }
+    }
+
+    /// Goes over to the assignment that has been published, in a step in which every ring takes the barrier. True if it has.
+    #[cold]
+    fn follow(&mut self) -> bool {
+        let Some(following) = &mut self.following else { return false };
+        if following.ended || !self.senders.takes_signal() {
+            return false;
+        }
+        let current = following.control.assignment();
+        following.version = current.version;
+        self.shards = current.after;
+        self.senders.broadcast(Signal::Barrier(current.version));
+        true
     }
 }
 
@@ -90,11 +83,16 @@ impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, 
         if signal != Signal::Turn {
             self.senders.broadcast(signal);
         }
+        if let Some(following) = &mut self.following {
+            following.ended |= signal == Signal::End;
+        }
     }
 
     #[inline]
     fn tick(&mut self, cx: &StepCx) -> bool {
-        self.senders.tick(cx)
+        let moved = self.senders.tick(cx);
+        let behind = |following: &Following| following.control.version() != following.version;
+        moved | (self.following.as_ref().is_some_and(behind) && self.follow())
     }
 
     #[inline]
@@ -123,32 +121,5 @@ impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, 
 
     fn close(&mut self, _discard: bool) {
         self.senders.close();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ShardTable;
-
-    #[test]
-    fn every_instance_owns_a_shard_and_shards_are_even() {
-        for instances in [1, 2, 3, 7, 16, 200] {
-            let table = ShardTable::even(64, instances);
-            let mut owned = vec![0usize; instances];
-            for slice in 0..=u16::MAX {
-                owned[table.owner(u64::from(slice) << 32)] += 1;
-            }
-            let (min, max) = (owned.iter().min().unwrap(), owned.iter().max().unwrap());
-            assert!(*min > 0, "{instances} instances: {owned:?}");
-            assert!(*max <= 2 * *min + 1, "{instances} instances: {owned:?}");
-        }
-    }
-
-    #[test]
-    fn the_owner_depends_on_the_middle_bits_only() {
-        let table = ShardTable::even(16, 4);
-        let hash = 0x1234_9abc_5678_def0u64;
-        assert_eq!(table.owner(hash), table.owner(hash ^ 0xffff_0000_0000_0000));
-        assert_eq!(table.owner(hash), table.owner(hash ^ 0x0000_0000_ffff_ffff));
     }
 }

@@ -52,6 +52,8 @@ struct Input<T> {
     lane: usize,
     grant: Grant,
     left: u64,
+    /// Read up to a barrier that other inputs have not come to.
+    at_barrier: bool,
 }
 
 impl<T> Input<T> {
@@ -64,7 +66,8 @@ impl<T> Input<T> {
 /// Reads one or several rings as one stream.
 ///
 /// Watermarks are combined as the minimum over inputs that are neither idle nor ended, nor back from idleness and behind;
-/// the end of the last input is the end of the stream.
+/// the end of the last input is the end of the stream. A barrier is handed on when all inputs have come to it or have ended; until then
+/// those that have are not read on.
 pub struct Inlet<T> {
     inputs: Vec<Input<T>>,
     /// One for each edge.
@@ -74,6 +77,8 @@ pub struct Inlet<T> {
     policy: MergePolicy<T>,
     at: usize,
     valve: Valve,
+    /// The barrier that some inputs have come to.
+    barrier: Option<u64>,
     batch: Vec<T>,
     /// Signals due, waiting for room downstream.
     due: VecDeque<Signal>,
@@ -90,7 +95,7 @@ impl<T: Send + 'static> Inlet<T> {
             if known.is_none() {
                 lanes.push(Lane::new(edge));
             }
-            inputs.push(Input { ring, cells, lane, grant: Grant::UNBOUND, left: 0 });
+            inputs.push(Input { ring, cells, lane, grant: Grant::UNBOUND, left: 0, at_barrier: false });
         }
         let mut inlet = Self {
             valve: Valve::new(inputs.len()),
@@ -99,6 +104,7 @@ impl<T: Send + 'static> Inlet<T> {
             steered: false,
             policy,
             at: 0,
+            barrier: None,
             batch: Vec::new(),
             due: VecDeque::new(),
         };
@@ -255,6 +261,9 @@ impl<T: Send + 'static> Inlet<T> {
         }
         let mut n = 0;
         let input = &mut self.inputs[i];
+        if input.at_barrier {
+            return 0;
+        }
         let lane = &mut self.lanes[input.lane];
         let items = input.ring.read(room.min(lane.left));
         if items.len() > 0 {
@@ -272,6 +281,7 @@ impl<T: Send + 'static> Inlet<T> {
     fn take_signals<C: Chain<T>>(&mut self, i: usize, chain: &mut C, cx: &StepCx) -> usize {
         let mut n = 0;
         while self.due.is_empty()
+            && !self.inputs[i].at_barrier
             && let Some(signal) = self.inputs[i].ring.next_signal()
         {
             n += 1;
@@ -291,6 +301,7 @@ impl<T: Send + 'static> Inlet<T> {
             Signal::Idle => self.due.extend(self.valve.idle(i).into_iter().flatten()),
             Signal::End => {
                 self.due.extend(self.valve.end(i).into_iter().flatten());
+                self.align();
                 if matches!(self.policy, MergePolicy::Turns) && self.at == i {
                     self.next_turn();
                 }
@@ -298,7 +309,22 @@ impl<T: Send + 'static> Inlet<T> {
             Signal::Turn if matches!(self.policy, MergePolicy::Turns) => self.next_turn(),
             // One input: a turn of an order that is restored further down.
             Signal::Turn if self.inputs.len() == 1 => self.due.push_back(signal),
-            Signal::Turn | Signal::Barrier(_) => {}
+            Signal::Barrier(barrier) => {
+                self.inputs[i].at_barrier = true;
+                self.barrier = Some(barrier);
+                self.align();
+            }
+            Signal::Turn => {}
+        }
+    }
+
+    /// Hands a barrier on once every input has come to it or has ended.
+    fn align(&mut self) {
+        let Some(barrier) = self.barrier else { return };
+        if self.inputs.iter().enumerate().all(|(i, input)| input.at_barrier || self.valve.has_ended(i)) {
+            self.barrier = None;
+            self.inputs.iter_mut().for_each(|input| input.at_barrier = false);
+            self.due.push_back(Signal::Barrier(barrier));
         }
     }
 

@@ -20,7 +20,7 @@ pub use edge::{
     CostOf, Demand, DropHook, DropReason, Dropped, EdgeCells, EdgeControl, EdgePolicy, InletCells,
     OutletCells, ZeroRequest,
 };
-pub use exchange::{Exchange, ShardTable};
+pub use exchange::Exchange;
 pub use inlet::{Inlet, InletRing, MergePolicy};
 pub use machine::{Partition, PartitionBlueprint, Progress};
 pub use outlet::{Outlet, Senders, Spread};

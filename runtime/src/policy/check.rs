@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     AccumulationDescriptor, AccumulatorPolicy, Backoff, BackpressureStrategy, BufferPolicy,
-    CircuitBreakerPolicy, ErrorPolicy, MemoryPoolOptions, Parallelism,
+    CircuitBreakerPolicy, ErrorPolicy, MAX_SHARDS, MemoryPoolOptions, Parallelism, RebalancePolicy,
 };
 
 /// Items one edge holds at most.
@@ -102,6 +102,9 @@ pub enum PolicyProblem {
         /// The limit of the pool, over all cores.
         limit: u64,
     },
+    /// More shards than a stage may have.
+    #[error("is {0}: a stage has at most {MAX_SHARDS} shards; use fewer")]
+    TooManyShards(u32),
     /// No instance.
     #[error("is fixed at 0: nothing would run; use at least 1, or sequential")]
     ZeroInstances,
@@ -265,6 +268,23 @@ impl Checked for AccumulationDescriptor {
         let policy = self.policy.problems().into_iter().map(|p| within("policy", p));
         let hint = self.engine_hint.problems().into_iter().map(|p| within("engine-hint", p));
         policy.chain(hint).chain(weight_problems(&self.progress_weights)).collect()
+    }
+}
+
+impl Checked for RebalancePolicy {
+    fn problems(&self) -> Vec<FieldProblem> {
+        let shards = match self.shards {
+            shards if shards > MAX_SHARDS => at("shards", PolicyProblem::TooManyShards(shards)),
+            shards => amount("shards", shards.into()),
+        };
+        let automatic = self.automatic.iter().flat_map(|automatic| {
+            above_zero("automatic.period", automatic.period)
+                .into_iter()
+                .chain(share("automatic.imbalance", automatic.imbalance))
+                .chain(amount("automatic.periods", automatic.periods.into()))
+                .chain(not_too_long("automatic.cooldown", automatic.cooldown))
+        });
+        shards.into_iter().chain(automatic).collect()
     }
 }
 

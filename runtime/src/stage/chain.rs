@@ -9,6 +9,7 @@ use crate::model::{Attributes, Signal, StageId};
 use crate::observe::{CallClock, LogLevel, StageAccount, StageCells, StageContext, StageState, VirtualClock};
 use crate::policy::{CircuitBreakerPolicy, ErrorPolicy};
 use crate::pool::{LocalPool, MemoryPool};
+use crate::shard::Shards;
 
 /// What a stage instance may take of the machine beside its core.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +45,8 @@ pub struct StageSite {
     pub resources: Resources,
     /// The pipeline's memory pool. See [`pool`](Self::pool).
     pub memory_pool: MemoryPool,
+    /// Its shards, where they can move between the stage's instances.
+    pub shards: Option<Shards>,
 }
 
 impl StageSite {
@@ -75,6 +78,7 @@ impl StageSite {
             doorbell: Arc::default(),
             resources: Resources::default(),
             memory_pool: MemoryPool::default(),
+            shards: None,
         }
     }
 

@@ -1,0 +1,117 @@
+//! The keys of a fold on their way between instances.
+
+use std::hash::Hash;
+
+use hashbrown::HashTable;
+
+use super::fold_bound::Bound;
+use super::fold_loops::outgrow;
+use super::fold_table::{FoldTable, Found};
+use super::{KeyInTwoPlaces, hash_key};
+use crate::shard::Movable;
+use crate::stage::StageError;
+
+/// Slots of the large table that are looked at in one step.
+const SLOTS: usize = 4096;
+
+/// What has moved, and what a move must know of the tables.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    pub(super) handed_over: u64,
+    pub(super) taken_over: u64,
+    /// The large table has grown since keys were looked at: their places are others.
+    regrown: bool,
+}
+
+/// The keys of a fold, for as long as a step of a move takes.
+pub(super) struct FoldKeys<'a, K, A> {
+    pub(super) table: &'a mut HashTable<(K, A)>,
+    pub(super) large: &'a mut FoldTable<K, A>,
+    pub(super) bound: &'a Bound,
+    /// Whether the small table is larger than the cache.
+    pub(super) outgrown: fn(&HashTable<(K, A)>) -> bool,
+    pub(super) folded: &'a mut u64,
+    pub(super) moved: &'a mut Moved,
+}
+
+impl<K: Hash + Eq, A> FoldKeys<'_, K, A> {
+    fn insert(&mut self, hash: u64, key: K, value: A) -> Result<(), StageError> {
+        let Self { table, large, .. } = self;
+        if large.len() == 0 {
+            if table.find(hash, |(other, _)| *other == key).is_some() {
+                return Err(StageError::User(Box::new(KeyInTwoPlaces)));
+            }
+            table.insert_unique(hash, (key, value), |(key, _)| hash_key(key));
+            return Ok(());
+        }
+        self.moved.regrown |= large.reserve(|key| hash_key(key));
+        match large.find(hash, &key) {
+            Some(Found::Free(at)) => large.fill(at, hash, key, value),
+            _ => return Err(StageError::User(Box::new(KeyInTwoPlaces))),
+        }
+        Ok(())
+    }
+}
+
+impl<K: Hash + Eq + Send + 'static, A: Send + 'static> Movable for FoldKeys<'_, K, A> {
+    type Key = (K, A);
+    type Error = StageError;
+
+    fn give(
+        &mut self,
+        at: &mut usize,
+        away: impl Fn(u64) -> Option<usize>,
+        mut out: impl FnMut(usize, (K, A)),
+    ) -> bool {
+        // The small table is no larger than the cache, and looked at whole.
+        if std::mem::take(&mut self.moved.regrown) || *at == 0 {
+            *at = 1;
+            let leaving = self.table.extract_if(|(key, _)| away(hash_key(key)).is_some());
+            leaving.for_each(|entry| {
+                if let Some(to) = away(hash_key(&entry.0)) {
+                    out(to, entry);
+                }
+            });
+        }
+        let leaves = |hash| away(hash).is_some();
+        let next = self.large.extract(
+            *at - 1,
+            SLOTS,
+            |key| hash_key(key),
+            leaves,
+            |hash, entry| {
+                if let Some(to) = away(hash) {
+                    out(to, entry);
+                }
+            },
+        );
+        *at = next.map_or(*at, |slot| slot + 1);
+        next.is_none()
+    }
+
+    fn take(&mut self, (key, value): (K, A)) -> Result<(), StageError> {
+        let Self { table, large, bound, .. } = self;
+        let moves = (self.outgrown)(table);
+        if bound.spare(table, large, moves) == 0 {
+            return Err(StageError::User(Box::new(bound.exhausted(table, large))));
+        }
+        if large.len() == 0 && moves && bound.may_move(table, large) {
+            outgrow(table, large);
+        }
+        self.insert(hash_key(&key), key, value)
+    }
+
+    fn items(_key: &(K, A)) -> u64 {
+        0
+    }
+
+    fn gone(&mut self, items: u64) {
+        *self.folded -= items;
+        self.moved.handed_over += items;
+    }
+
+    fn came(&mut self, items: u64) {
+        *self.folded += items;
+        self.moved.taken_over += items;
+    }
+}
