@@ -6,9 +6,9 @@ use std::time::Duration;
 use corelane::graph::{ChannelDescriptor, ChannelOrdering, Edge, PipelineGraph, StageNode};
 use corelane::model::StageKind;
 use corelane::policy::{
-    AccumulationDescriptor, AccumulatorPolicy, AfterRetries, Backoff, BackpressureStrategy, BufferPolicy,
-    CircuitBreakerPolicy, DropPolicy, ErrorPolicy, MergePolicy, Parallelism, PolicyRef, PolicyRegistry,
-    SettingError, TimeDomain, WhileOpen,
+    AccumulationDescriptor, AccumulatorPolicy, AfterRetries, AutoRebalance, Backoff, BackpressureStrategy,
+    BufferPolicy, CircuitBreakerPolicy, DropPolicy, ErrorPolicy, MergePolicy, Parallelism, PolicyRef,
+    PolicyRegistry, RebalancePolicy, SettingError, TimeDomain, WhileOpen,
 };
 use proptest::option::of;
 use proptest::prelude::*;
@@ -150,7 +150,7 @@ fn stage() -> impl Strategy<Value = StageNode> {
         MergePolicy::ByTimestamp,
         MergePolicy::Turns,
     ]));
-    let rest = (parallelism(), of(accumulation()), merge, any::<[bool; 2]>());
+    let rest = (parallelism(), of(accumulation()), merge, any::<[bool; 2]>(), of(rebalance()));
     (any::<String>(), kind, types, policies, rest).prop_map(|(id, kind, types, policies, rest)| StageNode {
         in_type: types.0,
         out_type: types.1,
@@ -163,8 +163,16 @@ fn stage() -> impl Strategy<Value = StageNode> {
         merge: rest.2,
         has_default: rest.3[0],
         assume_progress: rest.3[1],
+        rebalance: rest.4,
         ..StageNode::new(id, kind)
     })
+}
+
+fn rebalance() -> impl Strategy<Value = RebalancePolicy> {
+    let automatic = (duration(), finite(), any::<u32>(), duration()).prop_map(
+        |(period, imbalance, periods, cooldown)| AutoRebalance { period, imbalance, periods, cooldown },
+    );
+    (any::<u32>(), of(automatic)).prop_map(|(shards, automatic)| RebalancePolicy { shards, automatic })
 }
 
 fn edge() -> impl Strategy<Value = Edge> {

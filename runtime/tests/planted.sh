@@ -15,5 +15,6 @@ bug_capacity_off_by_one strategies
 bug_double_drop_count strategies
 bug_retry_overtakes simulation
 bug_breaker_never_half_opens simulation
+bug_barrier_not_awaited rebalancing
 BUGS
 mv "$table.new" "$table"

@@ -218,9 +218,9 @@ where
                 outgrow(table, large);
             }
             match mover {
-                None => fold_many(&mut items, &mut tally, large, ahead, key, init, fold, |_| {}),
+                None => fold_many(&mut items, &mut tally, (large, ahead), key, init, fold, |_| {}),
                 Some(mover) => {
-                    fold_many(&mut items, &mut tally, large, ahead, key, init, fold, |hash| {
+                    fold_many(&mut items, &mut tally, (large, ahead), key, init, fold, |hash| {
                         mover.count(hash)
                     });
                 }
@@ -323,7 +323,9 @@ where
             if let Some(mover) = mover {
                 mover.close(&mut FoldKeys { table, large, bound, outgrown: is_large, folded, moved });
             }
-            (table.clear(), large.take(), ending.take(), ahead.clear());
+            table.clear();
+            drop((large.take(), ending.take()));
+            ahead.clear();
         })
     }
 }

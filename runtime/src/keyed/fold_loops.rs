@@ -10,6 +10,9 @@ use super::hash_key;
 /// Items whose keys are looked up together in a large table: about as many misses as a core has under way at a time.
 pub(super) const AHEAD: usize = 64;
 
+/// Items with their hashes and keys, looked up together.
+pub(super) type Ahead<K, In> = Vec<(u64, K, In)>;
+
 /// Counts in registers and, also when user code panics, into memory at the end.
 pub(super) struct Tally<'a> {
     pub(super) taken: u64,
@@ -130,8 +133,7 @@ pub(super) fn fold_tight<In, K: Hash + Eq, A>(
 pub(super) fn fold_many<In, K: Hash + Eq, A>(
     items: &mut impl Iterator<Item = In>,
     tally: &mut Tally<'_>,
-    large: &mut FoldTable<K, A>,
-    ahead: &mut Vec<(u64, K, In)>,
+    (large, ahead): (&mut FoldTable<K, A>, &mut Ahead<K, In>),
     key: &mut impl FnMut(&In) -> K,
     init: &mut impl FnMut() -> A,
     fold: &mut impl FnMut(&mut A, In),

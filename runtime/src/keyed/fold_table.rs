@@ -275,6 +275,44 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn what_leaves_is_taken_out_once_and_all_else_is_found_however_hashes_collide(
+            keys in prop::collection::vec(0u16..200, 0..300),
+            leaving in 0u16..200,
+            most in 1usize..50,
+            hash in 0..HASHES.len(),
+        ) {
+            let hash_of = HASHES[hash];
+            let mut table = FoldTable::with_room_for(0);
+            let mut model = BTreeMap::new();
+            for key in keys {
+                count(&mut table, key, hash_of);
+                *model.entry(key).or_insert(0) += 1;
+            }
+            // All keys with the hash of one of them.
+            let away = hash_of(&leaving);
+            let (mut out, mut at) = (BTreeMap::new(), Some(0));
+            while let Some(from) = at {
+                at = table.extract(from, most, hash_of, |hash| hash == away, |hash, (key, n)| {
+                    assert_eq!((hash, out.insert(key, n)), (away, None));
+                });
+                prop_assert!(at.is_none_or(|at| at > from), "it goes on");
+            }
+            let (gone, left): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                model.into_iter().partition(|(key, _)| hash_of(key) == away);
+            prop_assert_eq!(&out, &gone);
+            for (key, n) in &left {
+                match table.find(hash_of(key), key) {
+                    Some(Found::At(at)) => prop_assert_eq!(*table.value(at), *n),
+                    _ => prop_assert!(false, "{} is lost", key),
+                }
+            }
+            prop_assert_eq!(table.len(), left.len());
+            prop_assert_eq!(table.take().collect::<BTreeMap<_, _>>(), left);
+        }
+    }
+
     #[test]
     fn an_empty_slot_costs_no_byte() {
         assert_eq!(size_of::<Option<Full<u64, (u64, u64)>>>(), 32);

@@ -389,6 +389,8 @@ mod tests {
                 items_expired: a[3],
                 items_spilled: a[4],
                 items_lost: a[5],
+                handed_over: emitted / 3,
+                taken_over: emitted / 3,
                 ..StageAccount::default()
             };
             account.stages.insert(name(i), stage);
