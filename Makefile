@@ -8,7 +8,7 @@ CASES ?= 20000
 BENCH_OUT ?= target/bench
 HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: run test lint lint-peers doc loom tsan bench bench-peers bench-parts bench-compare callgrind callgrind-refresh fuzz sim planted soak deny ci help
+.PHONY: run test lint lint-peers doc loom tsan bench bench-peers bench-parts bench-compare callgrind callgrind-refresh fuzz sim planted test-numa soak deny ci help
 
 run: ## The main job: spans recorded from a real application, assembled into traces, on all cores
 	@mkdir -p $(dir $(OUT))
@@ -62,6 +62,9 @@ sim: ## SEEDS random graphs on the simulator (default 1000), from seed FIRST on 
 
 planted: ## How many seeds the simulator needs to find each planted bug; writes the table of them
 	runtime/tests/planted.sh
+
+test-numa: ## Memory and pins on machines with several NUMA nodes, emulated; fetches a kernel and QEMU once; not in CI
+	runtime/tests/numa/run.sh
 
 soak: ## What takes long: a policy swapped on a pipeline under full load for 30 seconds, on each driver
 	$(CARGO) test --release -p corelane --test edges -- --ignored --nocapture

@@ -1,4 +1,4 @@
-//! Where the memory of a pipeline lies: as far as a machine with one node can tell.
+//! Where the memory of a pipeline lies: as far as a machine with one node can tell. `make test-numa` has machines with several.
 #![cfg(not(corelane_loom))]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

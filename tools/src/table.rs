@@ -12,6 +12,13 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Ite
     rows.iter().map(line).collect()
 }
 
+/// Numbers under each other: all columns as wide as the widest cell, cells at their right ends.
+pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
+    let width = rows.iter().flatten().map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let cells = |row: &Vec<String>| row.iter().map(|cell| format!("{cell:>width$}")).collect::<Vec<_>>();
+    rows.iter().map(|row| format!("{}\n", cells(row).join("  "))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

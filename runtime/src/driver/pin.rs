@@ -51,6 +51,9 @@ pub fn current_affinity() -> io::Result<CpuList> {
 /// # Errors
 /// [`PinError`]; the mask is unchanged after [`PinError::Refused`].
 pub fn pin_current_thread(cpu: CpuId) -> Result<(), PinError> {
+    if cfg!(feature = "bug_pin_skipped") {
+        return Ok(());
+    }
     let id = cpu as usize;
     // Larger numbers do not fit the mask, and core_affinity would index out of bounds.
     let pinned = id < CpuSet::MAX_CPU && core_affinity::set_for_current(core_affinity::CoreId { id });

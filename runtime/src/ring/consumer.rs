@@ -113,7 +113,9 @@ impl<T> Consumer<T> {
     pub fn settle(&mut self, home: HomeNode) -> Result<RingPages, BindError> {
         let strict = home.locality == MemoryLocality::Strict;
         let mapping = self.shared.items.pages().cloned();
-        let bound = mapping.iter().try_for_each(|mapping| mapping.bind(home));
+        let wrong = HomeNode { node: home.node ^ 1, ..home };
+        let to = if cfg!(feature = "bug_ring_on_wrong_node") { wrong } else { home };
+        let bound = mapping.iter().try_for_each(|mapping| mapping.bind(to));
         self.pretouch();
         let pages =
             RingPages::new(home, self.shared.items.bytes(), mapping.as_ref().map(std::sync::Arc::downgrade));

@@ -3,6 +3,7 @@
 use corelane::topology::CoreLinks;
 
 use crate::drawing::{Area, Drawing};
+use crate::table::aligned;
 
 /// Both tables, rows send and columns receive.
 pub(super) fn tables(links: &CoreLinks) -> String {
@@ -24,10 +25,7 @@ fn matrix(links: &CoreLinks, table: &[Vec<f64>], cell: impl Fn(f64) -> String) -
         let cells = row.iter().enumerate().map(|(b, value)| if a == b { "-".into() } else { cell(*value) });
         rows.push(std::iter::once(cpu.to_string()).chain(cells).collect::<Vec<String>>());
     }
-    let width = rows.iter().flatten().map(String::len).max().unwrap_or(0);
-    let line =
-        |row: &Vec<String>| row.iter().map(|cell| format!("{cell:>width$}")).collect::<Vec<_>>().join("  ");
-    rows.iter().map(|row| format!("{}\n", line(row))).collect()
+    aligned(&rows)
 }
 
 const CELL: usize = 44;

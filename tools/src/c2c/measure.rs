@@ -57,7 +57,7 @@ pub(super) fn links(cpus: &CpuList, passes: usize) -> Result<CoreLinks, CoreToCo
     Ok(links)
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     // To a tenth: more digits would only look exact.

@@ -2,12 +2,14 @@
 
 mod draw;
 mod measure;
+mod memory;
 
 use std::path::PathBuf;
 
 use clap::Args;
 use corelane::driver::PinError;
 use corelane::engine::this_machine;
+use corelane::pool::RentError;
 use corelane::ring::RingError;
 use corelane::topology::{CoreLinks, CpuList};
 
@@ -30,6 +32,10 @@ pub struct CoreToCore {
     /// Show what was measured before, as --json printed it to FILE, and measure nothing
     #[arg(long, value_name = "FILE", conflicts_with_all = ["cpus", "passes"])]
     pub from: Option<PathBuf>,
+
+    /// Measure what reads of the memory of each NUMA node cost from each node instead
+    #[arg(long, conflicts_with_all = ["cpus", "from", "svg"])]
+    pub memory: bool,
 
     /// As JSON, for `corelane map plan --links`
     #[arg(long, conflicts_with = "svg")]
@@ -59,6 +65,12 @@ pub enum CoreToCoreError {
     /// No memory for a ring.
     #[error(transparent)]
     Ring(#[from] RingError),
+    /// No memory on a node.
+    #[error(transparent)]
+    Pool(#[from] RentError),
+    /// Memory held something that was not written.
+    #[error("internal error: memory on node {0} was read wrong")]
+    WrongMemory(u32),
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -76,10 +88,13 @@ impl From<&CoreToCoreError> for Exit {
             CoreToCoreError::Look(error) => error.into(),
             CoreToCoreError::File(error) => error.into(),
             CoreToCoreError::NotAllowed(_) => Exit::Placement,
-            CoreToCoreError::Pin(_) | CoreToCoreError::Ring(_) | CoreToCoreError::Thread(_) => {
-                Exit::Environment
+            CoreToCoreError::Pin(_)
+            | CoreToCoreError::Ring(_)
+            | CoreToCoreError::Pool(_)
+            | CoreToCoreError::Thread(_) => Exit::Environment,
+            CoreToCoreError::Wrong(..) | CoreToCoreError::WrongMemory(_) | CoreToCoreError::Panicked => {
+                Exit::Internal
             }
-            CoreToCoreError::Wrong(..) | CoreToCoreError::Panicked => Exit::Internal,
         }
     }
 }
@@ -89,6 +104,13 @@ impl From<&CoreToCoreError> for Exit {
 /// # Errors
 /// [`CoreToCoreError`].
 pub fn core_to_core(options: &CoreToCore) -> Result<(), CoreToCoreError> {
+    if options.memory {
+        let machine = this_machine().map_err(LookError::from)?;
+        let reads = memory::reads(&machine, options.passes as usize)?;
+        let json = || serde_json::to_string(&reads).map(|json| format!("{json}\n"));
+        let text = if options.json { json().map_err(LookError::from)? } else { memory::tables(&reads) };
+        return Ok(print(&text).map_err(LookError::from)?);
+    }
     let links = match &options.from {
         Some(path) => stored(path)?,
         None => measure(options)?,
