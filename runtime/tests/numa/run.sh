@@ -26,7 +26,7 @@ fetch() {
     grep '^lib' | sort -u | while read -r name; do
       dpkg-query -W -f='${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || apt-cache show "$name" 2>/dev/null | sed -n 's/^Package: //p' | head -n 1
     done)
-  echo "fetching $kernel, QEMU and busybox (about 80 MB, once)"
+  echo "fetching $kernel, QEMU and busybox (about 40 MB, once)"
   # shellcheck disable=SC2086 # a list of words
   (cd "$work/debs" && apt-get download -qq "$kernel" qemu-system-x86 qemu-system-common qemu-system-data seabios busybox-static $libraries 2>/dev/null) ||
     lacks "the packages cannot be fetched (apt-get update may help)"
