@@ -11,6 +11,8 @@
 //! - A panic in a task kills its executor without a word: the step loop is caught here, and the only other task is ours.
 //! - Each executor that has run leaves one eventfd open in the process: a thousand starts need a thousand files.
 //! - Its channels are slow and can corrupt memory: only rings connect partitions.
+//! - To fall asleep in its reactor and to be woken from there takes about ten system calls: a partition without files under way
+//!   sleeps as any thread does.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -18,6 +20,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -83,7 +86,7 @@ pub(crate) fn spawn(workers: Vec<Worker>, control: &Arc<Control>) -> std::io::Re
 }
 
 async fn run(mut worker: Worker, control: Arc<Control>) {
-    let call = Call::default();
+    let call = Call::here();
     let Some(mut partition) = worker.build(&control, call.waker()) else { return };
     let soon = Latency::Matters(PREEMPT);
     let queue = glommio::executor().create_task_queue(Shares::default(), soon, "partition");
@@ -140,10 +143,24 @@ async fn step_until_drained(partition: &mut Partition, seat: &Seat, clock: &mut 
             Next::Step => {}
             Next::Park => {
                 call.reset();
-                if let Some(longest) = stepper.announce() {
-                    Parked { call, timer: Timer::new(longest) }.await;
-                }
+                let woken = match stepper.announce() {
+                    // Also where it is the step of the announcement that has put files under way.
+                    Some(longest) if disk_glommio::is_busy() => {
+                        Parked { call, timer: Timer::new(longest) }.await;
+                        false
+                    }
+                    // The thread itself, reactor and all.
+                    Some(longest) => {
+                        thread::park_timeout(longest);
+                        call.is_rung()
+                    }
+                    None => false,
+                };
                 stepper.retract();
+                if woken {
+                    // What it was woken for comes before the reactor, which has its turn after a sleep that nobody ended.
+                    continue;
+                }
             }
             Next::End => break,
         }
@@ -161,23 +178,33 @@ async fn step_until_drained(partition: &mut Partition, seat: &Seat, clock: &mut 
 }
 
 /// A wake-up from another thread.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Call {
     shared: Arc<CallState>,
 }
 
-#[derive(Default)]
 struct CallState {
     rung: AtomicBool,
+    /// The executor's own.
+    thread: Thread,
+    /// Of the reactor, while it sleeps there.
     waker: Mutex<Option<Waker>>,
 }
 
 impl Call {
+    /// To the thread that calls it.
+    fn here() -> Self {
+        let (rung, waker) = (AtomicBool::default(), Mutex::default());
+        Self { shared: Arc::new(CallState { rung, thread: thread::current(), waker }) }
+    }
+
     /// What a doorbell calls to wake this executor.
     fn waker(&self) -> impl Fn() + Send + Sync + 'static {
         let there = Arc::clone(&self.shared);
         move || {
             there.rung.store(true, Ordering::Release);
+            // A system call only if it sleeps there.
+            there.thread.unpark();
             // Woken under the lock: once `forget` has had it, no waker of a finished executor is in use anywhere.
             if let Some(waker) = there.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 waker.wake();
