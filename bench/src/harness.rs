@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::case::{BenchError, Case, Metric, Outcome, Setup, Spread};
-use crate::environment::{CpuTime, Disturbance};
+use crate::cpu_time::{CpuTime, Disturbance};
 use crate::hiccup::Hiccups;
 use crate::link::{self, Link};
 

@@ -224,7 +224,7 @@ pub(crate) fn aligned<const N: usize>(cells: &[[String; N]], numeric: std::ops::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::Disturbance;
+    use crate::cpu_time::Disturbance;
     use crate::harness::Repetition;
 
     fn runs(system: &'static str, repetitions: &[(Link, f64)]) -> Runs {

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::marks::{self, Judgement};
 use super::{Row, plot, rows};
-use crate::environment::{Disturbance, Environment};
+use crate::cpu_time::Disturbance;
+use crate::environment::Environment;
 use crate::harness::{Repetition, Results, Runs};
 use crate::stats::{Ratio, Summary};
 
