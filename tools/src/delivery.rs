@@ -83,6 +83,8 @@ pub struct DeliveryThread {
     batches: Receiver<Batch>,
     used: Sender<Batch>,
     shared: Arc<Shared>,
+    /// Latencies of what was read before are left out.
+    measured_from_ns: u64,
 }
 
 impl Handover {
@@ -91,12 +93,23 @@ impl Handover {
         let (batches, filled) = bounded(1);
         let (returned, used) = bounded(2);
         let shared = Arc::<Shared>::default();
-        let thread = DeliveryThread { batches: filled, used: returned, shared: Arc::clone(&shared) };
+        let thread = DeliveryThread {
+            batches: filled,
+            used: returned,
+            shared: Arc::clone(&shared),
+            measured_from_ns: 0,
+        };
         (Handover { batches, used, shared }, thread)
     }
 }
 
 impl DeliveryThread {
+    /// Leaves out the latencies of what was read before `ns`, on the clock of the job.
+    #[must_use]
+    pub fn measuring_from(self, ns: u64) -> Self {
+        Self { measured_from_ns: ns, ..self }
+    }
+
     /// Starts writing to `output`.
     ///
     /// # Errors
@@ -127,7 +140,8 @@ impl DeliveryThread {
             output.write(&batch.bytes)?;
             output.flush()?;
             let now_ns = clock.nanos();
-            let waited = batch.read_at_ns.iter().map(|at_ns| now_ns.saturating_sub(*at_ns));
+            let measured = batch.read_at_ns.iter().filter(|at_ns| **at_ns >= self.measured_from_ns);
+            let waited = measured.map(|at_ns| now_ns.saturating_sub(*at_ns));
             waited.for_each(|ns| latencies.saturating_record(ns));
             batch.bytes.clear();
             batch.read_at_ns.clear();

@@ -1,7 +1,7 @@
 //! What the drawings of machines, core maps and latencies have in common.
 
 use svg::Document;
-use svg::node::element::{Group, Line, Rectangle, Style, Text, Title};
+use svg::node::element::{Circle, Group, Line, Rectangle, Style, Text, Title};
 
 const STYLE: &str =
     "text{font:12px monospace;fill:#111}.small{font-size:10px;fill:#444}.head{font-weight:bold}";
@@ -63,6 +63,12 @@ impl Drawing {
             .set("y2", to.1)
             .set("stroke", colour);
         Self { document: self.document.add(line) }
+    }
+
+    /// A dot; `hint` is shown when it is pointed at.
+    pub(crate) fn dot(self, (x, y): (usize, usize), radius: usize, fill: &str, hint: &str) -> Self {
+        let dot = Circle::new().set("cx", x).set("cy", y).set("r", radius).set("fill", fill);
+        Self { document: self.document.add(Group::new().add(Title::new(hint)).add(dot)) }
     }
 
     /// The text of the SVG document, a newline at its end.

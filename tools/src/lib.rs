@@ -7,6 +7,7 @@
 //! * [`args`], [`exit`], [`config`], [`output`], [`measurements`], [`progress`], [`summary`], [`signals`]: the command line and what it
 //!   prints.
 //! * [`machine`], [`topology`], [`map`], [`doctor`], [`c2c`], [`idle`]: the commands that look at the machine and not at data.
+//! * [`tune`]: `corelane tune`, which runs pipelines under load to find the best core map.
 //! * [`otlp`]: OTLP files and streams as raw requests, and requests as spans.
 //! * [`trace`]: spans as assembled traces, tail sampling, the NDJSON line, and a single-threaded reference run.
 //!
@@ -39,3 +40,4 @@ pub mod summary;
 mod table;
 pub mod topology;
 pub mod trace;
+pub mod tune;

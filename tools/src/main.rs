@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use corelane_tools::args::{Cli, Command, Job};
 use corelane_tools::exit::{Exit, told};
-use corelane_tools::{check, dead_letters, machine, run};
+use corelane_tools::{check, dead_letters, machine, run, tune};
 
 /// Decoding allocates a message tree per request, on one core, and frees it on another: mimalloc is made for that.
 #[global_allocator]
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Run(Job::TraceAssembly(job)) => run::trace_assembly(job).map_err(told),
         Command::Run(Job::NexmarkQ5(job)) => run::nexmark_q5(job).map_err(told),
         Command::Check(options) => check::check(options).map_err(told),
+        Command::Tune(options) => tune::tune(options).map_err(told),
         Command::Machine(command) => machine::run(command),
         Command::DeadLetters(command) => dead_letters::dead_letters(command).map_err(told),
     };

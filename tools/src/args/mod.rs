@@ -14,11 +14,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::Exit;
 use crate::machine::MachineCommand;
+use crate::tune::Tune;
 
 pub use nexmark_q5::NexmarkQ5;
 pub use run_options::{DriverArg, GraphArg, IdleArg, ProgressArg, RunOptions, SummaryArg};
 pub use trace_assembly::TraceAssembly;
 pub use values::Nanos;
+pub(crate) use values::parse_time;
 
 /// `corelane`: run ready-made pipelines on the cores of this machine.
 #[derive(Debug, Parser)]
@@ -41,6 +43,9 @@ pub enum Command {
     /// List, show and run again what a run wrote with --dead-letters
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Try core maps, drivers, idle policies, step budgets and ring sizes under load, and write the best core map
+    #[command(after_help = Exit::help())]
+    Tune(Box<Tune>),
     /// Look at the machine.
     #[command(flatten)]
     Machine(MachineCommand),

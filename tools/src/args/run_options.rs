@@ -40,6 +40,10 @@ pub struct RunOptions {
     #[arg(long, value_enum, env = "CORELANE_IDLE")]
     pub idle: Option<IdleArg>,
 
+    /// Items that a task moves in one step at most; `corelane tune` says how many suit a pipeline [default: 1024]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub step_budget: Option<u32>,
+
     /// How long what is inside may take to flow out after the first SIGINT or SIGTERM, like 10s or 500ms; the second
     /// one stops at once
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]

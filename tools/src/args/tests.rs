@@ -128,3 +128,8 @@ fn quiet_turns_summary_and_progress_off() {
     let job = parse(&["f", "--quiet"]).unwrap();
     assert_eq!((job.run.summary(), job.run.progress()), (SummaryArg::None, ProgressArg::Never));
 }
+
+#[test]
+fn what_is_tuned_is_what_runs_without_options() {
+    assert_eq!(parse(&["f"]).unwrap().rules(), Ok(crate::trace::AssemblyRules::default()));
+}

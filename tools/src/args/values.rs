@@ -16,7 +16,7 @@ pub(super) fn parse_slow(text: &str) -> Result<Nanos, String> {
     parse_decimal(text, 1_000_000)
 }
 
-pub(super) fn parse_time(text: &str) -> Result<Nanos, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Nanos, String> {
     const UNITS: [(&str, u64); 5] =
         [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000)];
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use corelane::pool::MemoryPool;
 use corelane::stage::{Chain, Emitter, Produced, Source, StageError, StageSite};
@@ -13,7 +14,7 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use super::fault::Fault;
 use super::items::Arrived;
 use crate::clock::Clock;
-use crate::otlp::RequestReader;
+use crate::otlp::{Frame, RequestReader};
 
 /// Requests that may wait between the thread and the core. Together with one in each hand they bound its memory.
 const WAITING_FRAMES: usize = 64;
@@ -81,15 +82,69 @@ impl FeedThread {
     ///
     /// The operating system's, when no thread can be started.
     pub fn start(self, requests: RequestReader, pool: MemoryPool, clock: Clock) -> io::Result<Feeding> {
-        let FeedThread { frames, shared, fault } = self;
-        let feeding = Feeding(Arc::clone(&shared));
+        self.spawn(move |thread| thread.read(requests, &pool, clock))
+    }
+
+    /// As [`start`](Self::start), with requests that are in memory: each is handed over when it is due, in nanoseconds of `clock`,
+    /// and counts as read at that time, also if the thread is late.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start_at<R>(self, requests: R, clock: Clock) -> io::Result<Feeding>
+    where
+        R: Iterator<Item = (Frame, u64)> + Send + 'static,
+    {
+        self.spawn(move |thread| {
+            for (frame, due_ns) in requests {
+                while let Some(wait) = due_ns.checked_sub(clock.nanos()).filter(|wait| *wait > 0) {
+                    thread::park_timeout(Duration::from_nanos(wait));
+                }
+                if !thread.hand_over(Arrived { frame, at_ns: due_ns }) {
+                    return;
+                }
+            }
+            thread.shared.reached_end.store(true, Ordering::Release);
+        })
+    }
+
+    fn spawn(self, work: impl FnOnce(&Self) + Send + 'static) -> io::Result<Feeding> {
+        let feeding = Feeding(Arc::clone(&self.shared));
         // Not a partition: it blocks in the operating system, which a core must never do.
         thread::Builder::new().name("corelane-read".to_owned()).spawn(move || {
-            read(requests, &pool, &frames, &shared, &fault, clock);
+            work(&self);
+            let FeedThread { frames, shared, .. } = self;
             drop(frames); // the end is there before the bell rings
             shared.ring();
         })?;
         Ok(feeding)
+    }
+
+    fn read(&self, requests: RequestReader, pool: &MemoryPool, clock: Clock) {
+        let requests = match requests.read_into(pool) {
+            Ok(requests) => requests,
+            Err(error) => return self.fault.raise_read(error),
+        };
+        for frame in requests {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => return self.fault.raise_read(error),
+            };
+            if !self.hand_over(Arrived { frame, at_ns: clock.nanos() }) {
+                return;
+            }
+        }
+        self.shared.reached_end.store(true, Ordering::Release);
+    }
+
+    /// Whether anybody still takes frames.
+    fn hand_over(&self, arrived: Arrived) -> bool {
+        if self.frames.send(arrived).is_err() {
+            return false;
+        }
+        self.shared.frames.fetch_add(1, Ordering::Relaxed);
+        self.shared.ring();
+        true
     }
 }
 
@@ -103,32 +158,6 @@ impl Feeding {
     pub fn frames(&self) -> u64 {
         self.0.frames.load(Ordering::Relaxed)
     }
-}
-
-fn read(
-    requests: RequestReader,
-    pool: &MemoryPool,
-    frames: &Sender<Arrived>,
-    shared: &Shared,
-    fault: &Fault,
-    clock: Clock,
-) {
-    let requests = match requests.read_into(pool) {
-        Ok(requests) => requests,
-        Err(error) => return fault.raise_read(error),
-    };
-    for frame in requests {
-        let frame = match frame {
-            Ok(frame) => frame,
-            Err(error) => return fault.raise_read(error),
-        };
-        if frames.send(Arrived { frame, at_ns: clock.nanos() }).is_err() {
-            return;
-        }
-        shared.frames.fetch_add(1, Ordering::Relaxed);
-        shared.ring();
-    }
-    shared.reached_end.store(true, Ordering::Release);
 }
 
 /// The source `read`.

@@ -12,8 +12,12 @@ use crate::args::JobArg;
 use crate::c2c::stored;
 use crate::check::{self, Problems};
 use crate::config::{ConfigError, read_config};
+use crate::tune::{
+    self,
+    load::{KeyedLoad, Load},
+};
 
-/// The graph of a job, or of a file.
+/// The graph of a job, of what else can be tuned, or of a file.
 pub(super) fn pipeline(place: &Where) -> Result<ValidatedGraph, MapError> {
     if let Ok(job) = JobArg::from_str(&place.pipeline, false) {
         let config = check::load(&place.config)?;
@@ -22,6 +26,9 @@ pub(super) fn pipeline(place: &Where) -> Result<ValidatedGraph, MapError> {
         return Ok(pipeline.validated().clone());
     }
     let path = Path::new(&place.pipeline);
+    if place.pipeline == tune::Pipeline::Keyed.name() && !path.exists() {
+        return Ok(KeyedLoad::default().graph()?);
+    }
     let text = read_config(path)?;
     let invalid = |message: String| ConfigError::Invalid { path: path.to_path_buf(), message };
     let graph = if text.trim_start().starts_with('{') {
@@ -42,8 +49,8 @@ pub(super) fn links(place: &Where) -> Result<Option<CoreLinks>, MapError> {
 }
 
 /// A core map and the text it was read from.
-pub(super) struct GivenMap {
-    pub(super) map: CoreMap,
+pub(crate) struct GivenMap {
+    pub(crate) map: CoreMap,
     text: String,
     /// The file, unless it stood in the command line.
     file: Option<String>,
@@ -51,7 +58,7 @@ pub(super) struct GivenMap {
 
 impl GivenMap {
     /// A file of that name, or else the line itself if it has an equals sign.
-    pub(super) fn new(given: &str) -> Result<Self, MapError> {
+    pub(crate) fn new(given: &str) -> Result<Self, MapError> {
         let path = Path::new(given);
         let refused = |errors: &CoreMapParseErrors, file: Option<&str>| {
             let file = file.map(|file| format!("{file}: ")).unwrap_or_default();

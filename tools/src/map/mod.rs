@@ -17,8 +17,10 @@ use crate::config::ConfigError;
 use crate::exit::Exit;
 use crate::machine::{LookError, Tree};
 use crate::output::{OutputError, print};
+use crate::tune::load::LoadError;
 
-use input::{GivenMap, pipeline};
+pub(crate) use input::GivenMap;
+use input::pipeline;
 
 /// The subcommands of `corelane map`.
 #[derive(Debug, Subcommand)]
@@ -43,7 +45,7 @@ pub enum MapCommand {
 /// The pipeline, and the machine it is to run on.
 #[derive(Debug, Clone, Args)]
 pub struct Where {
-    /// A job of `corelane run`, or a file with a graph as TOML or JSON, as --graph prints it
+    /// A job of `corelane run`, `keyed` of `corelane tune`, or a file with a graph as TOML or JSON, as --graph prints it
     #[arg(value_name = "PIPELINE")]
     pub pipeline: String,
 
@@ -143,6 +145,9 @@ pub enum MapError {
     /// The core map is refused: one line for each reason.
     #[error("{}", .0.join("\n"))]
     Map(Vec<String>),
+    /// The pipeline that is only there to be tuned.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// No map can be proposed.
     #[error(transparent)]
     Propose(#[from] ProposeError),
@@ -156,6 +161,7 @@ impl From<&MapError> for Exit {
             MapError::File(error) => error.into(),
             MapError::Problems(problems) => problems.into(),
             MapError::Map(_) => Exit::Placement,
+            MapError::Load(error) => error.into(),
             MapError::Propose(_) => Exit::Config,
         }
     }

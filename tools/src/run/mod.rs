@@ -144,10 +144,13 @@ fn execution(
     pool_limit: Option<u64>,
 ) -> ExecutionOptions {
     let memory_budget = memory_budget(options, config);
+    let configured = configured_execution(config, core_map, memory_budget, pool_limit);
+    let step_budget = options.step_budget.and_then(|items| usize::try_from(items).ok());
     ExecutionOptions {
         driver: options.driver.into(),
         idle: options.idle.map(IdlePolicy::from),
-        ..configured_execution(config, core_map, memory_budget, pool_limit)
+        step_budget: step_budget.unwrap_or(configured.step_budget),
+        ..configured
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::assemble::{Added, Trace, TraceState};
 use super::render::render_line;
-use super::sample::{SamplingRules, Verdict};
+use super::sample::{SampleThreshold, SamplingRules, Verdict};
 use super::span::{Span, TraceId};
 use super::watermark::{Watermark, is_expired};
 use crate::otlp::{DecodeError, Frame, InputError, Repeat, decode};
@@ -21,6 +21,15 @@ pub struct AssemblyRules {
     pub ttl_ns: u64,
     /// How far the watermark stays behind the latest end; nanoseconds.
     pub lag_ns: u64,
+}
+
+impl Default for AssemblyRules {
+    /// Those of `corelane run trace-assembly` without options.
+    fn default() -> Self {
+        let sample = SampleThreshold::new(0.1).unwrap_or(SampleThreshold::ALL);
+        let sampling = SamplingRules { slow_ns: 250_000_000, sample };
+        Self { sampling, ttl_ns: 30_000_000_000, lag_ns: 5_000_000_000 }
+    }
 }
 
 /// What happened, counted. `spans` is the sum of those in emitted traces and `duplicates`; the emitted traces

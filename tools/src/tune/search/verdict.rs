@@ -1,0 +1,137 @@
+//! What a search says in the end.
+
+use corelane_bench::stats::{Interval, Summary, median, summarise};
+use serde::Serialize;
+
+use super::evidence::ratios;
+use super::{Point, ROUNDS_OF_A_FINAL, Search, Stage};
+
+/// Why it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// Nothing is in doubt any more.
+    Decided,
+    /// More rounds would not settle it.
+    RoundsOver,
+    /// Its time was over.
+    TimeOver,
+    /// It was interrupted.
+    Interrupted,
+}
+
+/// How a candidate stands beside the best one. Ratios are of costs: above 1 it is worse.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "standing")]
+pub enum Standing {
+    /// It is the best one.
+    Best,
+    /// It cannot be told apart from the best one.
+    Tied {
+        /// The interval of the ratio.
+        ratio: Interval,
+        /// The whole interval lies within the resolution: more rounds would change nothing that matters.
+        close: bool,
+    },
+    /// It is worse.
+    Behind {
+        /// The interval of the ratio; it is above 1.
+        ratio: Interval,
+    },
+    /// It looked worse and left the race after few rounds.
+    Left {
+        /// The median ratio.
+        ratio: f64,
+        /// Rounds that it had in common with the best one.
+        rounds: usize,
+    },
+    /// It could not be compared: not a round in common with the best one.
+    Unknown,
+}
+
+impl Standing {
+    /// Whether it is surely worse.
+    pub fn is_behind(self) -> bool {
+        matches!(self, Self::Behind { .. })
+    }
+
+    /// Whether more rounds would say nothing new.
+    pub fn is_decided(self) -> bool {
+        matches!(self, Self::Best | Self::Behind { .. } | Self::Tied { close: true, .. })
+    }
+}
+
+/// What is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The best candidate.
+    pub best: Point,
+    /// The logarithm of what it costs, with the interval of its median, over `rounds`.
+    pub cost: Summary,
+    /// Why there are no more trials; `None` while there are.
+    pub ended: Option<Ended>,
+    /// Every candidate that was tried, the best first and the others by what they cost beside it.
+    pub standings: Vec<(Point, Standing)>,
+}
+
+impl Search {
+    /// What is known now; `None` before anything held.
+    pub fn verdict(&self) -> Option<Verdict> {
+        let among: Vec<Point> = self.field.iter().copied().filter(|p| self.evidence.held(*p)).collect();
+        let ranking = self.evidence.ranking(&among, self.judged_since(&among));
+        let best = match ranking.first() {
+            Some((best, _)) => *best,
+            None => {
+                let held = self.evidence.points().filter(|point| self.evidence.held(*point));
+                held.min_by(|a, b| self.middle_or_lost(*a).total_cmp(&self.middle_or_lost(*b)))?
+            }
+        };
+        let cost = self.evidence.figure(best, self.judged_since(&[best]), |cost| cost)?;
+        let mut standings: Vec<(Point, Standing)> = self
+            .evidence
+            .points()
+            .map(|point| (point, if point == best { Standing::Best } else { self.standing(point, best) }))
+            .collect();
+        let behind = |point: Point| median(&self.evidence.behind(point, best, 0)).unwrap_or(f64::INFINITY);
+        standings.sort_by(|(a, _), (b, _)| {
+            (*a != best).cmp(&(*b != best)).then(behind(*a).total_cmp(&behind(*b)))
+        });
+        let ended = match self.stage {
+            Stage::Over(ended) => Some(ended),
+            Stage::Heats | Stage::Final => None,
+        };
+        Some(Verdict { best, cost, ended, standings })
+    }
+
+    fn middle_or_lost(&self, point: Point) -> f64 {
+        self.evidence.middle(point).unwrap_or(f64::INFINITY)
+    }
+
+    /// From which round on `field` is judged: that of the final if it has enough rounds by itself.
+    fn judged_since(&self, field: &[Point]) -> u32 {
+        let enough = |point: &Point| self.evidence.of(*point, self.since).len() >= ROUNDS_OF_A_FINAL;
+        if !field.is_empty() && field.iter().all(enough) { self.since } else { 0 }
+    }
+
+    /// How `point` stands beside `best`.
+    pub(super) fn standing(&self, point: Point, best: Point) -> Standing {
+        let since = self.judged_since(&[point, best]);
+        let behind = self.evidence.behind(point, best, since);
+        let still = self.field.contains(&point);
+        if behind.len() < ROUNDS_OF_A_FINAL && !still {
+            let left = |ratio: f64| Standing::Left { ratio: ratio.exp(), rounds: behind.len() };
+            return median(&behind).map_or(Standing::Unknown, left);
+        }
+        let Some(distance) = summarise(&behind) else { return Standing::Unknown };
+        let ratio = ratios(distance.interval);
+        if behind.len() < ROUNDS_OF_A_FINAL {
+            // Too few to call it worse, whatever the interval says.
+            return Standing::Tied { ratio, close: false };
+        }
+        if ratio.low > 1.0 {
+            return Standing::Behind { ratio };
+        }
+        let resolution = 1.0 + self.settings.resolution;
+        Standing::Tied { ratio, close: ratio.low >= 1.0 / resolution && ratio.high <= resolution }
+    }
+}
