@@ -175,32 +175,54 @@ impl<In: 'static, S: Stateful<In>> StatefulOp<In, S> {
     }
 }
 
-/// Adds all items. A free function, as those of `stage::ops`.
+/// An iterator that is put back when whoever has it panics.
+struct Lent<'a, I> {
+    items: Option<I>,
+    back: &'a mut Option<I>,
+}
+
+impl<I> Drop for Lent<'_, I> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        *self.back = self.items.take();
+    }
+}
+
+/// Adds all items; with an error, those that are left. The iterator is in the very function that has the loop, so that where it stands
+/// and what it counts can be in registers. A free function, as those of `stage::ops`.
 #[inline(always)]
-fn add_all<In, S: Stateful<In>>(
+fn add_all<In, S: Stateful<In>, I: Iterator<Item = In>>(
     state: &mut S,
-    items: &mut impl Iterator<Item = In>,
+    items: I,
     time: CheckTime,
     results: &mut Pending<S::Out>,
-) -> Result<(), StageError> {
-    catch(|| state.add(items, time, results))
+) -> Result<(), (StageError, Option<I>)> {
+    let mut left = None;
+    let added = catch(|| {
+        let mut lent = Lent { items: Some(items), back: &mut left };
+        if let Some(items) = &mut lent.items {
+            state.add(items, time, results);
+        }
+        lent.items = None;
+    });
+    added.map_err(|error| (error, left))
 }
 
 impl<In: 'static, S: Stateful<In>> Operator<In> for StatefulOp<In, S> {
     type Out = S::Out;
 
     #[inline]
-    fn run<I: Iterator<Item = In>, D: Chain<S::Out>>(&mut self, mut items: I, down: &mut D, cx: &StepCx) {
-        if !self.suspect {
-            let time = self.time(cx.now());
-            let Self { state, results, .. } = self;
-            if let Err(error) = add_all(state, &mut items, time, results) {
-                self.failed = 1;
-                self.panicked(error, cx);
-            }
-        }
+    fn run<I: Iterator<Item = In>, D: Chain<S::Out>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         if self.suspect {
             self.discarded += items.count() as u64;
+        } else {
+            let time = self.time(cx.now());
+            let Self { state, results, .. } = self;
+            if let Err((error, left)) = add_all(state, items, time, results) {
+                self.failed = 1;
+                self.panicked(error, cx);
+                self.discarded += left.map_or(0, Iterator::count) as u64;
+            }
         }
         self.results.settle(down, cx);
     }

@@ -53,6 +53,33 @@ fn mapping<T, U>(f: &mut impl FnMut(T) -> U, gate: &mut Gate, cx: &StepCx) -> im
     move |item| gate.call(cx, || f(item))
 }
 
+/// Counts in a place of its own and adds that up when dropped: what an iterator owns lives in a register, while a counter in memory costs
+/// a store-forward for each item.
+struct Count<'a> {
+    count: u64,
+    total: &'a mut u64,
+}
+
+impl<'a> Count<'a> {
+    #[inline(always)]
+    fn towards(total: &'a mut u64) -> Self {
+        Self { count: 0, total }
+    }
+
+    /// A method, so that closures that call it own all of this, and with it the end of the count.
+    #[inline(always)]
+    fn add(&mut self, one: bool) {
+        self.count += u64::from(one);
+    }
+}
+
+impl Drop for Count<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        *self.total += self.count;
+    }
+}
+
 /// What a stage counts that keeps some items and not others.
 struct Sieve {
     gate: Gate,
@@ -90,12 +117,9 @@ impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
 
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
-        let Self { f, sieve } = self;
-        // A local, so that it lives in a register: a counter in memory costs a store-forward per item. Of those that are kept,
-        // because what happens to these only needs the same mask anyway.
-        let mut passed = 0u64;
-        down.run(items.filter(keeping(f, &mut sieve.gate, &mut passed, cx)), cx);
-        sieve.kept += passed;
+        let Self { f, sieve: Sieve { gate, kept } } = self;
+        // Of those that are kept, because what happens to these only needs the same mask anyway.
+        down.run(items.filter(keeping(f, gate, Count::towards(kept), cx)), cx);
     }
 
     #[inline]
@@ -116,12 +140,12 @@ impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
 fn keeping<T>(
     f: &mut impl FnMut(&T) -> bool,
     gate: &mut Gate,
-    passed: &mut u64,
+    mut passed: Count<'_>,
     cx: &StepCx,
 ) -> impl FnMut(&T) -> bool {
     move |item| {
         let keep = gate.call(cx, || f(item)).unwrap_or(false);
-        *passed += u64::from(keep);
+        passed.add(keep);
         keep
     }
 }
@@ -144,10 +168,8 @@ impl<T: 'static, U: 'static, F: FnMut(T, &StepCx) -> Option<U> + 'static> Operat
 
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
-        let Self { f, sieve } = self;
-        let mut passed = 0u64;
-        down.run(items.filter_map(sifting(f, &mut sieve.gate, &mut passed, cx)), cx);
-        sieve.kept += passed;
+        let Self { f, sieve: Sieve { gate, kept } } = self;
+        down.run(items.filter_map(sifting(f, gate, Count::towards(kept), cx)), cx);
     }
 
     #[inline]
@@ -168,12 +190,12 @@ impl<T: 'static, U: 'static, F: FnMut(T, &StepCx) -> Option<U> + 'static> Operat
 fn sifting<T, U>(
     f: &mut impl FnMut(T, &StepCx) -> Option<U>,
     gate: &mut Gate,
-    passed: &mut u64,
+    mut passed: Count<'_>,
     cx: &StepCx,
 ) -> impl FnMut(T) -> Option<U> {
     move |item| {
         let out = gate.call(cx, || f(item, cx))?;
-        *passed += u64::from(out.is_some());
+        passed.add(out.is_some());
         out
     }
 }
