@@ -9,10 +9,11 @@ use std::time::Duration;
 use corelane::driver::{DriverChoice, Simulation};
 use corelane::engine::{Engine, ExecutionOptions};
 use corelane::flow::{Collected, PipelineBuilder};
-use corelane::model::{Envelope, Timestamp};
+use corelane::model::Timestamp;
 use corelane::observe::PipelineResult;
-use corelane::policy::{IdlePolicy, Parallelism, Watermarks};
+use corelane::policy::{IdlePolicy, Watermarks};
 use corelane::ring::ring;
+use corelane_bench::pipelines::{bare_chain, envelope_chain, fold_bits, keep, scramble, sums_by_key};
 use corelane_stages::window::{Count, KeyedWindows, Sliding};
 
 /// One loop.
@@ -83,29 +84,15 @@ const EVENT_NS: u64 = 1_000;
 const SIZE: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_millis(10);
 
-const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
-
-fn scrambled(item: u64) -> u64 {
-    item.wrapping_mul(ODD)
-}
-
-fn kept(item: u64) -> bool {
-    item & 3 != 0
-}
-
-fn folded(item: u64) -> u64 {
-    item ^ (item >> 7)
-}
-
 /// Item `index` of the keyed programs: its key, uniform below `keys`, and a value.
 fn pair(index: u64, keys: u64) -> (u64, u64) {
-    let random = folded(scrambled(index));
+    let random = fold_bits(scramble(index));
     (((u128::from(random) * u128::from(keys)) >> 64) as u64, random & 0xFFFF)
 }
 
 /// What a key's sum and count add to the checksum: the same in any order of keys.
 fn contribution(key: u64, sum: u64, count: u64) -> u64 {
-    scrambled(folded(scrambled(key).wrapping_add(sum)).wrapping_add(count))
+    scramble(fold_bits(scramble(key).wrapping_add(sum)).wrapping_add(count))
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -170,56 +157,26 @@ fn verified(result: &PipelineResult) -> Result<(), String> {
 }
 
 fn chain_bare(items: u64) -> Result<u64, String> {
-    let sums = on_a_core(|p| {
-        p.generate("items", items, |i| i)
-            .map("scramble", scrambled)
-            .filter("keep", |item| kept(*item))
-            .map("fold-bits", folded)
-            .fold("sum", 0, u64::wrapping_add)
-    })?;
-    Ok(sums.into_iter().fold(0, u64::wrapping_add))
+    Ok(on_a_core(|p| bare_chain(p, items, None))?.into_iter().fold(0, u64::wrapping_add))
 }
 
 fn chain_envelope(items: u64) -> Result<u64, String> {
-    let sums = on_a_core(|p| {
-        p.generate("items", items, |i| Envelope::at(i, Timestamp(i as i64 * 1_000), i))
-            .map("scramble", |envelope| envelope.map(scrambled))
-            .filter("keep", |envelope| kept(envelope.payload))
-            .map("fold-bits", |envelope| envelope.map(folded))
-            .fold("sum", 0u64, |sum, envelope| {
-                // Every field takes part: none may be left out.
-                let rest = envelope.seq_id + envelope.headers().len() as u64;
-                sum.wrapping_add(envelope.payload)
-                    .wrapping_add(envelope.timestamp.0 as u64)
-                    .wrapping_add(rest)
-            })
-    })?;
-    Ok(sums.into_iter().fold(0, u64::wrapping_add))
+    Ok(on_a_core(|p| envelope_chain(p, items, None))?.into_iter().fold(0, u64::wrapping_add))
 }
 
 fn chain_sum(items: u64) -> u64 {
-    (0..items).map(scrambled).filter(|item| kept(*item)).map(folded).fold(0, u64::wrapping_add)
+    (0..items).map(scramble).filter(|item| keep(*item)).map(fold_bits).fold(0, u64::wrapping_add)
 }
 
 fn envelope_sum(items: u64) -> u64 {
-    let others = (0..items).filter(|item| kept(scrambled(*item))).map(|item| item * 1_001);
+    let others = (0..items).filter(|item| keep(scramble(*item))).map(|item| item * 1_001);
     others.fold(chain_sum(items), u64::wrapping_add)
 }
 
-/// Sum and count of each key.
+/// Sum and count of each key, in one number.
 fn sums(p: &PipelineBuilder, items: u64, keys: u64) -> Collected<u64> {
-    p.generate("pairs", items, move |i| pair(i, keys))
-        .parallel(Parallelism::CpuBound)
-        .key_by(|pair| pair.0)
-        .fold(
-            "sum-and-count",
-            || (0u64, 0u64),
-            |(sum, count), (_, value)| {
-                *sum = sum.wrapping_add(value);
-                *count += 1;
-            },
-        )
-        .fold("checksum", 0, |all: u64, (key, (sum, count))| all.wrapping_add(contribution(key, sum, count)))
+    let sums = sums_by_key(p, items, move |i| pair(i, keys));
+    sums.fold("checksum", 0, |all: u64, (key, (sum, count))| all.wrapping_add(contribution(key, sum, count)))
 }
 
 fn keyed_few(items: u64) -> Result<u64, String> {
@@ -239,7 +196,7 @@ fn exchange(items: u64) -> Result<u64, String> {
     Ok(out.take().into_iter().fold(0, u64::wrapping_add))
 }
 
-fn sums_by_key(items: u64, keys: u64) -> u64 {
+fn sums_in_a_map(items: u64, keys: u64) -> u64 {
     let mut sums = BTreeMap::<u64, (u64, u64)>::new();
     for (key, value) in (0..items).map(|index| pair(index, keys)) {
         let (sum, count) = sums.entry(key).or_default();
@@ -250,11 +207,11 @@ fn sums_by_key(items: u64, keys: u64) -> u64 {
 }
 
 fn few_sums(items: u64) -> u64 {
-    sums_by_key(items, FEW_KEYS)
+    sums_in_a_map(items, FEW_KEYS)
 }
 
 fn many_sums(items: u64) -> u64 {
-    sums_by_key(items, MANY_KEYS)
+    sums_in_a_map(items, MANY_KEYS)
 }
 
 /// How many items were counted, each once for every window that it lies in.

@@ -1,10 +1,12 @@
 //! The chain: three stages and a fold, fused on one core, every stage with its counters.
 
-use corelane::model::{Envelope, Timestamp};
+use corelane::flow::{Collected, PipelineBuilder};
+use corelane::policy::{BufferPolicy, DropPolicy};
 
 use super::{checksum, run};
 use crate::case::{Measured, Setup};
-use crate::workload::chain::{fold_bits, keep, scramble};
+use crate::pipelines::{bare_chain, envelope_chain};
+use crate::workload::chain::hand::SLOTS;
 
 /// All on the first core.
 const ONE_CORE: &str = "*={0}";
@@ -16,7 +18,7 @@ const SPLIT: &str = "items={0};scramble={0};*={1}";
 /// # Errors
 /// As every system of corelane: what kept it from running.
 pub fn bare(items: u64, setup: &Setup) -> Result<Measured, String> {
-    bare_on(items, ONE_CORE, setup)
+    summed(items, ONE_CORE, setup, bare_chain)
 }
 
 /// Over corelane's envelopes, built at the source and read at the end, on one core.
@@ -24,15 +26,15 @@ pub fn bare(items: u64, setup: &Setup) -> Result<Measured, String> {
 /// # Errors
 /// As [`bare`].
 pub fn envelope(items: u64, setup: &Setup) -> Result<Measured, String> {
-    envelope_on(items, ONE_CORE, setup)
+    summed(items, ONE_CORE, setup, envelope_chain)
 }
 
-/// As [`bare`], with a ring to another core behind the first operator.
+/// As [`bare`], with a ring to another core behind the first operator, as large as the hand's.
 ///
 /// # Errors
 /// As [`bare`].
 pub fn split(items: u64, setup: &Setup) -> Result<Measured, String> {
-    bare_on(items, SPLIT, setup)
+    summed(items, SPLIT, setup, bare_chain)
 }
 
 /// As [`envelope`], with a ring to another core behind the first operator.
@@ -40,34 +42,16 @@ pub fn split(items: u64, setup: &Setup) -> Result<Measured, String> {
 /// # Errors
 /// As [`bare`].
 pub fn split_envelope(items: u64, setup: &Setup) -> Result<Measured, String> {
-    envelope_on(items, SPLIT, setup)
+    summed(items, SPLIT, setup, envelope_chain)
 }
 
-fn bare_on(items: u64, map: &str, setup: &Setup) -> Result<Measured, String> {
-    let (result, sum) = run(setup, map, |p| {
-        p.generate("items", items, |i| i)
-            .map("scramble", scramble)
-            .filter("keep", |x| keep(*x))
-            .map("fold-bits", fold_bits)
-            .fold("sum", 0u64, u64::wrapping_add)
-    })?;
+fn summed(
+    items: u64,
+    map: &str,
+    setup: &Setup,
+    chain: fn(&PipelineBuilder, u64, Option<BufferPolicy>) -> Collected<u64>,
+) -> Result<Measured, String> {
+    let ring = (map == SPLIT).then(|| BufferPolicy::new(SLOTS as u64, DropPolicy::Block));
+    let (result, sum) = run(setup, map, |p| chain(p, items, ring))?;
     Ok(Measured { items, elapsed: result.duration, checksum: checksum(&sum) })
-}
-
-fn envelope_on(items: u64, map: &str, setup: &Setup) -> Result<Measured, String> {
-    let (result, sum) = run(setup, map, |p| {
-        p.generate("items", items, |i| Envelope::at(i, Timestamp((i as i64).wrapping_mul(1_000)), i))
-            .map("scramble", |e| e.map(scramble))
-            .filter("keep", |e| keep(e.payload))
-            .map("fold-bits", |e| e.map(fold_bits))
-            .fold("sum", 0u64, |sum, e| sum.wrapping_add(contribution(&e)))
-    })?;
-    Ok(Measured { items, elapsed: result.duration, checksum: checksum(&sum) })
-}
-
-/// As the hand-written program's: every field takes part, so none may be lost on the way.
-#[inline]
-fn contribution(e: &Envelope<u64>) -> u64 {
-    let headers = e.headers().len() as u64;
-    e.payload.wrapping_add(e.timestamp.0 as u64).wrapping_add(e.seq_id).wrapping_add(headers)
 }

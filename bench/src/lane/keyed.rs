@@ -11,6 +11,7 @@ use corelane_stages::window::{Count, PerCore, Sum, Tumbling};
 
 use super::{run, verified};
 use crate::case::{Measured, Setup};
+use crate::pipelines::sums_by_key;
 use crate::workload::keyed::{Totals, pair};
 
 /// `pairs` pairs over `keys` keys on two cores; `strategy` holds on the exchange, if there is one.
@@ -84,18 +85,7 @@ fn sums(
     keys: u64,
     strategy: Option<BackpressureStrategy>,
 ) -> Collected<Totals> {
-    let sums = p
-        .generate("pairs", pairs, move |i| pair(i, keys))
-        .parallel(Parallelism::CpuBound)
-        .key_by(|pair| pair.0)
-        .fold(
-            "sum-and-count",
-            || (0u64, 0u64),
-            |(sum, count), (_, value)| {
-                *sum = sum.wrapping_add(value);
-                *count += 1;
-            },
-        );
+    let sums = sums_by_key(p, pairs, move |i| pair(i, keys));
     let sums = match strategy {
         Some(strategy) => sums.input_backpressure(strategy),
         None => sums,

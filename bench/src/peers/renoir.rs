@@ -227,7 +227,12 @@ impl Iterator for Paced {
     }
 }
 
-/// An open loop from a source on the first core, each item sent by itself, to a fold on the second.
+/// The shortest period at which Renoir keeps up with items that it sends each by itself.
+const SINGLE_NS: u64 = 5_000;
+/// Items of a batch at higher rates.
+const FEW: usize = 32;
+
+/// An open loop from a source on the first core to a fold on the second.
 ///
 /// # Panics
 /// If Renoir gives no result.
@@ -235,11 +240,12 @@ pub(super) fn latency(schedule: Schedule, cores: &[CoreId]) -> Latencies {
     let (clock, watch) = (Clock::start(), Watch::default());
     let paced = Paced { schedule, clock, watch: watch.clone(), next: 0, core: cores[0] };
     let receiving = cores[1];
+    let batches = if schedule.period_ns < SINGLE_NS { BatchMode::fixed(FEW) } else { BatchMode::single() };
     let sums = pin::on_all(&cores[..2], || {
         let env = context(1);
         let sums = env
             .stream(IteratorSource::new(paced))
-            .batch_mode(BatchMode::single())
+            .batch_mode(batches)
             .fold(Here(None), move |sums: &mut Here<Option<Box<Receiver>>>, item| {
                 let sums = sums.0.get_or_insert_with(|| {
                     core_affinity::set_for_current(receiving);

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use super::marks::{self, Reached};
-use super::plot::{self, escaped};
+use super::plot;
 use super::record::{CaseRecord, Record};
 use super::{Row, rows, table};
 use crate::case::Metric;
@@ -18,6 +18,11 @@ const STYLE: &str = "body{font-family:sans-serif;max-width:72em;margin:2em auto;
 pre{background:#f4f4f4;padding:.8em;overflow-x:auto;font-size:12px}table{border-collapse:collapse}\
 td,th{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:left}.no{color:#b00020;font-weight:bold}\
 .unknown{color:#777}svg{max-width:100%;height:auto}";
+
+/// `text` as it may stand in HTML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
 
 /// Writes `results.json`, `index.html` and `CASE.svg` for each case into `dir`, which is made if it is not there.
 ///

@@ -2,31 +2,12 @@
 
 use crate::case::{Case, Measured, Setup};
 use crate::lane;
+pub use crate::pipelines::{MULTIPLIER, fold_bits, keep, scramble};
 
-/// The multiplier of the first operator.
-pub const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Items per virtual call.
 pub const BATCH: u64 = 1_024;
 /// Items of a full run.
 pub const ITEMS: u64 = 50_000_000;
-
-/// The first operator.
-#[inline]
-pub fn scramble(item: u64) -> u64 {
-    item.wrapping_mul(MULTIPLIER)
-}
-
-/// The second operator.
-#[inline]
-pub fn keep(item: u64) -> bool {
-    item & 3 != 0
-}
-
-/// The third operator.
-#[inline]
-pub fn fold_bits(item: u64) -> u64 {
-    item ^ (item >> 7)
-}
 
 /// The parts of an envelope that are seldom there.
 #[derive(Clone, Debug, Default)]
@@ -105,7 +86,7 @@ pub mod hand {
     }
 
     /// Slots of the ring between two cores.
-    const SLOTS: usize = 16_384;
+    pub const SLOTS: usize = 16_384;
 
     /// The first operator on one core, the others on another, a chunked ring between them.
     pub fn split(items: u64, cores: &[CoreId]) -> Measured {
