@@ -7,7 +7,8 @@ use std::alloc::System;
 
 use corelane_bench::case::{Driver, Setup};
 use corelane_bench::workload::latency::Schedule;
-use corelane_bench::workload::{chain, keyed, latency};
+use corelane_bench::workload::window::EVERY;
+use corelane_bench::workload::{chain, keyed, latency, tumbling};
 use corelane_bench::{lane, pin};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -81,8 +82,22 @@ fn corelanes(driver: Driver, cores: Vec<pin::CoreId>) {
             chain::expected_envelope(items)
         );
     });
+    for (size, every) in [(EVERY, EVERY), (4 * EVERY, EVERY)] {
+        // Windows of 10 000 and of 40 000 items: in the longer run ten times as many of them begin and end.
+        assert_none_per_item("corelane window", chance, |items| {
+            let run = lane::window::cost(items, size, every, &setup).expect("the pipeline runs");
+            assert_eq!(run.checksum, items);
+        });
+    }
     if !two {
         return;
+    }
+    let counts = [FEW, MANY].map(tumbling::expected);
+    for plan in [lane::tumbling::exchange, lane::tumbling::combining] {
+        assert_none_per_item("corelane tumbling", chance, |events| {
+            let run = plan(events, &setup).expect("the pipeline runs");
+            assert_eq!(run.checksum, counts[usize::from(events == MANY)]);
+        });
     }
     // The second table leaves the cache, and is then looked up ahead; growing takes some allocations, not one for each key.
     for (keys, chance) in [(1_000, chance), (100_000, chance + 60)] {
