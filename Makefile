@@ -58,7 +58,7 @@ fuzz: ## CASES random inputs (default 20000) into every reader of outside input,
 	PROPTEST_CASES=$(CASES) $(CARGO) test --release --workspace any_
 
 sim: ## SEEDS random graphs on the simulator (default 1000), from seed FIRST on (default 0)
-	CORELANE_SEEDS=$(SEEDS) CORELANE_FIRST_SEED=$(FIRST) $(CARGO) test --release -p corelane --test simulation --test strategies --test deadlocks
+	CORELANE_SEEDS=$(SEEDS) CORELANE_FIRST_SEED=$(FIRST) $(CARGO) test --release -p corelane --test simulation --test strategies --test deadlocks --test rebalancing
 
 planted: ## How many seeds the simulator needs to find each planted bug; writes the table of them
 	runtime/tests/planted.sh

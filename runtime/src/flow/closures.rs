@@ -22,6 +22,20 @@ where
     move |site: &StageSite| Ok(new(f, site))
 }
 
+/// Makes a stage around an accumulator by `new`.
+pub(super) fn accumulator_of<A, P, O>(
+    accumulator: A,
+    policy: P,
+    new: fn(A, P, &StageSite) -> O,
+) -> impl FnOnce(&StageSite) -> Result<O, StageError> + Clone + Send + 'static
+where
+    A: Clone + Send + 'static,
+    P: Clone + Send + 'static,
+    O: 'static,
+{
+    move |site: &StageSite| Ok(new(accumulator, policy, site))
+}
+
 /// As [`stage_of`], around what `factory` makes.
 pub(super) fn stage_from<M, F, O>(
     factory: M,

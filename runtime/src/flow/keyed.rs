@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::marker::PhantomData;
 
-use super::closures::{hash_by, hash_of_accumulator, keyed_stage_of, stage_of, stage_with_key};
+use super::closures::{accumulator_of, hash_by, hash_of_accumulator, keyed_stage_of, stage_with_key};
 use super::meet::KeyedInput;
 use super::segment::{Segment, ThenKeyed};
 use super::stream::Stream;
@@ -103,11 +103,46 @@ impl<S: Segment> Stream<S> {
         A: Accumulator<S::Item> + Clone + Send,
         A::Out: Send,
     {
+        self.accumulate_by(name, policy, accumulator, AccumulateOp::new)
+    }
+
+    /// As [`accumulate`](Self::accumulate), with keys and states that may go to another thread: its shards can be
+    /// [`rebalanced`](Self::rebalanced). What `accumulator` holds beside the states stays in its instance. A key that has moved counts as
+    /// opened when it came, where the end of the input lets go of keys in that order.
+    pub fn accumulate_movable<A>(
+        self,
+        name: &str,
+        policy: AccumulatorPolicy,
+        accumulator: A,
+    ) -> Stream<impl Segment<Item = A::Out> + use<S, A>>
+    where
+        A: Accumulator<S::Item> + Clone + Send,
+        A::Key: Send,
+        A::State: Send,
+        A::Out: Send,
+    {
+        let new = |accumulator, policy, site: &StageSite| {
+            AccumulateOp::new(accumulator, policy, site).movable(site)
+        };
+        let stream = self.accumulate_by(name, policy, accumulator, new);
+        stream.draft.borrow_mut().can_move(stream.origin.node);
+        stream
+    }
+
+    fn accumulate_by<A>(
+        self,
+        name: &str,
+        policy: AccumulatorPolicy,
+        accumulator: A,
+        new: fn(A, AccumulatorPolicy, &StageSite) -> AccumulateOp<S::Item, A>,
+    ) -> Stream<impl Segment<Item = A::Out> + use<S, A>>
+    where
+        A: Accumulator<S::Item> + Clone + Send,
+        A::Out: Send,
+    {
         let hash = hash_of_accumulator(accumulator.clone());
         let can_spill = accumulator.spill_schema().is_some();
-        let factory = stage_of((accumulator, policy.clone()), |(accumulator, limits), site| {
-            AccumulateOp::new(accumulator, limits, site)
-        });
+        let factory = accumulator_of(accumulator, policy.clone(), new);
         let stream = self.keyed_operator(name, hash, policy, factory);
         if can_spill {
             stream.draft.borrow_mut().can_spill(stream.origin.node);

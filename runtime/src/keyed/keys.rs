@@ -1,6 +1,7 @@
 //! The open keys of one accumulator instance: state, deadlines, results and the count of every item.
 
 mod cold;
+mod moves;
 
 use std::collections::VecDeque;
 
@@ -12,6 +13,7 @@ use crate::observe::StageAccount;
 use crate::policy::{AccumulatorPolicy, TimeDomain};
 use crate::stage::Pending;
 use cold::{Cold, Due};
+use moves::Moves;
 
 pub use cold::MemoryExhausted;
 pub(super) use cold::usable;
@@ -121,6 +123,8 @@ pub(super) struct Keys<In, A: Accumulator<In>> {
     ending: bool,
     /// Keys on disk and what waits for them, where keys may go there.
     cold: Option<Box<Cold<In>>>,
+    /// Where shards move between the stage's instances.
+    moves: Option<Moves<In, A>>,
     /// Items whose handling has begun; one more than was absorbed while that lasts.
     begun: u64,
     tally: StageAccount,
@@ -142,6 +146,7 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
             growth: 0,
             ending: false,
             cold: None,
+            moves: None,
             begun: 0,
             tally: StageAccount::default(),
         }
@@ -173,6 +178,7 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
         self.begun += 1;
         let key = self.user.key(&item);
         let hash = hash_key(&key);
+        self.count(hash);
         if self.cold.is_some() && self.must_wait(hash, &key) {
             self.begun -= 1;
             self.park(hash, item, now);
@@ -415,6 +421,7 @@ impl<In: 'static, A: Accumulator<In>> Keys<In, A> {
 
     /// What has been counted. An item whose handling began and did not end has failed.
     pub(super) fn tally(&self) -> StageAccount {
+        self.publish_load();
         let failed = self.begun - self.tally.absorbed - self.tally.discarded;
         let mut tally = StageAccount { keys: self.table.len() as u64, failed, ..self.tally };
         if self.limit.is_some() {

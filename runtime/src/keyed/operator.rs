@@ -28,6 +28,8 @@ pub struct AccumulateOp<In, A: Accumulator<In>> {
     waiting: Option<Signal>,
     /// User code panicked: its state must not be used again.
     suspect: bool,
+    /// Keys may have come from another instance after a watermark that was to let go of them.
+    behind: bool,
     /// Keys are due, and there is no room for their results.
     blocked: bool,
     /// Memory was used up in the last step, with nothing that will free any.
@@ -44,11 +46,23 @@ impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
             keys,
             gate: Gate::new(site),
             waiting: None,
+            behind: false,
             suspect: false,
             blocked: false,
             stuck: false,
             discarded: 0,
         }
+    }
+
+    /// The same with keys that move between the stage's instances, if its shards do. What `accumulator` itself holds stays where it is.
+    #[must_use]
+    pub fn movable(mut self, site: &StageSite) -> Self
+    where
+        A::Key: Send,
+        A::State: Send,
+    {
+        self.keys.move_by(site);
+        self
     }
 
     /// Sets the weights that [`Accumulator::progress`] is given.
@@ -70,6 +84,21 @@ impl<In: 'static, A: Accumulator<In>> AccumulateOp<In, A> {
         self.suspect = true;
         self.waiting = None;
         self.gate.fail(error, cx);
+    }
+
+    /// Goes on with a move of shards.
+    fn move_on(&mut self, cx: &StepCx) -> bool {
+        let keys = &mut self.keys;
+        match catch(|| keys.step_move()) {
+            Ok(Ok(moved)) => {
+                self.behind = true;
+                moved
+            }
+            Ok(Err(error)) | Err(error) => {
+                self.panicked(error, cx);
+                true
+            }
+        }
     }
 
     /// Lets go of keys, as many as a step has time and room for, and then of the signal that waits for that.
@@ -182,7 +211,8 @@ impl<In: 'static, A: Accumulator<In>> Operator<In> for AccumulateOp<In, A> {
 
     #[inline]
     fn room<D: Chain<A::Out>>(&mut self, down: &mut D) -> usize {
-        if self.suspect || self.waiting.is_some() || !self.keys.results().is_empty() {
+        if self.suspect || self.waiting.is_some() || !self.keys.results().is_empty() || self.keys.is_moving()
+        {
             0
         } else {
             self.keys.room(down.room())
@@ -192,20 +222,35 @@ impl<In: 'static, A: Accumulator<In>> Operator<In> for AccumulateOp<In, A> {
     /// Also while memory is used up: the end is what frees it.
     #[inline]
     fn takes_signal<D: Chain<A::Out>>(&mut self, _down: &mut D) -> bool {
-        !self.suspect && self.waiting.is_none() && self.keys.results().is_empty()
+        !self.suspect && self.waiting.is_none() && self.keys.results().is_empty() && !self.keys.is_moving()
     }
 
     fn signal<D: Chain<A::Out>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
         if self.suspect {
             return;
         }
+        match signal {
+            Signal::Barrier(version) if self.keys.begin_move(version) => {
+                self.move_on(cx);
+                return;
+            }
+            Signal::End => self.keys.end_moves(),
+            _ => {}
+        }
         self.waiting = Some(signal);
         self.let_go(down, cx);
     }
 
     fn tick<D: Chain<A::Out>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
+        if !self.suspect {
+            self.keys.look_at_load(cx.now().monotonic);
+            if self.keys.is_moving() {
+                return self.move_on(cx);
+            }
+        }
         let moved = self.step_disk(cx);
-        let due = || self.keys.clock() == TimeDomain::Processing && self.keys.is_due(cx.now());
+        self.behind = self.behind && !self.suspect && self.keys.is_due(cx.now());
+        let due = || self.behind || self.keys.clock() == TimeDomain::Processing && self.keys.is_due(cx.now());
         if !self.suspect && (self.waiting.is_some() || due()) {
             return self.let_go(down, cx) | moved;
         }
@@ -243,8 +288,13 @@ impl<In: 'static, A: Accumulator<In>> Operator<In> for AccumulateOp<In, A> {
     fn close(&mut self, _discard: bool) -> Result<(), StageError> {
         let Self { keys, gate, .. } = self;
         // The user's `close`, and the `Drop` of what was left. Each has its turn, whatever the others do.
-        let steps: [fn(&mut Keys<In, A>); 4] =
-            [|keys| keys.results().clear(), Keys::clear, Keys::close_disk, |keys| keys.user().close()];
+        let steps: [fn(&mut Keys<In, A>); 5] = [
+            |keys| keys.results().clear(),
+            Keys::close_moves,
+            Keys::clear,
+            Keys::close_disk,
+            |keys| keys.user().close(),
+        ];
         steps.into_iter().map(|step| gate.close(|| step(keys))).fold(Ok(()), Result::and)
     }
 }

@@ -11,6 +11,7 @@ use crate::model::{AccumulatorState, Completeness, Cost, ProgressWeights, Signal
 use crate::policy::{AccumulatorPolicy, TimeDomain};
 
 mod model;
+mod moves;
 mod spill;
 
 /// What an item does to its key.

@@ -79,7 +79,7 @@ pub(crate) struct Mover<K> {
     look_at: i64,
 }
 
-impl<K: Send + 'static> Mover<K> {
+impl<K> Mover<K> {
     /// Takes the seat of an instance whose shards move. `by_shard` says that items are not counted [by key](Movable::items).
     pub(crate) fn new(shards: Option<&Shards>, by_shard: bool) -> Option<Box<Self>> {
         let shards = shards?;
@@ -140,7 +140,9 @@ impl<K: Send + 'static> Mover<K> {
         self.moving = Some(Moving { version, before, after, bags, owed, owing, at: 0, looked });
         true
     }
+}
 
+impl<K: Send + 'static> Mover<K> {
     /// Goes on with the move: takes what has arrived and gives what there is room for. True if anything moved.
     ///
     /// # Errors
