@@ -10,6 +10,7 @@ pub mod latency;
 pub mod nexmark;
 pub mod pool;
 pub mod ring;
+pub mod skew;
 pub mod spill;
 pub mod tumbling;
 pub mod window;

@@ -7,6 +7,7 @@ pub mod latency;
 pub mod nexmark;
 pub mod pool;
 pub mod ring;
+pub mod skew;
 pub mod spill;
 pub mod strategies;
 pub mod tumbling;
@@ -39,6 +40,8 @@ pub enum Workload {
     Latency,
     /// Buffers: taken and given back on one core, and on two.
     Pool,
+    /// The keyed exchange with keys used evenly, and by Zipf's law before and after shards have moved.
+    Skew,
     /// The keyed exchange with each backpressure strategy.
     Strategies,
     /// Sliding windows under an open loop, and what an item costs in them.
@@ -69,6 +72,7 @@ impl Workload {
             Self::Keyed => keyed::cases(setup),
             Self::Latency => latency::cases(setup),
             Self::Pool => pool::cases(setup),
+            Self::Skew => skew::cases(setup),
             Self::Spill => spill::cases(setup),
             Self::Strategies => strategies::cases(setup),
             Self::Tumbling => tumbling::cases(setup),
