@@ -86,6 +86,7 @@ pub fn describe(machine: &Machine) -> String {
         ("affinity mask", machine.affinity.to_string()),
         ("cgroup cpuset", machine.cpuset.as_ref().map_or("none".into(), CpuList::to_string)),
         ("CPU quota", machine.quota().map_or("none".into(), |cpus| format!("{cpus} CPUs"))),
+        ("memory nodes", machine.mems.as_ref().map_or("all".into(), CpuList::to_string)),
         ("isolated", list(&machine.isolated)),
         ("nohz_full", list(&machine.nohz_full)),
         ("offline", list(&machine.offline())),

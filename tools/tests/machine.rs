@@ -33,6 +33,7 @@ fn topology_tells_people_what_there_is_and_what_limits_it() {
            affinity mask  0-15\n  \
            cgroup cpuset  4-6,12-14\n  \
            CPU quota      1.5 CPUs\n  \
+           memory nodes   all\n  \
            isolated       none\n  \
            nohz_full      none\n  \
            offline        none\n  \
