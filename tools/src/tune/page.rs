@@ -36,6 +36,9 @@ pub(super) fn page(report: &Report) -> String {
         asked.seed,
         asked.resolution * 100.0,
     );
+    for doubt in report.doubts() {
+        let _ = writeln!(html, "<p><b>{}</b></p>", escaped(&doubt));
+    }
     for svg in plot::plots(report) {
         html.push_str(&svg);
     }

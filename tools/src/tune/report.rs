@@ -7,7 +7,7 @@ use corelane_bench::stats::{Interval, median};
 use serde::Serialize;
 
 use super::objective::Objective;
-use super::search::{Ended, Point, Standing, Trial, Verdict};
+use super::search::{Ended, Point, ROUNDS_OF_A_FINAL, Standing, Trial, Verdict};
 use super::space::Candidate;
 use super::trial::Found;
 
@@ -186,6 +186,20 @@ impl Report {
         }
     }
 
+    /// What makes all of it doubtful, if anything does.
+    pub(super) fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if self.disturbed() * 2 > self.trials.len() {
+            doubts.push("others used the machine during most trials: tune again when it is idle".to_owned());
+        }
+        if self.rounds < ROUNDS_OF_A_FINAL {
+            let rounds = self.rounds;
+            doubts
+                .push(format!("{rounds} rounds are few, the interval may be too narrow: give it more time"));
+        }
+        doubts
+    }
+
     /// Trials that somebody disturbed.
     pub(super) fn disturbed(&self) -> usize {
         self.trials.iter().filter(|ran| ran.found.disturbed).count()
@@ -214,9 +228,10 @@ impl fmt::Display for Report {
             let figure = ranked.figure.map_or("-".to_owned(), |figure| how.told(figure));
             writeln!(f, "{figure:>12}  {}: {}", ranked.candidate, self.told(ranked))?;
         }
-        match self.candidates.len().saturating_sub(1 + NAMED) {
-            0 => Ok(()),
-            more => writeln!(f, "              and {more} more"),
+        let more = self.candidates.len().saturating_sub(1 + NAMED);
+        if more > 0 {
+            writeln!(f, "              and {more} more")?;
         }
+        self.doubts().iter().try_for_each(|doubt| writeln!(f, "WARNING {doubt}"))
     }
 }

@@ -50,6 +50,8 @@ const MOST_ROUNDS: usize = 40;
 const DOUBT: f64 = 2.5;
 /// A trial that others disturbed is repeated up to so many times; after that it counts as it is.
 const REPEATS: u32 = 2;
+/// After so many trials it is known whether others leave the machine alone.
+const FIRST_TRIALS: u32 = 10;
 /// Shares of the time after which heats no longer keep those in doubt, and after which the final begins.
 const HEATS_END: f64 = 0.6;
 const FINAL_BEGINS: f64 = 0.75;
@@ -116,6 +118,8 @@ pub struct Search {
     spent: Duration,
     /// The longest of the trials.
     longest: Duration,
+    tried: u32,
+    disturbed: u32,
 }
 
 impl Search {
@@ -134,6 +138,8 @@ impl Search {
             since: 0,
             spent: Duration::ZERO,
             longest: Duration::ZERO,
+            tried: 0,
+            disturbed: 0,
             settings,
         };
         search.fill();
@@ -158,7 +164,11 @@ impl Search {
         self.longest = self.longest.max(outcome.took);
         // A repetition goes over it; without one it is all there is.
         self.evidence.record(trial.point, trial.round, outcome.cost);
-        if outcome.disturbed && trial.attempt < REPEATS {
+        self.tried += 1;
+        self.disturbed += u32::from(outcome.disturbed);
+        // A machine that is never left alone is not waited for.
+        let often = self.tried > FIRST_TRIALS && self.disturbed > self.tried / 2;
+        if outcome.disturbed && trial.attempt < REPEATS && !often {
             // At the end of the round: what disturbed it may be over by then.
             self.queue.push_back(Trial { attempt: trial.attempt + 1, ..trial });
         }

@@ -194,6 +194,17 @@ fn a_disturbed_trial_is_repeated_at_the_end_of_its_round_and_counts_after_the_th
 }
 
 #[test]
+fn where_every_trial_is_disturbed_rounds_go_on_all_the_same() {
+    let mut search = Search::new(settings(all_points([3, 2, 2, 1, 1]), 1));
+    let mut repeated = 0;
+    while let Some(trial) = search.propose().filter(|trial| trial.round < 4) {
+        repeated += u32::from(trial.attempt > 0);
+        search.observe(Outcome { cost: Some(1.0), disturbed: true, took: Duration::from_secs(1) });
+    }
+    assert!((1..=10).contains(&repeated), "{repeated}: only the first ones are repeated");
+}
+
+#[test]
 fn the_time_is_kept_whatever_is_known_then() {
     for seconds in [0, 1, 5, 30, 100] {
         let time = Duration::from_secs(seconds);
