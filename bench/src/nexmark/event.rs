@@ -114,8 +114,9 @@ macro_rules! long_lived {
     ($(#[$doc:meta])* $name:ident, $($field:ident),+) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(C)]
         pub struct $name {
-            /// Beside the rest, which is far away: every event is asked for its time.
+            /// First, as in every event, so that it is read without asking which it is; and beside the rest, which is far away: every event is asked for its time.
             at: Timestamp,
             whole: &'static nexmark::event::$name,
         }
@@ -191,15 +192,16 @@ impl Auction {
 
 /// A bid. What queries compute with lies in it, texts behind a pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
 pub struct Bid {
+    /// When.
+    pub at: Timestamp,
     /// For which auction.
     pub auction: u64,
     /// By whom.
     pub bidder: u64,
     /// In cents.
     pub price: u64,
-    /// When.
-    pub at: Timestamp,
     /// The rest.
     pub texts: &'static Texts,
 }

@@ -149,6 +149,27 @@ impl Track {
     }
 }
 
+/// A track while a batch goes by. What is compared with each item is in an iterator, and so in a register.
+struct Watch<'a> {
+    track: &'a mut Track,
+    known: i64,
+}
+
+impl<'a> Watch<'a> {
+    /// The first time in the batch says that there was one, whatever it is.
+    fn of(track: &'a mut Track) -> Self {
+        Self { track, known: i64::MIN }
+    }
+
+    #[inline(always)]
+    fn see(&mut self, time: i64, max_ahead: i64) {
+        if time > self.known {
+            self.track.see(time, max_ahead);
+            self.known = self.track.known;
+        }
+    }
+}
+
 /// When a source was last heard of, in processing time.
 #[derive(Clone, Copy, Debug)]
 struct Silence {
@@ -272,36 +293,33 @@ impl<F> WatermarkOp<F> {
     }
 }
 
-/// Shows the time of each item, or the mark it carries, to `see` on its way. A free function, as those of `stage::ops`.
+/// Shows what each item says of time to `see` on its way. A free function, as those of `stage::ops`.
 #[inline(always)]
 fn watching<T, E: Into<EventTime>>(
     time: &mut impl FnMut(&T) -> E,
-    advance: Advance,
     gate: &mut Gate,
     cx: &StepCx,
-    mut see: impl FnMut(u32, i64),
+    mut see: impl FnMut(EventTime),
 ) -> impl FnMut(&T) -> bool {
-    move |item| {
-        let Some(EventTime { at, source, mark }) = gate.call(cx, || time(item).into()) else { return false };
-        match advance {
-            Advance::Behind(_) => see(source, at.as_nanos()),
-            Advance::Marks => mark.into_iter().for_each(|mark| see(source, mark.as_nanos())),
-        }
-        true
-    }
+    move |item| gate.call(cx, || time(item).into()).map(&mut see).is_some()
 }
 
 /// Tells the one track of its times.
 #[inline(always)]
-fn seen_by_one(track: &mut Track, max_ahead: i64) -> impl FnMut(u32, i64) {
-    move |_, time| track.see(time, max_ahead)
+fn seen_by_one(mut watch: Watch<'_>, max_ahead: i64) -> impl FnMut(EventTime) {
+    move |time| watch.see(time.at.as_nanos(), max_ahead)
 }
 
-/// Tells each track of its times.
+/// Tells each track of its times, or its marks.
 #[inline(always)]
-fn seen_by_each(tracks: &mut [Track], max_ahead: i64) -> impl FnMut(u32, i64) {
+fn seen_by_each(tracks: &mut [Track], advance: Advance, max_ahead: i64) -> impl FnMut(EventTime) {
     let sources = tracks.len();
-    move |source, time| tracks[source as usize % sources].see(time, max_ahead)
+    move |EventTime { at, source, mark }| {
+        let time = if let Advance::Behind(_) = advance { Some(at) } else { mark };
+        if let Some(time) = time {
+            tracks[source as usize % sources].see(time.as_nanos(), max_ahead);
+        }
+    }
 }
 
 impl<T, E, F> Operator<T> for WatermarkOp<F>
@@ -317,14 +335,11 @@ where
         let Self { time, gate, tracks, max_ahead, advance, .. } = self;
         let (max_ahead, advance) = (*max_ahead, *advance);
         if let ([one], Advance::Behind(_)) = (&mut tracks[..], advance) {
-            // A local, so that it lives in registers.
-            let mut track = *one;
-            let see = seen_by_one(&mut track, max_ahead);
-            down.run(items.filter(watching(time, advance, gate, cx, see)), cx);
-            *one = track;
+            let see = seen_by_one(Watch::of(one), max_ahead);
+            down.run(items.filter(watching(time, gate, cx, see)), cx);
         } else {
-            let see = seen_by_each(tracks, max_ahead);
-            down.run(items.filter(watching(time, advance, gate, cx, see)), cx);
+            let see = seen_by_each(tracks, advance, max_ahead);
+            down.run(items.filter(watching(time, gate, cx, see)), cx);
         }
         self.look(down, cx);
     }

@@ -67,8 +67,10 @@ fn covered<In, U: Logic<In>>(
     mut taken: Taken<'_>,
     mut put: impl FnMut(&mut U, In),
 ) -> Option<In> {
+    // Both ends in one comparison: what lies before the start is very far behind it, counted without a sign.
+    let width = span.end.wrapping_sub(span.start).cast_unsigned();
     for item in items {
-        if !span.contains(&user.time(&item)) {
+        if user.time(&item).wrapping_sub(span.start).cast_unsigned() >= width {
             return Some(item);
         }
         put(user, item);
