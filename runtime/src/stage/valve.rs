@@ -164,8 +164,11 @@ mod tests {
             let mut valve = Valve::new(3);
             let mut out = Timestamp::MIN;
             for op in ops {
+                let (Op::Watermark(input, _) | Op::Item(input) | Op::Idle(input) | Op::End(input)) = op;
+                if valve.has_ended(input) {
+                    continue;
+                }
                 let due = match op {
-                    Op::Watermark(i, _) | Op::Item(i) | Op::Idle(i) | Op::End(i) if valve.has_ended(i) => NOTHING,
                     Op::Watermark(i, t) => valve.watermark(i, Timestamp(t)),
                     Op::Item(i) => { valve.active(i); NOTHING }
                     Op::Idle(i) => valve.idle(i),
