@@ -7,12 +7,18 @@ use hashbrown::HashTable;
 use super::fold_bound::Bound;
 use super::fold_loops::outgrow;
 use super::fold_table::{FoldTable, Found};
-use super::{KeyInTwoPlaces, hash_key};
+use super::hash_key;
 use crate::shard::Movable;
 use crate::stage::StageError;
 
 /// Slots of the large table that are looked at in one step.
 const SLOTS: usize = 4096;
+
+/// A key's state has come to an instance that has state for it, too: its key function does not give the same key for the same item each time,
+/// or the key's hash is not always the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key has state in two instances: the key function or the hash of its key is not always the same")]
+pub struct KeyInTwoPlaces;
 
 /// What has moved, and what a move must know of the tables.
 #[derive(Debug, Default)]

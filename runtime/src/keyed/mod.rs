@@ -20,14 +20,9 @@ pub(crate) mod testkit;
 #[cfg(test)]
 mod tests;
 
-/// A key's state has come to an instance that has state for it, too: its key function does not give the same key for the same item each time,
-/// or the key's hash is not always the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a key has state in two instances: the key function or the hash of its key is not always the same")]
-pub struct KeyInTwoPlaces;
-
 pub use accumulator::{Accumulator, CheckTime, FlushReason, SpillError, StateOf};
 pub use fold::FoldByKeyOp;
+pub use fold_move::KeyInTwoPlaces;
 pub use keys::MemoryExhausted;
 pub use operator::AccumulateOp;
 pub(crate) use spill::is_spill_file_of;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Which instance of a stage owns which shard of its keys, and what has come to each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardsState {
-    /// Moves since the start, the one under way included.
+    /// Moves since the start, the one under way included, and one that the end of the input came before.
     pub version: u64,
     /// Whether the last of them is under way: the instances concerned take no input before they have their part of the state.
     pub moving: bool,

@@ -232,8 +232,10 @@ impl ShardControl {
     /// What it is like now.
     pub fn state(&self) -> ShardsState {
         let current = self.assignment();
-        let moving = self.is_moving(current.version);
-        let table = if moving { &current.before } else { &current.after };
+        let is_open = self.is_moving(current.version);
+        let table = if is_open { &current.before } else { &current.after };
+        // A move that no producer began before it ended is none.
+        let moving = is_open && !self.instances.iter().all(|cells| cells.ended.load(Ordering::Relaxed));
         ShardsState { version: current.version, moving, owners: table.owners().to_vec(), loads: self.loads() }
     }
 }

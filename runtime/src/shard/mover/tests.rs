@@ -159,6 +159,19 @@ proptest! {
 }
 
 #[test]
+fn a_move_that_the_end_comes_before_is_none_and_nobody_owns_other_shards() {
+    let rig = Rig::new();
+    let before = rig.control.state().owners;
+    rig.control.move_shards(&[ShardMove { shard: 0, to: INSTANCES - 1 }]).unwrap();
+    for (left, instance) in [(true, 0), (true, 1), (false, 2)] {
+        rig.control.end(instance);
+        assert_eq!(rig.control.state().moving, left);
+    }
+    assert_eq!(rig.control.state().owners, before);
+    assert_eq!(rig.control.rebalance(), crate::shard::Rebalance::Kept(crate::shard::Kept::Ending));
+}
+
+#[test]
 fn a_key_that_is_in_two_places_is_an_error() {
     let mut rig = Rig::new();
     rig.item(0);
