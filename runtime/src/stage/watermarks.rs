@@ -149,23 +149,31 @@ impl Track {
     }
 }
 
-/// A track while a batch goes by. What is compared with each item is in an iterator, and so in a register.
+/// A track while a batch goes by: a copy, which an iterator owns, so that it lives in registers.
 struct Watch<'a> {
-    track: &'a mut Track,
-    known: i64,
+    track: Track,
+    home: &'a mut Track,
 }
 
 impl<'a> Watch<'a> {
     /// The first time in the batch says that there was one, whatever it is.
-    fn of(track: &'a mut Track) -> Self {
-        Self { track, known: i64::MIN }
+    fn of(home: &'a mut Track) -> Self {
+        Self { track: Track { known: i64::MIN, ..*home }, home }
     }
 
     #[inline(always)]
     fn see(&mut self, time: i64, max_ahead: i64) {
-        if time > self.known {
+        if time > self.track.known {
             self.track.see(time, max_ahead);
-            self.known = self.track.known;
+        }
+    }
+}
+
+impl Drop for Watch<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.track.seen {
+            *self.home = self.track;
         }
     }
 }
