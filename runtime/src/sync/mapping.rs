@@ -117,7 +117,7 @@ impl HomeNode {
     /// Tries with a page that is given back at once.
     ///
     /// # Errors
-    /// What [`Mapping::bind`] says.
+    /// What `Mapping::bind` says.
     pub fn try_out(self) -> Result<(), BindError> {
         let page = Mapping::new(1, 1, false);
         page.map_err(|error| self.error(&error.into()))?.bind(self)
