@@ -2,6 +2,10 @@
 
 use std::hash::Hash;
 
+use corelane::stage::Pending;
+
+use crate::tally::Tally;
+
 /// An item of one of two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side<L, R> {
@@ -28,4 +32,20 @@ pub trait JoinLogic: 'static {
     fn time(&self, item: &Side<Self::Left, Self::Right>) -> i64;
     /// What becomes of a pair, or of one without a partner.
     fn result(&mut self, left: Option<&Self::Left>, right: Option<&Self::Right>) -> Option<Self::Out>;
+}
+
+/// Lets go of an item that will get no more partners, given as one of its sides: counts it, and gives what becomes of it alone if it had
+/// none.
+#[inline]
+pub(super) fn part<J: JoinLogic>(
+    user: &mut J,
+    (left, right): (Option<&J::Left>, Option<&J::Right>),
+    matched: bool,
+    tally: &mut Tally,
+    out: &mut Pending<J::Out>,
+) {
+    let alone = if matched { None } else { user.result(left, right) };
+    tally.leave(matched || alone.is_some());
+    tally.results += u64::from(alone.is_some());
+    out.extend(alone);
 }

@@ -6,7 +6,7 @@ use corelane::keyed::{Allowance, hash_key};
 use corelane::stage::Pending;
 use hashbrown::HashTable;
 
-use super::logic::{JoinLogic, Side};
+use super::logic::{JoinLogic, Side, part};
 use crate::tally::Tally;
 use crate::window::panes::{Entry, Store, insert};
 
@@ -148,18 +148,15 @@ impl<K: Hash + Eq, L, R> Meeting<K, L, R> {
     {
         let Self { keys, left, right } = self;
         while !allowance.is_spent(out.len()) {
-            let (matched, alone) = if let Some(Held { item, matched, .. }) = left.pop() {
-                (matched, if matched { None } else { user.result(Some(&item), None) })
+            if let Some(Held { item, matched, .. }) = left.pop() {
+                part(user, (Some(&item), None), matched, tally, out);
             } else if let Some(Held { item, matched, .. }) = right.pop() {
-                (matched, if matched { None } else { user.result(None, Some(&item)) })
+                part(user, (None, Some(&item)), matched, tally, out);
             } else {
                 keys.clear();
                 return true;
-            };
+            }
             allowance.work();
-            tally.leave(matched || alone.is_some());
-            tally.results += u64::from(alone.is_some());
-            out.extend(alone);
         }
         false
     }

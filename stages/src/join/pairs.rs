@@ -7,7 +7,7 @@ use corelane::keyed::{Allowance, CheckTime, Release, Stateful, TimerId, TimerWhe
 use corelane::observe::StageAccount;
 use corelane::stage::Pending;
 
-use super::logic::{JoinLogic, Side};
+use super::logic::{JoinLogic, Side, part};
 use super::rule::{From, Rule};
 use crate::keys::Keys;
 use crate::tally::Tally;
@@ -110,38 +110,26 @@ impl<J: JoinLogic> Pairs<J> {
             }
         };
         let stays = expires > now;
-        let gone = match item {
+        match item {
             Side::Left(item) => {
                 let matched = pair(right, reach, until, |other, time| give(&item, other, time));
                 if stays {
                     wait(left, Waiting { item, time: at, expires, matched });
-                    None
                 } else {
-                    Some((matched, if matched { None } else { user.result(Some(&item), None) }))
+                    part(user, (Some(&item), None), matched, tally, out);
                 }
             }
             Side::Right(item) => {
                 let matched = pair(left, reach, until, |other, time| give(other, &item, time));
                 if stays {
                     wait(right, Waiting { item, time: at, expires, matched });
-                    None
                 } else {
-                    Some((matched, if matched { None } else { user.result(None, Some(&item)) }))
+                    part(user, (None, Some(&item)), matched, tally, out);
                 }
             }
-        };
-        self.tally.absorbed += 1;
-        if let Some((matched, alone)) = gone {
-            self.gone(matched, alone, out);
         }
+        tally.absorbed += 1;
         self.arm(of);
-    }
-
-    /// An item will get no more partners; `alone` is what becomes of it without any.
-    fn gone(&mut self, matched: bool, alone: Option<J::Out>, out: &mut Pending<J::Out>) {
-        self.tally.leave(matched || alone.is_some());
-        self.tally.results += u64::from(alone.is_some());
-        out.extend(alone);
     }
 
     /// Sees that the key is looked at when its next item expires, or forgets it if it has none.
@@ -175,20 +163,19 @@ impl<J: JoinLogic> Pairs<J> {
             if allowance.is_spent(out.len()) {
                 return false;
             }
-            let Self { user, keys, .. } = self;
+            let Self { user, keys, tally, .. } = self;
             let Waitings { left, right, .. } = &mut keys[of];
-            let (matched, alone) = if left.front().is_some_and(|first| first.expires <= now) {
+            if left.front().is_some_and(|first| first.expires <= now) {
                 let Some(Waiting { item, matched, .. }) = left.pop_front() else { return true };
-                (matched, if matched { None } else { user.result(Some(&item), None) })
+                part(user, (Some(&item), None), matched, tally, out);
             } else if right.front().is_some_and(|first| first.expires <= now) {
                 let Some(Waiting { item, matched, .. }) = right.pop_front() else { return true };
-                (matched, if matched { None } else { user.result(None, Some(&item)) })
+                part(user, (None, Some(&item)), matched, tally, out);
             } else {
                 self.arm(of);
                 return true;
-            };
+            }
             allowance.work();
-            self.gone(matched, alone, out);
         }
     }
 
