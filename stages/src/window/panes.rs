@@ -176,7 +176,6 @@ impl<T: Store> Panes<T> {
     /// Takes all that is in a pane and closes it; [`keep`](Self::keep) takes the store back later.
     pub(super) fn take(&mut self, slot: usize) -> T {
         let table = std::mem::take(&mut self.slots[slot].table);
-        self.slots[slot].held = 0;
         self.close(slot);
         table
     }
@@ -224,21 +223,31 @@ impl<E> Panes<HashTable<E>> {
 
     /// Looks at the entries of a pane, at most `most`; true if it has been through all. `at` is where it goes on, 0 at first; nothing
     /// may be added in between.
-    pub(super) fn visit(&self, slot: usize, at: &mut usize, most: usize, mut give: impl FnMut(&E)) -> bool {
-        let table = &self.slots[slot].table;
+    pub(super) fn visit(&self, slot: usize, at: &mut usize, most: usize, give: impl FnMut(&E)) -> bool {
         let mut left = most;
-        while *at < table.num_buckets() {
-            if left == 0 {
-                return false;
-            }
-            if let Some(entry) = table.get_bucket(*at) {
-                left -= 1;
-                give(entry);
-            }
-            *at += 1;
-        }
-        true
+        walk(&self.slots[slot].table, at, &mut left, give)
     }
+}
+
+/// Looks at the entries of a table from bucket `at` on, at most `left`, which it counts down; true if it has been through all.
+#[inline]
+pub(super) fn walk<E>(
+    table: &HashTable<E>,
+    at: &mut usize,
+    left: &mut usize,
+    mut give: impl FnMut(&E),
+) -> bool {
+    while *at < table.num_buckets() {
+        if *left == 0 {
+            return false;
+        }
+        if let Some(entry) = table.get_bucket(*at) {
+            *left -= 1;
+            give(entry);
+        }
+        *at += 1;
+    }
+    true
 }
 
 /// Out of the way of the keys that are there.

@@ -7,7 +7,7 @@ use corelane::keyed::hash_key;
 use hashbrown::HashTable;
 
 use super::logic::Logic;
-use super::panes::{Entry, insert};
+use super::panes::{Entry, insert, walk};
 
 /// What a key has in the window.
 struct Whole<K, A> {
@@ -97,8 +97,8 @@ impl<K: Hash + Eq + Clone, A> Running<K, A> {
         }
     }
 
-    /// Gives the value of each key, then takes out panes that start before `until`, handing their tables, now empty, to `spare` with the number of keys that each held. Goes on at
-    /// `at`, 0 at first, for at most `left` keys, which it counts down; true if it has been
+    /// Gives the value of each key, then takes out panes that start before `until`, handing their tables, now empty, to `spare` with the
+    /// number of keys that each held. Goes on at `at`, 0 at first, for at most `left` keys, which it counts down; true if it has been
     /// through all of them. Nothing may be added in between.
     pub(super) fn fire<In, U: Logic<In, Key = K, Acc = A>>(
         &mut self,
@@ -109,32 +109,23 @@ impl<K: Hash + Eq + Clone, A> Running<K, A> {
         mut give: impl FnMut(K, U::Value),
         mut spare: impl FnMut(HashTable<(K, A)>, usize),
     ) -> bool {
+        // Buckets of the keys first, then those of the pane that leaves.
         let buckets = self.keys.num_buckets();
-        while *at < buckets {
-            if *left == 0 {
-                return false;
-            }
-            if let Some(whole) = self.keys.get_bucket(*at) {
-                *left -= 1;
-                give(whole.key.clone(), user.result(&whole.acc));
-            }
-            *at += 1;
+        if !walk(&self.keys, at, left, |whole| give(whole.key.clone(), user.result(&whole.acc))) {
+            return false;
         }
-        while let Some((_, pane)) = self.panes.front_mut().filter(|(start, _)| *start < until) {
-            while let Some(bucket) = at.checked_sub(buckets).filter(|bucket| *bucket < pane.num_buckets()) {
-                if *left == 0 {
-                    return false;
-                }
-                if let Some((key, acc)) = pane.get_bucket(bucket) {
-                    *left -= 1;
-                    Self::take_out(&mut self.keys, user, key, acc);
-                }
-                *at += 1;
+        let Self { keys, panes } = self;
+        while let Some((_, pane)) = panes.front_mut().filter(|(start, _)| *start < until) {
+            let mut bucket = *at - buckets;
+            let done = walk(pane, &mut bucket, left, |(key, acc)| Self::take_out(keys, user, key, acc));
+            *at = buckets + bucket;
+            if !done {
+                return false;
             }
             *at = buckets;
             let held = pane.len();
             pane.clear();
-            if let Some((_, table)) = self.panes.pop_front() {
+            if let Some((_, table)) = panes.pop_front() {
                 spare(table, held);
             }
         }

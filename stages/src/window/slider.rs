@@ -97,8 +97,8 @@ impl<K: Hash + Eq + Clone, A> Slider<K, A> {
     }
 
     /// Gives the value of each key, then lets go of panes that start before `until`; their tables may serve `panes` again. Goes on at
-    /// `at`, 0 at first, for at most `left` keys, which it counts down; true if it has been
-    /// through all of them. Nothing may be added in between.
+    /// `at`, 0 at first, for at most `left` keys, which it counts down; true if it has been through all of them. Nothing may be added in
+    /// between.
     pub(super) fn fire<In, U: Logic<In, Key = K, Acc = A>>(
         &mut self,
         user: &U,
