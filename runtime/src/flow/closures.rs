@@ -7,7 +7,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::keyed::{Accumulator, hash_key};
-use crate::partition::Branching;
+use crate::partition::Route;
 use crate::stage::{StageError, StageSite, StepCx};
 
 /// Makes a stage around `f` by `new`.
@@ -111,19 +111,16 @@ where
 }
 
 /// Routes by index.
-pub(super) fn routing<T, F>(f: F) -> impl FnOnce() -> Branching<T> + Clone + Send + 'static
-where
-    F: FnMut(&T) -> usize + Clone + Send + 'static,
-{
-    move || Branching::Route(Box::new(f))
+pub(super) fn routing<F: Clone + Send + 'static>(f: F) -> impl FnOnce() -> Route<F> + Clone + Send + 'static {
+    move || Route(f)
 }
 
-/// Routes what `f` is true for to the first output.
-pub(super) fn splitting<T, F>(mut f: F) -> impl FnOnce() -> Branching<T> + Clone + Send + 'static
+/// The index of the first output where `f` is true, else of the second.
+pub(super) fn splitting<T, F>(mut f: F) -> impl FnMut(&T) -> usize + Clone + Send + 'static
 where
     F: FnMut(&T) -> bool + Clone + Send + 'static,
 {
-    routing(move |item: &T| usize::from(!f(item)))
+    move |item: &T| usize::from(!f(item))
 }
 
 /// Adds an item to a list.

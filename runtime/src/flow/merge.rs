@@ -28,14 +28,15 @@ impl<T, F: Clone> Clone for BranchBlueprint<T, F> {
     }
 }
 
-impl<T, F> ChainBlueprint<T> for BranchBlueprint<T, F>
+impl<T, F, H> ChainBlueprint<T> for BranchBlueprint<T, F>
 where
     T: Send + 'static,
-    F: FnOnce() -> Branching<T> + Clone + Send + 'static,
+    F: FnOnce() -> H + Clone + Send + 'static,
+    H: Branching<T>,
 {
-    type Chain = BranchEnd<T>;
+    type Chain = BranchEnd<T, H>;
 
-    fn build(self, instance: usize) -> Result<BranchEnd<T>, BuildError> {
+    fn build(self, instance: usize) -> Result<BranchEnd<T, H>, BuildError> {
         let outputs: Result<Vec<_>, _> = self.outputs.into_iter().map(|o| o.build_output(instance)).collect();
         Ok(BranchEnd::new((self.how)(), outputs?, self.sites[instance].clone()))
     }

@@ -19,7 +19,7 @@ use super::merge::{BranchBlueprint, MergeInput};
 use super::segment::{PortSegment, Segment, Then};
 use crate::graph::ChannelOrdering;
 use crate::model::StageKind;
-use crate::partition::Branching;
+use crate::partition::{Branching, Broadcast};
 use crate::policy::{BackpressureStrategy, BufferPolicy, ErrorPolicy, Parallelism, RebalancePolicy};
 use crate::stage::{
     Chain, Filter, FilterMap, FlatMap, FoldSink, ForEach, Inspect, Map, Operator, Posts, Reporting, Sink,
@@ -310,7 +310,7 @@ impl<S: Segment> Stream<S> {
     where
         F: FnMut(&S::Item) -> bool + Clone + Send + 'static,
     {
-        self.branch(name, outputs, splitting(f))
+        self.branch(name, outputs, routing(splitting(f)))
     }
 
     /// A copy of each item to every output.
@@ -322,14 +322,14 @@ impl<S: Segment> Stream<S> {
     where
         S::Item: Clone,
     {
-        self.branch(name, outputs, || Branching::Broadcast(<S::Item as Clone>::clone))
+        self.branch(name, outputs, || Broadcast(<S::Item as Clone>::clone))
     }
 
-    fn branch<const N: usize>(
+    fn branch<const N: usize, H: Branching<S::Item>>(
         self,
         name: &str,
         outputs: [&str; N],
-        how: impl FnOnce() -> Branching<S::Item> + Clone + Send + 'static,
+        how: impl FnOnce() -> H + Clone + Send + 'static,
     ) -> [Stream<PortSegment<S::Item>>; N] {
         let (origin, edge) =
             self.attach::<S::Item>(name, StageKind::Branch, None, ChannelOrdering::Unordered);

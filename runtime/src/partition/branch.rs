@@ -4,12 +4,63 @@ use crate::model::{Signal, StageId};
 use crate::observe::StageAccount;
 use crate::stage::{Chain, DynChain, Gate, StageError, StageSite, StepCx};
 
-/// What a branch does with an item.
-pub enum Branching<T> {
-    /// The index of the one output it goes to; an index out of range goes to the last output.
-    Route(Box<dyn FnMut(&T) -> usize>),
-    /// A copy to every output.
-    Broadcast(fn(&T) -> T),
+/// What a branch does with items. A type for each way, so that the user's function is part of the loop over a batch.
+pub trait Branching<T>: 'static {
+    /// Puts each item into the outputs' buffers.
+    fn sort<I: Iterator<Item = T>>(
+        &mut self,
+        items: I,
+        outputs: &mut [Output<T>],
+        gate: &mut Gate,
+        cx: &StepCx,
+    );
+}
+
+/// To the one output whose index the function gives; an index out of range goes to the last output.
+pub struct Route<F>(pub F);
+
+impl<T, F: FnMut(&T) -> usize + 'static> Branching<T> for Route<F> {
+    #[inline]
+    fn sort<I: Iterator<Item = T>>(
+        &mut self,
+        items: I,
+        outputs: &mut [Output<T>],
+        gate: &mut Gate,
+        cx: &StepCx,
+    ) {
+        let last = outputs.len() - 1;
+        items.for_each(|item| {
+            if let Some(index) = gate.call(cx, || (self.0)(&item)) {
+                outputs[index.min(last)].buffer.push(item);
+            }
+        });
+    }
+}
+
+/// A copy to every output.
+pub struct Broadcast<T>(pub fn(&T) -> T);
+
+impl<T: 'static> Branching<T> for Broadcast<T> {
+    fn sort<I: Iterator<Item = T>>(
+        &mut self,
+        items: I,
+        outputs: &mut [Output<T>],
+        gate: &mut Gate,
+        cx: &StepCx,
+    ) {
+        let Some((last, others)) = outputs.split_last_mut() else { return };
+        items.for_each(|item| {
+            // All copies first: a clone that panics must not leave some outputs with the item and some without.
+            let copied = gate.call(cx, || others.iter_mut().for_each(|o| o.buffer.push((self.0)(&item))));
+            match copied {
+                Some(()) => last.buffer.push(item),
+                None => {
+                    let whole = last.buffer.len();
+                    others.iter_mut().for_each(|o| o.buffer.truncate(whole));
+                }
+            }
+        });
+    }
 }
 
 /// The end of a chain that has several outputs.
@@ -17,15 +68,15 @@ pub enum Branching<T> {
 /// Items are sorted into a buffer per output and handed on by one virtual call per output and batch. A branch takes no
 /// more than its fullest output has room for, so one blocked output holds the others: use a dropping policy on an edge
 /// that must not.
-pub struct BranchEnd<T> {
-    how: Branching<T>,
+pub struct BranchEnd<T, H> {
+    how: H,
     outputs: Vec<Output<T>>,
     gate: Gate,
     site: StageSite,
 }
 
 /// One output of a branch.
-struct Output<T> {
+pub struct Output<T> {
     chain: Box<dyn DynChain<T>>,
     /// Items of the present batch.
     buffer: Vec<T>,
@@ -33,40 +84,19 @@ struct Output<T> {
     given: u64,
 }
 
-impl<T> BranchEnd<T> {
+impl<T, H> BranchEnd<T, H> {
     /// Sorts items by `how` into `outputs`.
-    pub fn new(how: Branching<T>, outputs: Vec<Box<dyn DynChain<T>>>, site: StageSite) -> Self {
+    pub fn new(how: H, outputs: Vec<Box<dyn DynChain<T>>>, site: StageSite) -> Self {
         let output = |chain| Output { chain, buffer: Vec::new(), given: 0 };
         let outputs = outputs.into_iter().map(output).collect();
         Self { how, outputs, gate: Gate::new(&site), site }
     }
 }
 
-impl<T: 'static> Chain<T> for BranchEnd<T> {
+impl<T: 'static, H: Branching<T>> Chain<T> for BranchEnd<T, H> {
     fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx) {
         let Self { how, outputs, gate, .. } = self;
-        match how {
-            Branching::Route(route) => {
-                let last = outputs.len() - 1;
-                items.for_each(|item| {
-                    if let Some(index) = gate.call(cx, || route(&item)) {
-                        outputs[index.min(last)].buffer.push(item);
-                    }
-                });
-            }
-            Branching::Broadcast(copy) => items.for_each(|item| {
-                // All copies first: a clone that panics must not leave some outputs with the item and some without.
-                let Some((last, others)) = outputs.split_last_mut() else { return };
-                let copied = gate.call(cx, || others.iter_mut().for_each(|o| o.buffer.push(copy(&item))));
-                match copied {
-                    Some(()) => last.buffer.push(item),
-                    None => {
-                        let whole = last.buffer.len();
-                        others.iter_mut().for_each(|o| o.buffer.truncate(whole));
-                    }
-                }
-            }),
-        }
+        how.sort(items, outputs, gate, cx);
         for output in outputs.iter_mut().filter(|o| !o.buffer.is_empty()) {
             output.given += output.buffer.len() as u64;
             output.chain.run_batch(&mut output.buffer, cx);

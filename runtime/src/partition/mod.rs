@@ -14,7 +14,7 @@ mod sender;
 mod task;
 mod wait;
 
-pub use branch::{BranchEnd, Branching};
+pub use branch::{BranchEnd, Branching, Broadcast, Route};
 pub use control::{Control, Failure, Phase, PoolHome};
 pub use edge::{
     CostOf, Demand, DropHook, DropReason, Dropped, EdgeCells, EdgeControl, EdgePolicy, InletCells,
