@@ -40,7 +40,7 @@ pack() {
   image=$1
   shift
   # shellcheck disable=SC2086 # a list of words
-  ${CARGO:-cargo} build --quiet -p corelane --example numa_guest "$@"
+  ${CARGO:-cargo} build --quiet --config profile.dev.package.corelane.opt-level=1 -p corelane --example numa_guest "$@"
   rm -rf "$work/guest"
   mkdir -p "$work/guest/bin"
   cp "$root/bin/busybox" "$work/guest/bin/"
