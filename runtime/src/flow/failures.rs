@@ -10,7 +10,7 @@ use super::closures::{hash_by, stage_of, with_user_errors};
 use super::draft::{Origin, SharedDraft, StageOptions, Terminal};
 use super::erase::{BoxedBlueprint, BoxedStream};
 use super::keyed::Keyed;
-use super::segment::{PortSegment, Segment, Then, ThenKeyed};
+use super::segment::{ByKey, PortSegment, Routing, Segment, Then};
 use super::stream::Stream;
 use crate::graph::ChannelOrdering;
 use crate::keyed::TryMapByKey;
@@ -45,9 +45,10 @@ pub trait FallibleSegment: Segment {
     );
 }
 
-impl<P, F, O> FallibleSegment for Then<P, F, O>
+impl<P, R, F, O> FallibleSegment for Then<P, R, F, O>
 where
     P: Segment,
+    R: Routing<P::Item>,
     O: Operator<P::Item> + Posts<P::Item>,
     O::Out: Send + 'static,
     F: Factory<O>,
@@ -61,28 +62,7 @@ where
         letters: LettersBlueprint<P::Item>,
     ) {
         let chain = LinkedBlueprint::new(self.factory, assembly.sites(self.node), down);
-        assembly.connect(self.edge, self.up, PostingBlueprint { chain, letters });
-    }
-}
-
-impl<P, H, F, O> FallibleSegment for ThenKeyed<P, H, F, O>
-where
-    P: Segment,
-    H: FnMut(&P::Item) -> u64 + Clone + Send + 'static,
-    O: Operator<P::Item> + Posts<P::Item>,
-    O::Out: Send + 'static,
-    F: Factory<O>,
-{
-    type Input = P::Item;
-
-    fn assemble_posting<B: ChainBlueprint<O::Out>>(
-        self,
-        assembly: &mut Assembly,
-        down: B,
-        letters: LettersBlueprint<P::Item>,
-    ) {
-        let chain = LinkedBlueprint::new(self.factory, assembly.sites(self.node), down);
-        assembly.connect_keyed(self.edge, self.up, self.hash, PostingBlueprint { chain, letters });
+        self.routing.connect(assembly, self.edge, self.up, PostingBlueprint { chain, letters });
     }
 }
 
@@ -229,7 +209,8 @@ where
             stream.attach::<U>(name, StageKind::Transform, Some(Parallelism::CpuBound), ordering);
         stream.draft.borrow_mut().makes_calls(origin.node);
         let op = PhantomData::<fn() -> TryMapByKey<K, S::Item, F, _>>;
-        let segment = ThenKeyed { up: stream.segment, edge, node: origin.node, hash, factory, op };
+        let routing = ByKey(hash);
+        let segment = Then { up: stream.segment, edge, node: origin.node, routing, factory, op };
         Stream { draft: stream.draft, origin, segment }
     }
 }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::closures::{accumulator_of, hash_by, hash_of_accumulator, keyed_stage_of, stage_with_key};
 use super::meet::KeyedInput;
-use super::segment::{Segment, ThenKeyed};
+use super::segment::{ByKey, Segment, Then};
 use super::stream::Stream;
 use crate::graph::ChannelOrdering;
 use crate::keyed::{AccumulateOp, Accumulator, FoldByKeyOp};
@@ -156,7 +156,7 @@ impl<S: Segment> Stream<S> {
         hash: H,
         policy: AccumulatorPolicy,
         factory: F,
-    ) -> Stream<ThenKeyed<S, H, F, O>>
+    ) -> Stream<Then<S, ByKey<H>, F, O>>
     where
         O: Operator<S::Item>,
         O::Out: Send + 'static,
@@ -167,7 +167,8 @@ impl<S: Segment> Stream<S> {
         let ordering = ChannelOrdering::PartitionOrdered { key: Some(format!("{name}.key")) };
         let (origin, edge) = self.attach::<O::Out>(name, StageKind::Accumulator, Some(parallelism), ordering);
         let node = origin.node;
-        let segment = ThenKeyed { up: self.segment, edge, node, hash, factory, op: PhantomData };
+        let routing = ByKey(hash);
+        let segment = Then { up: self.segment, edge, node, routing, factory, op: PhantomData };
         let stream = Stream { draft: self.draft, origin, segment };
         stream.options().accumulation(AccumulationDescriptor {
             policy,

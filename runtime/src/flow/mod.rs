@@ -53,7 +53,7 @@ pub use keyed::Keyed;
 pub use meet::KeyedInput;
 pub use merge::MergeInput;
 pub use observed::{ProbedBlueprint, ProbedSegment};
-pub use segment::{PortSegment, Segment, SourceSegment, Then, ThenKeyed};
+pub use segment::{ByKey, PortSegment, Routing, Segment, SourceSegment, Then, Unkeyed};
 pub use stream::Stream;
 
 use crate::config::Config;

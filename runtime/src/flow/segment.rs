@@ -54,18 +54,59 @@ where
     }
 }
 
-/// An operator behind a segment.
-pub struct Then<P, F, O> {
+/// An operator behind a segment, over an edge on which items find their instance by `R`.
+pub struct Then<P, R, F, O> {
     pub(super) up: P,
     pub(super) edge: usize,
     pub(super) node: usize,
+    pub(super) routing: R,
     pub(super) factory: F,
     pub(super) op: std::marker::PhantomData<fn() -> O>,
 }
 
-impl<P, F, O> Segment for Then<P, F, O>
+/// How items of type `T` find the instance they go to.
+pub trait Routing<T>: Send + 'static {
+    /// Connects what follows, `head`, with what is upstream of `edge`.
+    fn connect<P, B>(self, assembly: &mut Assembly, edge: usize, up: P, head: B)
+    where
+        P: Segment<Item = T>,
+        B: ChainBlueprint<T>;
+}
+
+/// To any: the plan says how.
+pub struct Unkeyed;
+
+impl<T: Send + 'static> Routing<T> for Unkeyed {
+    fn connect<P, B>(self, assembly: &mut Assembly, edge: usize, up: P, head: B)
+    where
+        P: Segment<Item = T>,
+        B: ChainBlueprint<T>,
+    {
+        assembly.connect(edge, up, head);
+    }
+}
+
+/// To the one that has their key, by its hash.
+pub struct ByKey<H>(pub(super) H);
+
+impl<T, H> Routing<T> for ByKey<H>
+where
+    T: Send + 'static,
+    H: FnMut(&T) -> u64 + Clone + Send + 'static,
+{
+    fn connect<P, B>(self, assembly: &mut Assembly, edge: usize, up: P, head: B)
+    where
+        P: Segment<Item = T>,
+        B: ChainBlueprint<T>,
+    {
+        assembly.connect_keyed(edge, up, self.0, head);
+    }
+}
+
+impl<P, R, F, O> Segment for Then<P, R, F, O>
 where
     P: Segment,
+    R: Routing<P::Item>,
     O: Operator<P::Item>,
     O::Out: Send + 'static,
     F: Factory<O>,
@@ -79,38 +120,7 @@ where
 
     fn assemble<B: ChainBlueprint<O::Out>>(self, assembly: &mut Assembly, down: B) {
         let head = LinkedBlueprint::new(self.factory, assembly.sites(self.node), down);
-        assembly.connect(self.edge, self.up, head);
-    }
-}
-
-/// An operator behind a keyed edge.
-pub struct ThenKeyed<P, H, F, O> {
-    pub(super) up: P,
-    pub(super) edge: usize,
-    pub(super) node: usize,
-    pub(super) hash: H,
-    pub(super) factory: F,
-    pub(super) op: std::marker::PhantomData<fn() -> O>,
-}
-
-impl<P, H, F, O> Segment for ThenKeyed<P, H, F, O>
-where
-    P: Segment,
-    H: FnMut(&P::Item) -> u64 + Clone + Send + 'static,
-    O: Operator<P::Item>,
-    O::Out: Send + 'static,
-    F: Factory<O>,
-{
-    type Item = O::Out;
-    type Head<B: ChainBlueprint<O::Out>> = B;
-
-    fn head<B: ChainBlueprint<O::Out>>(&self, head: B, _sites: &Arc<[StageSite]>) -> B {
-        head
-    }
-
-    fn assemble<B: ChainBlueprint<O::Out>>(self, assembly: &mut Assembly, down: B) {
-        let head = LinkedBlueprint::new(self.factory, assembly.sites(self.node), down);
-        assembly.connect_keyed(self.edge, self.up, self.hash, head);
+        self.routing.connect(assembly, self.edge, self.up, head);
     }
 }
 

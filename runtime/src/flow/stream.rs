@@ -16,7 +16,7 @@ use super::draft::{Origin, SharedDraft, StageOptions, Terminal};
 use super::failures::{FallibleSegment, LettersBlueprint, PostingBlueprint, SinkOptions};
 use super::keyed::Keyed;
 use super::merge::{BranchBlueprint, MergeInput};
-use super::segment::{PortSegment, Segment, Then};
+use super::segment::{PortSegment, Segment, Then, Unkeyed};
 use crate::graph::ChannelOrdering;
 use crate::model::StageKind;
 use crate::partition::{Branching, Broadcast};
@@ -157,7 +157,7 @@ impl<S: Segment> Stream<S> {
     }
 
     /// As [`operator`](Self::operator), for one that can fail on an item.
-    fn fallible<O, F>(self, name: &str, factory: F) -> Stream<Then<S, F, O>>
+    fn fallible<O, F>(self, name: &str, factory: F) -> Stream<Then<S, Unkeyed, F, O>>
     where
         O: Operator<S::Item> + Posts<S::Item>,
         O::Out: Send + 'static,
@@ -168,7 +168,7 @@ impl<S: Segment> Stream<S> {
         stream
     }
 
-    fn then<O, F>(self, name: &str, factory: F) -> Stream<Then<S, F, O>>
+    fn then<O, F>(self, name: &str, factory: F) -> Stream<Then<S, Unkeyed, F, O>>
     where
         O: Operator<S::Item>,
         O::Out: Send + 'static,
@@ -177,7 +177,8 @@ impl<S: Segment> Stream<S> {
         let (origin, edge) =
             self.attach::<O::Out>(name, StageKind::Transform, None, ChannelOrdering::Unordered);
         let node = origin.node;
-        let segment = Then { up: self.segment, edge, node, factory, op: PhantomData::<fn() -> O> };
+        let op = PhantomData::<fn() -> O>;
+        let segment = Then { up: self.segment, edge, node, routing: Unkeyed, factory, op };
         Stream { draft: self.draft, origin, segment }
     }
 
