@@ -1,5 +1,6 @@
 //! The keys of a fold on their way between instances.
 
+use std::cell::Cell;
 use std::hash::Hash;
 
 use hashbrown::HashTable;
@@ -72,9 +73,14 @@ impl<K: Hash + Eq + Send + 'static, A: Send + 'static> Movable for FoldKeys<'_, 
         // The small table is no larger than the cache, and looked at whole.
         if std::mem::take(&mut self.moved.regrown) || *at == 0 {
             *at = 1;
-            let leaving = self.table.extract_if(|(key, _)| away(hash_key(key)).is_some());
+            // Where the entry goes that is just being taken out.
+            let to = Cell::new(None);
+            let leaving = self.table.extract_if(|(key, _)| {
+                to.set(away(hash_key(key)));
+                to.get().is_some()
+            });
             leaving.for_each(|entry| {
-                if let Some(to) = away(hash_key(&entry.0)) {
+                if let Some(to) = to.get() {
                     out(to, entry);
                 }
             });
