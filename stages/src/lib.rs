@@ -5,10 +5,12 @@
 //! - [`join`]: two streams by key: within a span of time, in windows, as long as items are kept, or with a table.
 //! - [`dead_letters`]: what failed, appended to a file and read back.
 //! - [`process`]: state and timers of your own for each key.
+//! - [`outbox`]: from a sink of your own to a thread that writes.
 
 pub mod dead_letters;
 pub mod join;
 mod keys;
+pub mod outbox;
 pub mod process;
 mod tally;
 #[cfg(test)]

@@ -1,14 +1,12 @@
 //! The output, written on a thread of its own, as a sink.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use corelane::stage::{Rejected, Sink, StageError, StageSite};
-use corelane::sync::Doorbell;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use corelane_stages::outbox::{self, Inbox, Outbox, ThreadGone};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use hdrhistogram::Histogram;
 
 use crate::clock::Clock;
@@ -51,38 +49,24 @@ struct Batch {
     read_at_ns: Vec<u64>,
 }
 
-#[derive(Default)]
-struct Shared {
-    /// Of the core that hands lines over, once it is known.
-    doorbell: OnceLock<Arc<Doorbell>>,
-    /// The thread has ended.
-    done: AtomicBool,
-}
+impl outbox::Batch for Batch {
+    fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
 
-impl Shared {
-    fn ring(&self) {
-        if let Some(doorbell) = self.doorbell.get() {
-            doorbell.ring();
-        }
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.read_at_ns.clear();
     }
 }
 
 /// What the sink `write` is made of. Clones share it; there is one sink.
 #[derive(Clone)]
-pub struct Handover {
-    // One batch may wait while another is written: lines collect on the core meanwhile, so that batches grow when
-    // the output is slow and are small when it is not.
-    batches: Sender<Batch>,
-    /// Empty again, to be filled.
-    used: Receiver<Batch>,
-    shared: Arc<Shared>,
-}
+pub struct Handover(Outbox<Batch>);
 
 /// The thread that writes, before it starts.
 pub struct DeliveryThread {
-    batches: Receiver<Batch>,
-    used: Sender<Batch>,
-    shared: Arc<Shared>,
+    inbox: Inbox<Batch>,
     /// Latencies of what was read before are left out.
     measured_from_ns: u64,
 }
@@ -90,16 +74,8 @@ pub struct DeliveryThread {
 impl Handover {
     /// Both ends of the way from the core to the thread.
     pub fn new() -> (Self, DeliveryThread) {
-        let (batches, filled) = bounded(1);
-        let (returned, used) = bounded(2);
-        let shared = Arc::<Shared>::default();
-        let thread = DeliveryThread {
-            batches: filled,
-            used: returned,
-            shared: Arc::clone(&shared),
-            measured_from_ns: 0,
-        };
-        (Handover { batches, used, shared }, thread)
+        let (outbox, inbox) = Outbox::new();
+        (Handover(outbox), DeliveryThread { inbox, measured_from_ns: 0 })
     }
 }
 
@@ -123,7 +99,6 @@ impl DeliveryThread {
         let (ended, result) = bounded(1);
         // Not a partition: it blocks in the operating system, which a core must never do.
         thread::Builder::new().name("corelane-write".to_owned()).spawn(move || {
-            let _end = Ended(Arc::clone(&self.shared)); // also after a panic: the sink must not wait for ever
             let _ = ended.send(self.write(output, latencies, clock)); // there is room for one
         })?;
         Ok(Delivery { result })
@@ -135,17 +110,14 @@ impl DeliveryThread {
         mut latencies: Histogram<u64>,
         clock: Clock,
     ) -> Result<Written, OutputError> {
-        for mut batch in &self.batches {
-            self.shared.ring(); // there is room for the next
+        while let Some(batch) = self.inbox.take() {
             output.write(&batch.bytes)?;
             output.flush()?;
             let now_ns = clock.nanos();
             let measured = batch.read_at_ns.iter().filter(|at_ns| **at_ns >= self.measured_from_ns);
             let waited = measured.map(|at_ns| now_ns.saturating_sub(*at_ns));
             waited.for_each(|ns| latencies.saturating_record(ns));
-            batch.bytes.clear();
-            batch.read_at_ns.clear();
-            let _ = self.used.try_send(batch); // only saves an allocation
+            self.inbox.give_back(batch);
         }
         Ok(Written { bytes: output.finish()?, latencies })
     }
@@ -168,85 +140,44 @@ impl Delivery {
     }
 }
 
-/// Says that the thread has ended, however it does.
-struct Ended(Arc<Shared>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.done.store(true, Ordering::Release);
-        self.0.ring();
-    }
-}
-
 /// The sink `write`.
-pub(crate) struct DeliverySink {
-    /// `None` once everything has been handed over.
-    batches: Option<Sender<Batch>>,
-    used: Receiver<Batch>,
-    shared: Arc<Shared>,
-    batch: Batch,
-}
+pub(crate) struct DeliverySink(Outbox<Batch>);
 
 impl DeliverySink {
     pub(crate) fn new(handover: Handover) -> Self {
-        let Handover { batches, used, shared } = handover;
-        DeliverySink { batches: Some(batches), used, shared, batch: Batch::default() }
+        Self(handover.0)
     }
+}
 
-    /// Hands over what has been collected. True if nothing is left here.
-    fn hand_over(&mut self) -> Result<bool, StageError> {
-        let Some(batches) = &self.batches else { return Ok(true) };
-        if self.batch.bytes.is_empty() {
-            return Ok(true);
-        }
-        match batches.try_send(std::mem::take(&mut self.batch)) {
-            Ok(()) => {
-                self.batch = self.used.try_recv().unwrap_or_default();
-                Ok(true)
-            }
-            Err(TrySendError::Full(batch)) => {
-                self.batch = batch;
-                Ok(false)
-            }
-            // What it met is in its result.
-            Err(TrySendError::Disconnected(_)) => Err(StageError::msg("the output cannot be written")),
-        }
-    }
+/// What the thread met is in its result.
+fn unwritable(_: ThreadGone) -> StageError {
+    StageError::msg("the output cannot be written")
 }
 
 impl Sink for DeliverySink {
     type Item = Line;
 
     fn open(&mut self, site: &StageSite) -> Result<(), StageError> {
-        self.shared.doorbell.get_or_init(|| Arc::clone(&site.doorbell));
+        self.0.wake(&site.doorbell);
         Ok(())
     }
 
     fn accept(&mut self, line: Line) -> Result<(), Rejected<Line>> {
-        self.batch.bytes.extend_from_slice(&line.bytes);
-        self.batch.read_at_ns.extend(line.read_at_ns);
+        let batch = self.0.batch();
+        batch.bytes.extend_from_slice(&line.bytes);
+        batch.read_at_ns.extend(line.read_at_ns);
         Ok(())
     }
 
     fn room(&mut self) -> usize {
-        // Asked on every step, so this is where a batch that found the channel full is tried again. An error is met
-        // again, and reported, by `flush` or `finish`.
-        match self.hand_over() {
-            Ok(_) if self.batch.bytes.len() < MAX_WAITING_BYTES => usize::MAX,
-            Ok(_) => 0,
-            Err(_) => usize::MAX,
-        }
+        self.0.room(MAX_WAITING_BYTES)
     }
 
     fn flush(&mut self) -> Result<(), StageError> {
-        self.hand_over().map(drop)
+        self.0.hand_over().map(drop).map_err(unwritable)
     }
 
     fn finish(&mut self) -> Result<bool, StageError> {
-        if !self.hand_over()? {
-            return Ok(false);
-        }
-        self.batches = None; // the thread sees the end after the last batch
-        Ok(self.shared.done.load(Ordering::Acquire))
+        self.0.finish().map_err(unwritable)
     }
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corelane::stage::{DeadLetter, Rejected, Sink, StageError, StageSite};
-use corelane::sync::Doorbell;
-use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use crossbeam::channel::{Receiver, TryRecvError, bounded};
 
 use super::record::{Content, Record};
+use crate::outbox::{Inbox, Outbox, ThreadGone};
 
 /// Bytes that wait on the core for the thread before the sink takes no more.
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
@@ -48,9 +48,8 @@ pub struct FileLetters<T, F> {
     path: PathBuf,
     pipeline: Arc<str>,
     encode: F,
-    lines: Vec<u8>,
-    /// `None` once everything has been handed over.
-    batches: Option<Sender<Vec<u8>>>,
+    /// Lines.
+    outbox: Outbox<Vec<u8>>,
     ended: Receiver<io::Result<()>>,
     /// What the thread has come to, once that is known: it says so only once.
     end: Option<Result<(), String>>,
@@ -60,51 +59,30 @@ pub struct FileLetters<T, F> {
 impl<T, F> FileLetters<T, F> {
     fn start(path: &Path, encode: F, site: &StageSite) -> io::Result<Self> {
         let file = open(path)?;
-        let (batches, filled) = bounded(1);
+        let (outbox, inbox) = Outbox::new();
         let (end, ended) = bounded(1);
-        let bell = Arc::clone(&site.doorbell);
+        outbox.wake(&site.doorbell);
         // Not a partition: it blocks in the operating system, which a core must never do.
         let thread = std::thread::Builder::new().name("corelane-letters".to_owned());
         thread.spawn(move || {
-            let written = write(file, &filled, &bell);
-            let _ = end.send(written); // there is room for one
-            drop(filled);
-            bell.ring();
+            let written = write(file, &inbox);
+            // There is room for one; and it must be there when the end of `inbox` tells of it.
+            let _ = end.send(written);
+            drop(inbox);
         })?;
         Ok(Self {
             path: path.to_path_buf(),
             pipeline: Arc::clone(&site.context.pipeline_id),
             encode,
-            lines: Vec::new(),
-            batches: Some(batches),
+            outbox,
             ended,
             end: None,
             items: PhantomData,
         })
     }
 
-    /// Hands over what has been collected. True if nothing is left here.
-    fn hand_over(&mut self) -> Result<bool, StageError> {
-        let Some(batches) = &self.batches else { return Ok(true) };
-        if self.lines.is_empty() {
-            return Ok(true);
-        }
-        match batches.try_send(std::mem::take(&mut self.lines)) {
-            Ok(()) => Ok(true),
-            Err(TrySendError::Full(lines)) => {
-                self.lines = lines;
-                Ok(false)
-            }
-            // It says why before it lets go of the channel.
-            Err(TrySendError::Disconnected(_)) => match self.look() {
-                Some(Err(error)) => Err(StageError::msg(error)),
-                _ => Ok(false),
-            },
-        }
-    }
-
-    /// Takes note of how the thread ended, if it has.
-    fn look(&mut self) -> Option<&Result<(), String>> {
+    /// Whether the thread has ended well.
+    fn ended_well(&mut self) -> Result<bool, StageError> {
         let gone = || Err("internal error: the thread that writes dead letters has gone".to_owned());
         if self.end.is_none() {
             self.end = match self.ended.try_recv() {
@@ -114,7 +92,11 @@ impl<T, F> FileLetters<T, F> {
                 Err(TryRecvError::Disconnected) => Some(gone()),
             };
         }
-        self.end.as_ref()
+        match &self.end {
+            Some(Ok(())) => Ok(true),
+            Some(Err(error)) => Err(StageError::msg(error)),
+            None => Ok(false),
+        }
     }
 }
 
@@ -132,10 +114,10 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn write(mut file: File, batches: &Receiver<Vec<u8>>, bell: &Doorbell) -> io::Result<()> {
-    for lines in batches {
+fn write(mut file: File, inbox: &Inbox<Vec<u8>>) -> io::Result<()> {
+    while let Some(lines) = inbox.take() {
         file.write_all(&lines)?;
-        bell.ring(); // there is room for the next
+        inbox.give_back(lines);
     }
     match file.sync_data() {
         // A pipe or a device that cannot be synced has taken everything.
@@ -158,41 +140,35 @@ where
             Some(Ok(content)) => content,
             Some(Err(error)) => return Err(Rejected { item: letter, error: StageError::User(error.into()) }),
         };
-        let before = self.lines.len();
-        match serde_json::to_writer(&mut self.lines, &Record::new(&self.pipeline, &letter, content)) {
+        let lines = self.outbox.batch();
+        let before = lines.len();
+        match serde_json::to_writer(&mut *lines, &Record::new(&self.pipeline, &letter, content)) {
             Ok(()) => {
-                self.lines.push(b'\n');
+                lines.push(b'\n');
                 Ok(())
             }
             Err(error) => {
-                self.lines.truncate(before);
+                lines.truncate(before);
                 Err(Rejected { item: letter, error: StageError::User(error.into()) })
             }
         }
     }
 
     fn room(&mut self) -> usize {
-        // Asked on every step, so this is where lines that found the thread busy are tried again. An error is met again,
-        // and reported, by `flush` or `finish`.
-        match self.hand_over() {
-            Ok(_) if self.lines.len() >= MAX_WAITING_BYTES => 0,
-            _ => usize::MAX,
-        }
+        self.outbox.room(MAX_WAITING_BYTES)
     }
 
     fn flush(&mut self) -> Result<(), StageError> {
-        self.hand_over().map(drop)
+        match self.outbox.hand_over() {
+            Ok(_) => Ok(()),
+            Err(ThreadGone) => self.ended_well().map(drop),
+        }
     }
 
     fn finish(&mut self) -> Result<bool, StageError> {
-        if !self.hand_over()? {
-            return Ok(false);
-        }
-        self.batches = None; // the thread sees the end after the last batch
-        match self.look() {
-            Some(Ok(())) => Ok(true),
-            Some(Err(error)) => Err(StageError::msg(error)),
-            None => Ok(false),
+        match self.outbox.finish() {
+            Ok(false) => Ok(false),
+            Ok(true) | Err(ThreadGone) => self.ended_well(),
         }
     }
 }
