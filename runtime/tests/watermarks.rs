@@ -325,6 +325,21 @@ fn ascending_times_are_their_own_watermarks_also_before_1970_and_at_both_ends() 
 }
 
 #[test]
+fn watermarks_at_whole_spans_pass_each_multiple_once_when_time_has_come_to_it() {
+    let every = |strategy: Watermarks| strategy.any_ahead().every(Duration::from_nanos(10));
+    let times = [i64::MIN, -25, -21, -20, -1, 0, 9, 10, 11, 55, 54];
+    let (log, _) = stage(every(Watermarks::ascending()), items(times), |time| Timestamp(*time));
+    assert_eq!(marks(&log), [-30, -20, -10, 0, 10, 50]);
+    let (log, _) = stage(every(Watermarks::bounded(Duration::from_nanos(5))), items([14, 15, 16]), |time| {
+        Timestamp(*time)
+    });
+    assert_eq!(marks(&log), [0, 10], "the lag counts first");
+    let none = Watermarks::ascending().any_ahead().every(Duration::ZERO);
+    let (log, _) = stage(none, items([3, 4]), |time| Timestamp(*time));
+    assert_eq!(marks(&log), [3, 4]);
+}
+
+#[test]
 fn punctuated_watermarks_come_from_marks_only() {
     let strategy = Watermarks::punctuated().any_ahead();
     let (log, _) = stage(strategy, items([10, 13, 20, 26, 30]), |time| {

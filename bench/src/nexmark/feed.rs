@@ -13,6 +13,8 @@ use super::event::{BASE_MILLIS, Bid, Event, Texts};
 
 /// Events that one instance of the source takes before the next one takes as many.
 const BLOCK: usize = 1_024;
+/// Watermarks stand at whole seconds: at 10 000 events a second one with every batch would say ten times as much as any window asks for.
+const WATERMARKS: Duration = Duration::from_secs(1);
 
 /// What to generate.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +57,7 @@ pub struct Feed {
     /// How far an event comes behind a later one at most.
     pub disorder: Duration,
     block: usize,
+    watermarks: Duration,
 }
 
 impl Feed {
@@ -78,17 +81,18 @@ impl Feed {
             latest = latest.max(event.timestamp());
             disorder = disorder.max(latest.saturating_since(event.timestamp()));
         }
-        Self { events: Vec::leak(events), disorder, block: BLOCK }
+        Self { events: Vec::leak(events), disorder, block: BLOCK, watermarks: WATERMARKS }
     }
 
-    /// Instances of the source take turns after `events` events: for tests with few events.
+    /// Instances of the source take turns after `events` events, and each says with every batch how far time has come: for tests with
+    /// few events.
     ///
     /// # Panics
     /// If `events` is 0.
     #[must_use]
     pub fn in_blocks_of(mut self, events: usize) -> Self {
         assert!(events > 0, "a block has at least one event");
-        self.block = events;
+        (self.block, self.watermarks) = (events, Duration::ZERO);
         self
     }
 }
@@ -97,7 +101,7 @@ impl Feed {
 pub fn events(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Event> + use<>> {
     p.source("events", move |site: &StageSite| Ok(Replay::new(feed, site)))
         .parallel(Parallelism::CpuBound)
-        .watermarks("time", Watermarks::bounded(feed.disorder), Event::timestamp)
+        .watermarks("time", Watermarks::bounded(feed.disorder).every(feed.watermarks), Event::timestamp)
 }
 
 /// Emits the blocks of a feed that are its instance's turn: so event time moves on evenly in all instances.

@@ -24,6 +24,11 @@ pub struct Watermarks {
     /// believed, by the earliest of them. `None` believes everything.
     #[serde(default, with = "super::duration_text::option", skip_serializing_if = "Option::is_none")]
     pub max_ahead: Option<Duration>,
+    /// Watermarks stand at whole multiples of this since 1970 only, so that at most one is passed on in each such span of event time.
+    /// Windows that end at a multiple close just as without it, others up to this much later. `None` passes one on with every batch
+    /// that moves time, which costs a signal through every ring.
+    #[serde(default, with = "super::duration_text::option", skip_serializing_if = "Option::is_none")]
+    pub every: Option<Duration>,
 }
 
 /// What moves event time forward.
@@ -48,7 +53,7 @@ impl Watermarks {
     pub const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
     const fn of(advance: Advance) -> Self {
-        Self { advance, sources: 1, idle_after: None, max_ahead: Some(Self::MAX_AHEAD) }
+        Self { advance, sources: 1, idle_after: None, max_ahead: Some(Self::MAX_AHEAD), every: None }
     }
 
     /// Items come at most `disorder` behind the latest before them.
@@ -87,6 +92,13 @@ impl Watermarks {
         self
     }
 
+    /// Passes on watermarks at whole multiples of `span` only; zero is as if it were not said.
+    #[must_use]
+    pub const fn every(mut self, span: Duration) -> Self {
+        self.every = if span.is_zero() { None } else { Some(span) };
+        self
+    }
+
     /// Believes every time, however far ahead.
     #[must_use]
     pub const fn any_ahead(mut self) -> Self {
@@ -103,7 +115,7 @@ mod tests {
     fn a_strategy_is_read_back_as_it_was_written() {
         let strategies = [
             Watermarks::bounded(Duration::from_millis(1500)).idle_after(Duration::from_secs(3)).sources(4),
-            Watermarks::punctuated().any_ahead(),
+            Watermarks::punctuated().any_ahead().every(Duration::from_millis(200)),
             Watermarks::ascending(),
         ];
         for strategy in strategies {

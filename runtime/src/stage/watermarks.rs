@@ -195,6 +195,8 @@ pub struct WatermarkOp<F> {
     time: F,
     advance: Advance,
     max_ahead: i64,
+    /// Watermarks stand at multiples of this.
+    every: i64,
     idle_after: Option<i64>,
     tracks: Vec<Track>,
     silences: Vec<Silence>,
@@ -204,6 +206,11 @@ pub struct WatermarkOp<F> {
     watermark: Option<Signal>,
     idle: bool,
     started: bool,
+}
+
+/// The last multiple of `span` that is not after `time`.
+fn whole_spans(time: i64, span: i64) -> Timestamp {
+    Timestamp(time.saturating_sub(time.rem_euclid(span)))
 }
 
 fn nanos(duration: std::time::Duration) -> i64 {
@@ -218,6 +225,7 @@ impl<F> WatermarkOp<F> {
             time,
             advance: strategy.advance,
             max_ahead: strategy.max_ahead.map_or(i64::MAX, nanos),
+            every: strategy.every.map_or(1, nanos).max(1),
             idle_after: strategy.idle_after.map(nanos),
             tracks: vec![Track::NEW; sources],
             silences: vec![Silence { since: i64::MIN, overdue: false }; sources],
@@ -251,7 +259,7 @@ impl<F> WatermarkOp<F> {
                 continue;
             }
             let settled = track.trust == Trust::Settled;
-            let time = settled.then(|| Timestamp(track.latest.saturating_sub(lag)));
+            let time = settled.then(|| whole_spans(track.latest.saturating_sub(lag), self.every));
             self.silences[i] = Silence { since: cx.now().monotonic, overdue: false };
             self.valve.active(i);
             if let Some(time) = time.filter(|time| *time > self.valve.input(i)) {
