@@ -1,4 +1,4 @@
-//! The clock that drivers read once before each step.
+//! The clock that drivers read before a step, or before several short ones.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 

@@ -168,6 +168,7 @@ async fn step_until_drained(partition: &mut Partition, seat: &Seat, clock: &mut 
             let now = stepper.monotonic();
             if now - *worked_since.get_or_insert(now) >= WORK_BESIDE_IO {
                 disk_glommio::give_way().await;
+                stepper.lose_time();
                 worked_since = None;
             }
         }

@@ -22,6 +22,7 @@ mod locality;
 mod pages;
 mod pin;
 mod price;
+mod reading;
 mod rebalance;
 mod rendezvous;
 mod resources;

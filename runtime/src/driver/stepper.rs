@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::Seat;
 use super::clock::Clock;
 use super::idler::{Idler, Pause, park_nanos};
-use crate::model::Now;
+use super::reading::Reading;
 use crate::partition::{Partition, Progress};
 
-/// Of so many empty steps in a row, one looks at the clock and tells the core that it spins. Each of the two costs as much as the
-/// rest of an empty step, and what they delay is the item that comes next.
-const LOOK_EVERY: u32 = 8;
+/// Of so many empty steps in a row, one tells the core that it spins. That costs as much as the rest of an empty step, and what it delays
+/// is the item that comes next.
+const TELL_EVERY: u32 = 8;
 
 /// What the driver does after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,21 +29,22 @@ pub(super) struct Stepper<'a> {
     seat: &'a Seat,
     clock: &'a mut Clock,
     idler: Idler,
-    /// The time of the last step, if the next one may still go by it: steps without work that were not slept or given away between
-    /// take some tens of nanoseconds.
-    recent: Option<Now>,
+    reading: Reading,
 }
 
 impl<'a> Stepper<'a> {
     pub(super) fn new(partition: &'a mut Partition, seat: &'a Seat, clock: &'a mut Clock) -> Self {
         let idler = Idler::new(seat.idle);
-        Self { partition, seat, clock, idler, recent: None }
+        Self { partition, seat, clock, idler, reading: Reading::none() }
     }
 
     /// One step, and the pause after an empty one unless that is to park.
     #[inline]
     pub(super) fn step(&mut self) -> Next {
-        let now = self.recent.take().unwrap_or_else(|| self.clock.now());
+        if self.partition.wants_time() {
+            self.reading.expire();
+        }
+        let now = self.reading.next(|| self.clock.now());
         match self.partition.step(now, self.seat.budget) {
             Progress::Worked(_) => self.idler.reset(),
             Progress::Drained => {
@@ -56,9 +57,12 @@ impl<'a> Stepper<'a> {
                     self.partition.report();
                 }
                 match pause {
-                    Pause::Spin if self.idler.empty().is_multiple_of(LOOK_EVERY) => std::hint::spin_loop(),
-                    Pause::Spin => self.recent = Some(now),
-                    Pause::Yield => std::thread::yield_now(),
+                    Pause::Spin if self.idler.empty().is_multiple_of(TELL_EVERY) => std::hint::spin_loop(),
+                    Pause::Spin => {}
+                    Pause::Yield => {
+                        self.reading.expire();
+                        std::thread::yield_now();
+                    }
                     Pause::Park => return Next::Park,
                 }
             }
@@ -84,7 +88,8 @@ impl<'a> Stepper<'a> {
     pub(super) fn announce(&mut self) -> Option<Duration> {
         self.partition.doorbell().announce();
         // What arrived before the announcement rang no bell: look once more.
-        let progress = self.partition.step(self.clock.now(), self.seat.budget);
+        let now = self.reading.renew(self.clock.now());
+        let progress = self.partition.step(now, self.seat.budget);
         if !matches!(progress, Progress::Idle | Progress::Blocked) {
             self.idler.reset();
             return None;
@@ -95,7 +100,13 @@ impl<'a> Stepper<'a> {
     }
 
     /// Awake again.
-    pub(super) fn retract(&self) {
+    pub(super) fn retract(&mut self) {
+        self.lose_time();
         self.partition.doorbell().retract();
+    }
+
+    /// Time has passed that no step took.
+    pub(super) fn lose_time(&mut self) {
+        self.reading.expire();
     }
 }

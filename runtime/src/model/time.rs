@@ -67,7 +67,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// What a driver tells a partition about time, read once per step.
+/// What a driver tells a partition about time with each step.
 ///
 /// `monotonic` never goes back and has an arbitrary origin (the start of the driver); deadlines are measured on it.
 /// `wall` may jump; it only labels things.

@@ -151,6 +151,13 @@ impl Partition {
         &self.doorbell
     }
 
+    /// Whether the next step is to be given the time that it starts at: those whose length is recorded, and each behind one. Others may be
+    /// given the time of a step before them, as [`StepCx::now`] says.
+    #[inline]
+    pub fn wants_time(&self) -> bool {
+        self.is_timed || (self.steps + 1).is_multiple_of(TIME_EVERY)
+    }
+
     /// Does a bounded slice of work: up to `budget` items per task. `now` must not go back.
     ///
     /// Costs one virtual call per task that has not ended.

@@ -76,8 +76,9 @@ impl StepCx {
         self.sources_paused
     }
 
-    /// The time of this step, as the driver read it. It does not move while the step runs, and steps that follow each other without
-    /// work and without a pause may share it.
+    /// The time of this step, as the driver read it. It does not move while the step runs, and up to eight steps that follow each other
+    /// without a pause share it where steps are short, a microsecond each: so it may be some microseconds old. Behind a step that turns out to
+    /// be a long one, the rest of those eight are still given the time from before it.
     #[inline]
     pub fn now(&self) -> Now {
         self.now
