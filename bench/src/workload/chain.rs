@@ -49,7 +49,7 @@ pub mod hand {
     use std::hint::black_box;
 
     use core_affinity::CoreId;
-    use rtrb::RingBuffer;
+    use rtrb::{Consumer, RingBuffer};
 
     use super::{BATCH, Envelope, fold_bits, keep, scramble};
     use crate::case::Measured;
@@ -75,6 +75,27 @@ pub mod hand {
         )
     }
 
+    /// The plain loop, and it counts the items that are kept, as a filter whose account is to close has to.
+    pub fn counting_loop(items: u64, core: CoreId) -> Measured {
+        timed(
+            items,
+            core,
+            || (),
+            |(), items| {
+                let (mut sum, mut kept) = (0_u64, 0_u64);
+                for item in black_box(0)..black_box(items) {
+                    let item = scramble(item);
+                    if keep(item) {
+                        kept += 1;
+                        sum = sum.wrapping_add(fold_bits(item));
+                    }
+                }
+                // Looked at, so that it is counted.
+                if black_box(kept) > items { 0 } else { sum }
+            },
+        )
+    }
+
     /// The plain loop behind one virtual call for each [`BATCH`] items.
     pub fn bare(items: u64, core: CoreId) -> Measured {
         batched::<Bare>(items, core)
@@ -90,7 +111,7 @@ pub mod hand {
 
     /// The first operator on one core, the others on another, a chunked ring between them.
     pub fn split(items: u64, cores: &[CoreId]) -> Measured {
-        let (mut out, mut inward) = RingBuffer::<u64>::new(SLOTS);
+        let (mut out, inward) = RingBuffer::<u64>::new(SLOTS);
         let send = move |gate: &Gate| {
             let mut chunk = [0; BATCH as usize];
             let start = gate.wait();
@@ -103,21 +124,64 @@ pub mod hand {
             }
             Span::since(start)
         };
+        sent_and_received(items, cores, send, inward, kept_sum)
+    }
+
+    /// As [`split`], over envelopes, which are written to the ring where they stay.
+    pub fn split_envelope(items: u64, cores: &[CoreId]) -> Measured {
+        let (mut out, inward) = RingBuffer::<Envelope>::new(SLOTS);
+        let send = move |gate: &Gate| {
+            let start = gate.wait();
+            let mut next = 0;
+            while next < items {
+                let Ok(chunk) = out.write_chunk_uninit(BATCH.min(items - next) as usize) else { continue };
+                next += chunk.fill_from_iter((next..items).map(scrambled)) as u64;
+            }
+            Span::since(start)
+        };
+        sent_and_received(items, cores, send, inward, kept_contributions)
+    }
+
+    /// `send` on one core, what arrives summed by `sum` on another, chunk by chunk.
+    fn sent_and_received<T: Send>(
+        items: u64,
+        cores: &[CoreId],
+        send: impl FnOnce(&Gate) -> Span + Send,
+        mut inward: Consumer<T>,
+        sum: fn(&[T]) -> u64,
+    ) -> Measured {
         let receive = move |gate: &Gate| {
             let start = gate.wait();
-            let (mut sum, mut taken) = (0_u64, 0);
+            let (mut checksum, mut taken) = (0_u64, 0);
             while taken < items {
                 let available = inward.slots().min(BATCH as usize);
                 let Ok(chunk) = inward.read_chunk(available) else { continue };
                 let (first, second) = chunk.as_slices();
-                sum = sum.wrapping_add(kept_sum(first)).wrapping_add(kept_sum(second));
+                checksum = checksum.wrapping_add(sum(first)).wrapping_add(sum(second));
                 taken += available as u64;
                 chunk.commit_all();
             }
-            (Span::since(start), sum)
+            (Span::since(start), checksum)
         };
         let (sent, (received, checksum)) = pin::on_two(cores, send, receive);
         Measured { items, elapsed: sent.union(received), checksum }
+    }
+
+    /// The envelope of item `index`, behind the first operator.
+    #[inline]
+    fn scrambled(index: u64) -> Envelope {
+        let envelope = Envelope::at(index);
+        Envelope { payload: scramble(envelope.payload), ..envelope }
+    }
+
+    /// As [`kept_sum`], of envelopes.
+    fn kept_contributions(envelopes: &[Envelope]) -> u64 {
+        let kept = envelopes.iter().filter(|envelope| keep(envelope.payload));
+        // What an envelope adds is all of its fields: the payload is folded, the others stay.
+        kept.fold(0, |sum, envelope| {
+            let rest = envelope.contribution().wrapping_sub(envelope.payload);
+            sum.wrapping_add(fold_bits(envelope.payload)).wrapping_add(rest)
+        })
     }
 
     /// What the operators behind the first one make of a chunk.
@@ -228,9 +292,11 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
         .work(format!("{} M u64, {BATCH} a virtual call", items / 1_000_000))
         .reference("hand")
         .reference("loop")
+        .reference("counting-loop")
         .system("hand", move |setup| hand::bare(items, setup.cores[0]))
         .try_system("corelane", move |setup| lane::chain::bare(items, setup))
-        .system("loop", move |setup| hand::plain_loop(items, setup.cores[0]));
+        .system("loop", move |setup| hand::plain_loop(items, setup.cores[0]))
+        .system("counting-loop", move |setup| hand::counting_loop(items, setup.cores[0]));
     let envelope = Case::new("chain", "envelope", 1, expected_envelope(items))
         .work(format!("{} M envelopes of {} bytes", items / 1_000_000, size_of::<Envelope>()))
         .reference("hand")
@@ -246,6 +312,8 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
     let split_envelope = Case::new("chain", "split-envelope", 2, expected_envelope(items))
         .work(format!("{millions} M envelopes, split as the bare items of the reference"))
         .reference("bare-hand")
+        .reference("hand")
+        .system("hand", move |setup| hand::split_envelope(items, &setup.cores))
         .system("bare-hand", move |setup| beside_envelopes(hand::split(items, &setup.cores)))
         .try_system("corelane", move |setup| lane::chain::split_envelope(items, setup));
     let mut cases = vec![bare, envelope];
@@ -269,6 +337,7 @@ mod tests {
         let core = crate::pin::allowed()[0];
         for items in [0, 1, BATCH, 3 * BATCH + 17] {
             assert_eq!(hand::plain_loop(items, core).checksum, expected_bare(items));
+            assert_eq!(hand::counting_loop(items, core).checksum, expected_bare(items));
             assert_eq!(hand::bare(items, core).checksum, expected_bare(items));
             assert_eq!(hand::envelope(items, core).checksum, expected_envelope(items));
         }
@@ -285,6 +354,7 @@ mod tests {
         for items in [1, BATCH, 3 * BATCH + 17] {
             assert_eq!(hand::split(items, &setup.cores).checksum, expected_bare(items));
             assert_eq!(lane::chain::split(items, &setup).unwrap().checksum, expected_bare(items));
+            assert_eq!(hand::split_envelope(items, &setup.cores).checksum, expected_envelope(items));
             assert_eq!(
                 lane::chain::split_envelope(items, &setup).unwrap().checksum,
                 expected_envelope(items)
