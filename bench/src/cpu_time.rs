@@ -1,6 +1,6 @@
 //! Who else used the CPUs while something was measured.
 
-use std::fs;
+use std::{fmt, fs};
 
 use serde::Serialize;
 
@@ -20,6 +20,13 @@ pub struct Disturbance {
     pub steal: f64,
     /// Used by other processes and the kernel.
     pub others: f64,
+}
+
+impl fmt::Display for Disturbance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { steal, others } = self;
+        write!(f, "steal {:.2} %, other processes {:.0} % of all CPU time", 100.0 * steal, 100.0 * others)
+    }
 }
 
 impl CpuTime {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::case::{Measured, Setup};
+use crate::cpu_time::{CpuTime, Disturbance};
 use crate::lane;
 use crate::report::aligned;
 use crate::stats;
@@ -29,6 +30,8 @@ pub struct Growth {
     pub system: &'static str,
     /// For each step its size and what it took, in the order of the sizes.
     pub steps: Vec<Step>,
+    /// Who else used the CPUs meanwhile; `None` where the system does not tell.
+    pub disturbance: Option<Disturbance>,
 }
 
 /// One size.
@@ -76,6 +79,9 @@ impl Growth {
             ]);
         }
         let mut text = format!("{}\n{}", self.system, aligned(&cells, 0..5));
+        if let Some(seen) = self.disturbance {
+            text.push_str(&format!("  {seen}\n"));
+        }
         if self.what == "items" {
             let spread = self.spread();
             let verdict = if spread <= FLAT { "flat" } else { "NOT flat" };
@@ -103,6 +109,7 @@ fn grown(
 ) -> Result<Growth, String> {
     let mut times = vec![Vec::new(); sizes.len()];
     let mut peaks = vec![None; sizes.len()];
+    let before = CpuTime::now();
     for _ in 0..repetitions {
         for (place, &size) in sizes.iter().enumerate() {
             let watched = forget_peak();
@@ -118,7 +125,8 @@ fn grown(
         Some(Step { size, ns_per_item: stats::median(times)?, peak_bytes: *peak })
     };
     let steps = sizes.iter().zip(&times).zip(&peaks).filter_map(step).collect();
-    Ok(Growth { what, system, steps })
+    let disturbance = before.and_then(|before| Some(CpuTime::now()?.since(before)));
+    Ok(Growth { what, system, steps, disturbance })
 }
 
 /// Lets the kernel forget the most memory that this process has held so far. Whether it did.
@@ -195,13 +203,20 @@ mod tests {
     fn growth(what: &'static str, times: &[(u64, f64)]) -> Growth {
         let step =
             |&(size, ns_per_item): &(u64, f64)| Step { size, ns_per_item, peak_bytes: Some(5_000_000) };
-        Growth { what, system: "made up", steps: times.iter().map(step).collect() }
+        let disturbance = Some(Disturbance { steal: 0.25, others: 0.5 });
+        Growth { what, system: "made up", steps: times.iter().map(step).collect(), disturbance }
     }
 
     #[test]
     fn a_time_per_item_is_flat_within_fifteen_percent() {
         assert!(growth("items", &[(1, 1.0), (10, 1.15), (100, 1.05)]).table().contains(": flat"));
         assert!(growth("items", &[(1, 1.0), (10, 1.3), (100, 1.0)]).table().contains(": NOT flat"));
+    }
+
+    #[test]
+    fn a_table_tells_who_else_used_the_cpus() {
+        let table = growth("items", &[(1, 1.0)]).table();
+        assert!(table.contains("steal 25.00 %, other processes 50 % of all CPU time"), "{table}");
     }
 
     #[test]

@@ -151,16 +151,9 @@ fn senders(results: &Results) -> String {
 
 /// How many repetitions there are of which kind, and which are compared.
 fn kinds(results: &Results) -> String {
-    let disturbance = results.disturbance.map_or_else(
-        || "steal and other load unknown".to_owned(),
-        |seen| {
-            format!(
-                "steal {:.2} %, other processes {:.0} % of all CPU time",
-                100.0 * seen.steal,
-                100.0 * seen.others
-            )
-        },
-    );
+    let disturbance = results
+        .disturbance
+        .map_or_else(|| "steal and other load unknown".to_owned(), |seen| seen.to_string());
     let repetitions = results.runs.iter().map(|runs| runs.repetitions.len()).max().unwrap_or(0);
     if results.judged == Link::Single {
         return format!("1 core, {repetitions} repetitions each, {disturbance}");
