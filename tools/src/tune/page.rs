@@ -19,13 +19,12 @@ pub(super) fn page(report: &Report) -> String {
         escaped(&asked.machine),
         escaped(&report.core_map())
     );
-    let [low, high] = [report.interval.low, report.interval.high].map(|figure| how.told(figure));
     let _ = writeln!(
         html,
-        "<p>{}: {}, from {low} to {high} (95 % bootstrap interval of the median of {} rounds). {} trials of {} of {} candidates \
+        "<p>{}: {}, the median of {} rounds. The interval has what the machine drifts. {} trials of {} of {} candidates \
          took {:.0} s; {} were disturbed by others. The search ended: {}. Seed {}, resolution {:.0} %.</p>",
         escaped(&how.axis()),
-        how.told(report.figure),
+        report.figure_told(),
         report.rounds,
         report.trials.len(),
         report.candidates.len(),
@@ -36,6 +35,9 @@ pub(super) fn page(report: &Report) -> String {
         asked.seed,
         asked.resolution * 100.0,
     );
+    if let Some(beside) = report.beside_told() {
+        let _ = writeln!(html, "<p>{}</p>", escaped(&beside));
+    }
     for doubt in report.doubts() {
         let _ = writeln!(html, "<p><b>{}</b></p>", escaped(&doubt));
     }

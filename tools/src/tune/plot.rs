@@ -87,7 +87,7 @@ fn candidates(report: &Report) -> Option<String> {
     }
     let (low, high) = (axis.at(report.interval.low), axis.at(report.interval.high));
     let band = Area { x: low, y: HEAD - 6, width: (high - low).max(1), height: bottom - HEAD + 6 };
-    drawing = drawing.block(band, "#dce9f9", "the 95 % interval of the best");
+    drawing = drawing.block(band, "#dce9f9", "where a second search would find the best");
     for (place, ranked) in report.candidates.iter().take(DRAWN).enumerate() {
         let y = HEAD + place * ROW + ROW / 2;
         let name = ranked.candidate.to_string();

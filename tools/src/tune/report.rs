@@ -45,6 +45,20 @@ pub struct Ranked {
     pub figure: Option<f64>,
 }
 
+/// The figure of the best candidate beside that of the reference: within rounds, so that what the machine drifts is on both sides.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Beside {
+    /// The place of the reference in the report.
+    pub candidate: usize,
+    /// The median of the ratios.
+    pub ratio: f64,
+    /// Its 95 % bootstrap interval.
+    pub interval: Interval,
+    /// Rounds behind it.
+    pub rounds: usize,
+}
+
 /// What was asked for.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -78,12 +92,17 @@ pub struct Report {
     pub asked: Asked,
     /// Why it ended; `None` if it did so in an error.
     pub ended: Option<Ended>,
-    /// The figure of the best candidate: the median, and its 95 % interval.
+    /// The figure of the best candidate: the median of its trials.
     pub figure: f64,
-    /// See `figure`.
+    /// Within it a second search as long as this one, begun when this one ended, finds its figure in 95 of 100 cases: what the machine drifts
+    /// is in it, as far as this search has seen it drift.
     pub interval: Interval,
-    /// Rounds behind it.
+    /// Whether there were trials enough to see that. Without, `interval` is too narrow.
+    pub with_drift: bool,
+    /// Rounds behind the figure.
     pub rounds: usize,
+    /// The best beside what runs without tuning, measured in turn with it; `None` where that does not hold.
+    pub beside: Option<Beside>,
     /// Every candidate that was tried, the best first.
     pub candidates: Vec<Ranked>,
     /// Every trial, in order.
@@ -124,12 +143,22 @@ impl Report {
             let candidate = *place.get(&trial.point)?;
             Some(Ran { candidate, round: trial.round, attempt: trial.attempt, found: found.clone() })
         };
-        let ends = [verdict.cost.interval.low, verdict.cost.interval.high].map(|cost| how.figure(cost));
+        // More cost may be a lower figure; a ratio of figures is the figure of a difference of costs.
+        let figures = |costs: Interval| {
+            let ends = [costs.low, costs.high].map(|cost| how.figure(cost));
+            Interval { low: ends[0].min(ends[1]), high: ends[0].max(ends[1]) }
+        };
+        let beside = verdict.beside.and_then(|(point, more)| {
+            let (ratio, interval) = (how.figure(more.median), figures(more.interval));
+            Some(Beside { candidate: *place.get(&point)?, ratio, interval, rounds: more.count })
+        });
         Self {
             ended: verdict.ended,
             figure: how.figure(verdict.cost.median),
-            interval: Interval { low: ends[0].min(ends[1]), high: ends[0].max(ends[1]) },
-            rounds: verdict.cost.count,
+            interval: figures(verdict.cost.interval),
+            with_drift: verdict.cost.with_drift,
+            rounds: verdict.cost.rounds,
+            beside,
             candidates: ranked.into_iter().map(|(_, ranked)| ranked).collect(),
             trials: trials.iter().filter_map(ran).collect(),
             spent_s: trials.iter().map(|(_, found)| found.took_s).sum(),
@@ -143,15 +172,28 @@ impl Report {
         self.candidates.first().map(|ranked| &ranked.candidate)
     }
 
+    /// The figure of the best with its interval, in words.
+    pub(super) fn figure_told(&self) -> String {
+        let [figure, low, high] =
+            [self.figure, self.interval.low, self.interval.high].map(|figure| self.how.told(figure));
+        format!("{figure} (a search after this one: {low} to {high})")
+    }
+
+    /// The best beside what runs without tuning, in words; `None` if there is nothing to compare.
+    pub(super) fn beside_told(&self) -> Option<String> {
+        let Beside { candidate, ratio, interval: Interval { low, high }, .. } = self.beside.as_ref()?;
+        let reference = &self.candidates.get(*candidate).filter(|_| *candidate > 0)?.candidate;
+        Some(format!("x{ratio:.2} (x{low:.2} to x{high:.2}) of {reference}, measured in turn with it"))
+    }
+
     /// The core map as a file for `corelane run --core-map`, with what else belongs to it as a comment.
     pub fn core_map(&self) -> String {
         let Some(best) = self.best() else { return String::new() };
-        let how = &self.how;
-        let [low, high] = [self.interval.low, self.interval.high].map(|figure| how.told(figure));
         format!(
-            "# {}: {how}\n# {} ({low} to {high}), {}\n# with {}\n{}",
+            "# {}: {}\n# {}, {}\n# with {}\n{}",
             self.asked.pipeline,
-            how.told(self.figure),
+            self.how,
+            self.figure_told(),
             self.asked.machine,
             best.run_options(),
             best.map.to_toml()
@@ -197,6 +239,9 @@ impl Report {
             doubts
                 .push(format!("{rounds} rounds are few, the interval may be too narrow: give it more time"));
         }
+        if !self.with_drift {
+            doubts.push("too few trials to see how far the machine drifts: a second search may find more than the interval says".to_owned());
+        }
         doubts
     }
 
@@ -219,9 +264,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "ended   {}", self.why_ended())?;
         if let Some(best) = self.best() {
-            let [low, high] = [self.interval.low, self.interval.high].map(|figure| how.told(figure));
-            let figure = how.told(self.figure);
-            writeln!(f, "best    {figure} ({low} to {high}, {} rounds)", self.rounds)?;
+            writeln!(f, "best    {}, {} rounds", self.figure_told(), self.rounds)?;
+            self.beside_told().iter().try_for_each(|beside| writeln!(f, "        {beside}"))?;
             writeln!(f, "        {best}\n        {}", best.map)?;
         }
         for ranked in self.candidates.iter().skip(1).take(NAMED) {

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use corelane_bench::stats::{self, Interval, Summary, median};
+use corelane_bench::stats::{Interval, median};
 
 use super::Point;
+use super::drift::{MAD_TO_DEVIATION, Seen};
 
 /// The cost of a trial that did not hold at all: more than any figure's logarithm.
 const LOST: f64 = 100.0;
-/// The mean of a normal distribution's absolute values below their median is so many times smaller than its deviation.
-const MAD_TO_DEVIATION: f64 = 1.4826;
 
 /// The cost of every trial that counts, by candidate and round.
 ///
@@ -18,13 +17,16 @@ const MAD_TO_DEVIATION: f64 = 1.4826;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Evidence {
     costs: BTreeMap<Point, BTreeMap<u32, f64>>,
+    /// When each of them was measured, in seconds.
+    times: BTreeMap<(Point, u32), f64>,
 }
 
 impl Evidence {
-    /// Notes what a trial cost; `None` for one that did not hold.
-    pub(super) fn record(&mut self, point: Point, round: u32, cost: Option<f64>) {
+    /// Notes what a trial cost; `None` for one that did not hold. `at`: seconds into the search.
+    pub(super) fn record(&mut self, point: Point, round: u32, at: f64, cost: Option<f64>) {
         let cost = cost.filter(|cost| cost.is_finite()).unwrap_or(LOST);
         self.costs.entry(point).or_default().insert(round, cost);
+        self.times.insert((point, round), at);
     }
 
     /// Every candidate that was tried.
@@ -92,9 +94,20 @@ impl Evidence {
         median(&residuals).unwrap_or(0.0) * MAD_TO_DEVIATION
     }
 
-    /// The figure behind the costs of `point` from round `since` on.
-    pub(super) fn figure(&self, point: Point, since: u32, of_cost: impl Fn(f64) -> f64) -> Option<Summary> {
-        stats::summarise(&self.of(point, since).into_iter().map(of_cost).collect::<Vec<_>>())
+    /// What `anchor` would have cost at the time of each trial that held: what the trial cost, less what its candidate costs more than
+    /// `anchor`. In the order of time.
+    pub(super) fn levels(&self, anchor: Point) -> Vec<Seen> {
+        let mut levels = Vec::new();
+        for (&point, rounds) in &self.costs {
+            let more = if point == anchor { Some(0.0) } else { median(&self.behind(point, anchor, 0)) };
+            let Some(more) = more.filter(|_| self.held(point)) else { continue };
+            let held = rounds.iter().filter(|(_, cost)| **cost < LOST);
+            levels.extend(held.filter_map(|(&round, cost)| {
+                Some(Seen { at: *self.times.get(&(point, round))?, level: cost - more })
+            }));
+        }
+        levels.sort_by(|a, b| a.at.total_cmp(&b.at));
+        levels
     }
 }
 
@@ -114,7 +127,9 @@ mod tests {
     fn evidence(costs: &[(Point, &[f64])]) -> Evidence {
         let mut evidence = Evidence::default();
         for (point, costs) in costs {
-            (0..).zip(*costs).for_each(|(round, cost)| evidence.record(*point, round, Some(*cost)));
+            (0..)
+                .zip(*costs)
+                .for_each(|(round, cost)| evidence.record(*point, round, f64::from(round), Some(*cost)));
         }
         evidence
     }
@@ -131,8 +146,8 @@ mod tests {
     #[test]
     fn a_candidate_that_does_not_hold_is_behind_all_that_do() {
         let mut evidence = evidence(&[(A, &[1.0, 1.0]), (B, &[0.5, 0.5])]);
-        evidence.record(C, 0, None);
-        evidence.record(C, 1, Some(f64::INFINITY));
+        evidence.record(C, 0, 0.0, None);
+        evidence.record(C, 1, 1.0, Some(f64::INFINITY));
         assert!(!evidence.held(C) && evidence.held(A));
         assert_eq!(evidence.ranking(&[C, A, B], 0).last().unwrap().0, C);
         assert!(evidence.behind(C, A, 0).iter().all(|behind| *behind > 10.0));
@@ -147,7 +162,7 @@ mod tests {
             for (at, point) in (1..).zip([A, B, C]) {
                 // Uniform over 0.2: a deviation of 0.058.
                 let noise = noisy(1_000 * at + u64::from(round)) * 0.2;
-                evidence.record(point, round, Some(drift + at as f64 + noise));
+                evidence.record(point, round, 0.0, Some(drift + at as f64 + noise));
             }
         }
         let noise = evidence.noise(&[A, B, C], 0);
@@ -157,10 +172,18 @@ mod tests {
     #[test]
     fn nothing_is_said_about_candidates_without_a_common_round() {
         let mut evidence = Evidence::default();
-        evidence.record(A, 0, Some(1.0));
-        evidence.record(B, 1, Some(1.0));
+        evidence.record(A, 0, 0.0, Some(1.0));
+        evidence.record(B, 1, 1.0, Some(1.0));
         assert_eq!(evidence.behind(A, B, 0), [0.0; 0]);
         assert_eq!(evidence.noise(&[A, B], 0), 0.0);
-        assert_eq!(evidence.figure(C, 0, f64::exp), None);
+        assert_eq!(evidence.levels(A), [Seen { at: 0.0, level: 1.0 }]);
+    }
+
+    #[test]
+    fn levels_are_those_of_the_anchor_whoever_was_measured() {
+        let mut evidence = evidence(&[(A, &[1.0, 1.5]), (B, &[3.0, 3.5])]);
+        evidence.record(C, 1, 1.5, None);
+        let levels: Vec<(f64, f64)> = evidence.levels(A).iter().map(|seen| (seen.at, seen.level)).collect();
+        assert_eq!(levels, [(0.0, 1.0), (0.0, 1.0), (1.0, 1.5), (1.0, 1.5)]);
     }
 }

@@ -10,9 +10,13 @@
 //! 3. Final: the leader and the few that are closest to it, until each rival of the leader is *separated* from it (the interval of their difference is above zero) or *tied*
 //!    (it lies within the resolution), or until the time is over.
 //!
-//! Intervals are 95 % bootstrap intervals of the median difference within rounds. Those of the final go by its own rounds: the best of many
-//! was also lucky before.
+//! Intervals of differences are 95 % bootstrap intervals of the median difference within rounds. Those of the final go by its own rounds: the
+//! best of many was also lucky before. What the best costs by itself is told with the interval in which a second search as long as this one,
+//! begun when this one ends, would find it: the machine wanders between the two, and how far is estimated from all trials ([`drift`]).
+//!
+//! One candidate, the *reference*, takes part in every round as long as it holds: what the best costs beside it is free of the machine's wandering.
 
+mod drift;
 mod evidence;
 mod verdict;
 
@@ -25,7 +29,7 @@ use std::time::Duration;
 use corelane_bench::stats::{below, median, splitmix};
 
 use evidence::Evidence;
-pub use verdict::{Ended, Standing, Verdict};
+pub use verdict::{Cost, Ended, Standing, Verdict};
 
 /// How many dimensions there are.
 pub const DIMENSIONS: usize = 5;
@@ -163,7 +167,8 @@ impl Search {
         self.spent += outcome.took;
         self.longest = self.longest.max(outcome.took);
         // A repetition goes over it; without one it is all there is.
-        self.evidence.record(trial.point, trial.round, outcome.cost);
+        let at = (self.spent - outcome.took / 2).as_secs_f64();
+        self.evidence.record(trial.point, trial.round, at, outcome.cost);
         self.tried += 1;
         self.disturbed += u32::from(outcome.disturbed);
         // A machine that is never left alone is not waited for.
@@ -192,6 +197,16 @@ impl Search {
     /// How many are still in the race.
     pub fn candidates(&self) -> usize {
         self.field.len()
+    }
+
+    /// The first of all candidates, what runs without tuning: it stays in every round. `None` where it does not hold.
+    fn reference(&self) -> Option<Point> {
+        self.settings.points.first().copied().filter(|point| self.evidence.held(*point))
+    }
+
+    /// Brings the reference back into the field.
+    fn keep_reference(&mut self) {
+        self.field.extend(self.reference().filter(|reference| !self.field.contains(reference)));
     }
 
     /// What a candidate costs in the middle, or if it was not tried the best of all, to begin from; `None` before the first trial that held.
@@ -241,9 +256,11 @@ impl Search {
                 (stays && (self.evidence.held(*point) || *point == leader)).then_some(*point)
             };
             self.field = ranking.iter().enumerate().filter_map(stays).collect();
+            self.keep_reference();
         }
         let settled = self.noise_of_medians() <= self.settings.resolution;
-        let decided = self.field.len() <= SURVIVORS && rounds > ROUNDS_OF_A_HEAT && settled;
+        // The reference may be one more.
+        let decided = self.field.len() <= SURVIVORS + 1 && rounds > ROUNDS_OF_A_HEAT && settled;
         if self.progress() >= FINAL_BEGINS {
             self.begin_final();
         } else if decided || rounds as usize >= ROUNDS_OF_A_FINAL {
@@ -268,6 +285,7 @@ impl Search {
         self.field = ranking.iter().take(SURVIVORS).map(|(point, _)| *point).collect();
         self.entered.extend(&neighbours);
         self.field.extend(neighbours);
+        self.keep_reference();
         self.since = self.round;
     }
 
@@ -289,6 +307,7 @@ impl Search {
         let close = rivals.take_while(|(place, (_, behind))| *place == 0 || *behind <= doubt);
         let close = close.map(|(_, (point, _))| point).filter(|point| self.evidence.held(*point));
         self.field = std::iter::once(leader).chain(close.take(FINALISTS - 1)).collect();
+        self.keep_reference();
         self.stage = Stage::Final;
         self.since = self.round;
     }
@@ -308,6 +327,7 @@ impl Search {
             (*point == leader || !standing.is_behind()).then_some(*point)
         };
         self.field = standings.iter().filter_map(left).collect();
+        self.keep_reference();
         let decided = standings.iter().all(|(point, standing)| *point == leader || standing.is_decided());
         self.end_if(decided, leader);
     }

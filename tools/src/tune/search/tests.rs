@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use corelane_bench::stats::Interval;
+
 use super::*;
 
 /// Candidates of each dimension: maps, drivers, idle policies, budgets, ring sizes.
@@ -31,6 +33,8 @@ struct Machine {
     /// Deviation of a trial.
     noise: f64,
     drift: f64,
+    /// What is left of the drift after a trial, and the deviation of what is added to it.
+    drifts: (f64, f64),
 }
 
 impl Machine {
@@ -48,7 +52,14 @@ impl Machine {
         };
         let costs = points.iter().map(|point| (*point, cost(point))).collect();
         let noise = 0.02 + 0.1 * random.f64();
-        Self { random, costs, noise, drift: 0.0 }
+        Self { random, costs, noise, drift: 0.0, drifts: (0.97, 0.05) }
+    }
+
+    /// A machine whose drift is a random walk that never turns back by itself, of a speed that the seed draws.
+    fn wandering(seed: u64, points: &BTreeSet<Point>) -> Self {
+        let mut machine = Self::new(seed, points);
+        machine.drifts = (1.0, 0.03 * machine.random.f64());
+        machine
     }
 
     fn normal(&mut self) -> f64 {
@@ -56,7 +67,7 @@ impl Machine {
     }
 
     fn run(&mut self, point: Point) -> Outcome {
-        self.drift = 0.97 * self.drift + 0.05 * self.normal();
+        self.drift = self.drifts.0 * self.drift + self.drifts.1 * self.normal();
         let mut cost = self.costs[&point] + self.drift + self.noise * self.normal();
         let disturbed = self.random.f64() < 0.08;
         if disturbed {
@@ -172,6 +183,99 @@ fn two_searches_of_one_machine_agree_within_what_they_say() {
     });
     let agree = agree.count();
     assert!(agree >= 57, "{agree} of 60");
+}
+
+/// How many of a thousand pairs of searches, one after the other on the same wandering machine, agree.
+#[test]
+fn two_searches_of_a_wandering_machine_find_figures_within_each_others_intervals_in_nineteen_of_twenty() {
+    let points = all_points([3, 2, 3, 2, 1]);
+    let pairs = |seeds: std::ops::Range<u64>| {
+        let mut agreed = Agreed::default();
+        seeds.for_each(|seed| agreed.add(&searched_twice(seed, &points)));
+        agreed
+    };
+    let (one, other) = std::thread::scope(|scope| {
+        let half = scope.spawn(|| pairs(0..500));
+        (pairs(500..1_000), half.join().unwrap())
+    });
+    let sum = |of: fn(&Agreed) -> u32| of(&one) + of(&other);
+    let (overlapping, found, beside) = (sum(|a| a.overlapping), sum(|a| a.found), sum(|a| a.beside));
+    let naive = sum(|a| a.naive);
+    println!(
+        "{overlapping} overlap, {found} find the second in the first, {beside} overlap beside the reference, {naive} without drift"
+    );
+    assert!(overlapping >= 950 && found >= 930 && beside >= 950, "{overlapping}, {found}, {beside}");
+    assert!(
+        naive < 900,
+        "{naive}: a bootstrap by itself would do, and the machines wander too little to show anything"
+    );
+}
+
+/// How many pairs agree, in which way.
+#[derive(Default)]
+struct Agreed {
+    /// The intervals overlap.
+    overlapping: u32,
+    /// The second figure lies in the first interval.
+    found: u32,
+    /// The intervals beside the reference overlap.
+    beside: u32,
+    /// The intervals overlap that take the machine to stand still.
+    naive: u32,
+}
+
+fn overlap(one: Interval, other: Interval) -> bool {
+    one.low <= other.high && other.low <= one.high
+}
+
+impl Agreed {
+    fn add(&mut self, [one, other]: &[(Verdict, Interval); 2]) {
+        let ((one, still), (other, other_still)) = (one, other);
+        let (first, second) = (one.cost, other.cost);
+        assert!(first.with_drift && second.with_drift);
+        self.overlapping += u32::from(overlap(first.interval, second.interval));
+        self.found += u32::from((first.interval.low..=first.interval.high).contains(&second.median));
+        let beside = |verdict: &Verdict| verdict.beside.unwrap().1.interval;
+        self.beside += u32::from(overlap(beside(one), beside(other)));
+        self.naive += u32::from(overlap(*still, *other_still));
+    }
+}
+
+/// Two searches, the second right after the first, with the interval of the best's median as if nothing drifted.
+fn searched_twice(seed: u64, points: &BTreeSet<Point>) -> [(Verdict, Interval); 2] {
+    let mut machine = Machine::wandering(seed, points);
+    [1, 2].map(|again| {
+        let mut search = Search::new(settings(points.clone(), again));
+        run(&mut search, |trial| machine.run(trial.point));
+        let verdict = search.verdict().unwrap();
+        let costs = search.evidence.of(verdict.best, search.since);
+        (verdict, corelane_bench::stats::summarise(&costs).unwrap().interval)
+    })
+}
+
+#[test]
+fn the_reference_is_in_every_round_and_leaves_only_where_it_does_not_hold() {
+    let points = all_points([3, 2, 2, 1, 1]);
+    for holds in [true, false] {
+        let (mut machine, mut rounds) = (Machine::new(5, &points), BTreeSet::new());
+        let mut search = Search::new(settings(points.clone(), 5));
+        let mut last = 0;
+        run(&mut search, |trial| {
+            last = trial.round;
+            let outcome = machine.run(trial.point);
+            if trial.point != [0; 5] {
+                return outcome;
+            }
+            rounds.insert(trial.round);
+            Outcome { cost: outcome.cost.filter(|_| holds).map(|cost| cost + 1.0), ..outcome }
+        });
+        let verdict = search.verdict().unwrap();
+        assert_eq!(rounds.len() == last as usize + 1, holds, "{} of {last} rounds", rounds.len());
+        assert_eq!(verdict.beside.is_some(), holds);
+        if let Some((reference, more)) = verdict.beside {
+            assert_eq!((reference, more.median < -0.5), ([0; 5], true), "{more:?}");
+        }
+    }
 }
 
 #[test]

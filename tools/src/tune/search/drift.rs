@@ -1,0 +1,128 @@
+//! How far a machine wanders while it is measured: heat, neighbours and the host's own doings make everything slower or faster for minutes.
+//!
+//! A bootstrap interval of one run knows nothing of that. Here the level is taken to be a random walk under noise (the local level model of
+//! time series), seen through medians of blocks. How fast it walks is uncertain, so all speeds are weighed by how well they explain what was seen.
+
+use corelane_bench::stats::median;
+
+/// A level and the second at which it was seen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Seen {
+    pub at: f64,
+    pub level: f64,
+}
+
+/// So many levels are one block.
+const BLOCK: usize = 6;
+/// With fewer blocks nothing is said.
+const FEWEST_BLOCKS: usize = 4;
+/// Speeds that are weighed, from none to `FASTEST` times what the blocks would show without any noise.
+const SPEEDS: usize = 64;
+const FASTEST: f64 = 3.0;
+/// The median of absolute values of a normal distribution is so many times smaller than its deviation.
+pub(super) const MAD_TO_DEVIATION: f64 = 1.4826;
+/// The variance of a median of normal values beside that of their mean.
+const OF_MEDIANS: f64 = std::f64::consts::FRAC_PI_2;
+
+/// The variance that the level gains in a second, from what was `seen` in the order of time; `None` if that is too little to say.
+pub(super) fn variance_per_second(seen: &[Seen]) -> Option<f64> {
+    let (blocks, noise) = blocks(seen)?;
+    let steps = blocks.windows(2).map(|pair| (pair[1].level - pair[0].level).powi(2)).sum::<f64>();
+    let time = blocks[blocks.len() - 1].at - blocks[0].at;
+    let fastest = FASTEST * (steps / time).sqrt();
+    if !fastest.is_normal() {
+        return Some(0.0);
+    }
+    let speeds = (0..SPEEDS).map(|index| (fastest * index as f64 / (SPEEDS - 1) as f64).powi(2));
+    let weighed: Vec<(f64, f64)> = speeds.map(|speed| (speed, likelihood(&blocks, noise, speed))).collect();
+    let most = weighed.iter().map(|(_, likelihood)| *likelihood).fold(f64::NEG_INFINITY, f64::max);
+    let weight = |likelihood: f64| (likelihood - most).exp();
+    let sum: f64 = weighed.iter().map(|(_, likelihood)| weight(*likelihood)).sum();
+    Some(weighed.iter().map(|(speed, likelihood)| speed * weight(*likelihood)).sum::<f64>() / sum)
+}
+
+/// Medians of blocks, and the variance of one of them that noise alone would give.
+fn blocks(seen: &[Seen]) -> Option<(Vec<Seen>, f64)> {
+    let mut residuals = Vec::with_capacity(seen.len());
+    let mut block = |levels: &[Seen]| {
+        let middle = median(&levels.iter().map(|seen| seen.level).collect::<Vec<_>>())?;
+        residuals.extend(levels.iter().map(|seen| (seen.level - middle).abs()));
+        let at = levels.iter().map(|seen| seen.at).sum::<f64>() / levels.len() as f64;
+        Some(Seen { at, level: middle })
+    };
+    // The last ones that do not fill a block are left out.
+    let blocks: Vec<Seen> = seen.chunks_exact(BLOCK).filter_map(&mut block).collect();
+    if blocks.len() < FEWEST_BLOCKS || blocks.windows(2).any(|pair| pair[1].at <= pair[0].at) {
+        return None;
+    }
+    let deviation = median(&residuals)? * MAD_TO_DEVIATION;
+    let drawn_to_the_median = BLOCK as f64 / (BLOCK - 1) as f64;
+    let noise = deviation.powi(2) * drawn_to_the_median * OF_MEDIANS / BLOCK as f64;
+    // Levels that are all the same have none, and a likelihood needs some.
+    Some((blocks, noise.max(1e-12)))
+}
+
+/// The logarithm of how likely `blocks` are if the level gains `speed` in variance each second: a Kalman filter, which begins where the first block is.
+fn likelihood(blocks: &[Seen], noise: f64, speed: f64) -> f64 {
+    let (mut level, mut doubt, mut sum) = (blocks[0].level, noise, 0.0);
+    for pair in blocks.windows(2) {
+        doubt += speed * (pair[1].at - pair[0].at);
+        let (surprise, expected) = (pair[1].level - level, doubt + noise);
+        sum -= (expected.ln() + surprise.powi(2) / expected) / 2.0;
+        level += surprise * doubt / expected;
+        doubt *= noise / expected;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normal(random: &mut fastrand::Rng) -> f64 {
+        (0..12).map(|_| random.f64()).sum::<f64>() - 6.0
+    }
+
+    /// Levels of a walk with this deviation after a second, under noise of 0.05 with outliers, two a second.
+    fn walked(seed: u64, count: usize, speed: f64) -> Vec<Seen> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut level = 7.0;
+        let seen = |index: usize| {
+            level += speed * 0.5f64.sqrt() * normal(&mut random);
+            let outlier = if random.u8(..) < 10 { random.f64() } else { 0.0 };
+            Seen { at: index as f64 / 2.0, level: level + 0.05 * normal(&mut random) + outlier }
+        };
+        (0..count).map(seen).collect()
+    }
+
+    #[test]
+    fn the_speed_of_a_walk_is_found_under_noise_and_outliers() {
+        for speed in [0.01, 0.03, 0.1] {
+            let found: Vec<f64> = (0..100)
+                .filter_map(|seed| variance_per_second(&walked(seed, 300, speed)))
+                .map(|variance| variance.sqrt() / speed)
+                .collect();
+            let middle = median(&found).unwrap();
+            let close = found.iter().filter(|ratio| (0.5..2.0).contains(*ratio)).count();
+            assert!((0.8..1.4).contains(&middle) && close >= 90, "{speed}: x{middle}, {close} of 100 close");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_stands_still_is_hardly_said_to_walk() {
+        let found: Vec<f64> =
+            (0..100).filter_map(|seed| variance_per_second(&walked(seed, 300, 0.0))).collect();
+        // Over as long a time as was looked at, less than the noise of a single level.
+        let deviation = (median(&found).unwrap() * 150.0).sqrt();
+        assert!(deviation < 0.05, "{deviation}");
+    }
+
+    #[test]
+    fn nothing_is_said_of_few_levels_and_nothing_wanders_where_all_are_the_same() {
+        assert_eq!(variance_per_second(&walked(1, BLOCK * FEWEST_BLOCKS - 1, 0.1)), None);
+        assert!(variance_per_second(&walked(1, BLOCK * FEWEST_BLOCKS, 0.1)).is_some());
+        let same: Vec<Seen> = (0..60).map(|at| Seen { at: f64::from(at), level: 3.0 }).collect();
+        assert_eq!(variance_per_second(&same), Some(0.0));
+        assert_eq!(variance_per_second(&[Seen { at: 1.0, level: 1.0 }; 60]), None, "no time went by");
+    }
+}
