@@ -1,6 +1,11 @@
-//! skew: the keyed sums of two cores over a million keys, used evenly and by Zipf's law, there before and after shards have moved.
+//! skew: the keyed sums of two cores over a million keys, used evenly and by Zipf's law: with the frequent keys where they happen to be, before
+//! and after shards have moved, and with keys so chosen that both cores have the same to do.
 
 use std::sync::Arc;
+
+use corelane::keyed::hash_key;
+use corelane::policy::RebalancePolicy;
+use corelane::shard::ShardTable;
 
 use super::keyed::Totals;
 use crate::case::{Case, Setup};
@@ -26,21 +31,27 @@ impl Keys {
         Self((0..drawn as u64).map(|i| below(splitmix(i), keys as u64) as u32).collect())
     }
 
-    /// Key number `n` with a weight of `1 / n^exponent`, under numbers that say nothing of that.
-    fn zipf(keys: usize, exponent: f64, drawn: usize) -> Self {
+    /// The key of rank `n`, from 1, with a weight of `1 / n^exponent`, under the number that `numbers` gives that rank, less 1.
+    fn zipf(exponent: f64, numbers: &[u32], drawn: usize) -> Self {
         let mut sum = 0.0;
         let weight = |n: usize| {
             sum += (n as f64).powf(-exponent);
             sum
         };
-        let upto: Vec<f64> = (1..=keys).map(weight).collect();
+        let upto: Vec<f64> = (1..=numbers.len()).map(weight).collect();
         let total = upto.last().copied().unwrap_or(0.0);
         let draw = |i: u64| {
             let share = (splitmix(i) >> 11) as f64 / (1u64 << 53) as f64;
-            let rank = upto.partition_point(|&sum| sum <= share * total).min(keys - 1);
-            below(splitmix(!(rank as u64)), 1 << 32) as u32
+            numbers[upto.partition_point(|&sum| sum <= share * total).min(numbers.len() - 1)]
         };
         Self((0..drawn as u64).map(draw).collect())
+    }
+
+    /// The share of the busier of two cores: 0.5 to 1.
+    pub fn busier(&self, shards: &ShardTable) -> f64 {
+        let first = self.0.iter().filter(|key| core(shards, **key) == 0).count();
+        let share = first as f64 / self.0.len() as f64;
+        share.max(1.0 - share)
     }
 
     /// Pair `index`: a key and a value below 2^16.
@@ -70,18 +81,56 @@ impl Keys {
     }
 }
 
+/// The core of a key, before any shard moves.
+fn core(shards: &ShardTable, key: u32) -> usize {
+    shards.owner(hash_key(&u64::from(key)))
+}
+
+/// A number for each rank, which says nothing of the rank.
+fn any_numbers(keys: usize) -> Vec<u32> {
+    (0..keys as u64).map(|rank| below(splitmix(!rank), 1 << 32) as u32).collect()
+}
+
+/// A number for each rank, so that two cores have the same to do under Zipf's law: from the most frequent key on, each goes to the core that
+/// has less so far. Which number of that core says nothing of the rank.
+fn even_numbers(keys: usize, exponent: f64, shards: &ShardTable) -> Vec<u32> {
+    let (mut loads, mut next) = ([0.0; 2], 0u64);
+    let mut number = |rank: usize| {
+        let lighter = usize::from(loads[1] < loads[0]);
+        loads[lighter] += (rank as f64).powf(-exponent);
+        loop {
+            let number = below(splitmix(!next), 1 << 32) as u32;
+            next += 1;
+            if core(shards, number) == lighter {
+                return number;
+            }
+        }
+    };
+    (1..=keys).map(&mut number).collect()
+}
+
 /// The comparison: every answer is held against its own oracle, and what the case sees is whether they are equal.
 pub fn cases(setup: &Setup) -> Vec<Case> {
     let pairs = setup.scaled(PAIRS);
-    let (even, skewed) = (Keys::even(KEYS, DRAWN), Keys::zipf(KEYS, EXPONENT, DRAWN));
-    let right = [even.expected(pairs).checksum(), skewed.expected(pairs).checksum()];
+    let shards = ShardTable::even(RebalancePolicy::default().shards_for(2), 2);
+    let even = Keys::even(KEYS, DRAWN);
+    let skewed = Keys::zipf(EXPONENT, &any_numbers(KEYS), DRAWN);
+    let ideal = Keys::zipf(EXPONENT, &even_numbers(KEYS, EXPONENT, &shards), DRAWN);
+    let work = format!(
+        "{} M pairs over a million keys; the busier core has {:.1} % of zipf, {:.1} % of zipf ideal",
+        pairs / 1_000_000,
+        skewed.busier(&shards) * 100.0,
+        ideal.busier(&shards) * 100.0
+    );
+    let right = [&even, &skewed, &ideal].map(|keys| keys.expected(pairs).checksum());
     let (before, after) = (skewed.clone(), skewed);
     let case = Case::new("skew", "zipf1.2", 2, 0)
-        .work(format!("{} M pairs over a million keys", pairs / 1_000_000))
-        .reference("even")
-        .try_system("even", move |setup| lane::skew::still(pairs, &even, right[0], setup))
+        .work(work)
+        .reference("zipf, ideal")
+        .try_system("zipf, ideal", move |setup| lane::skew::still(pairs, &ideal, right[2], setup))
         .try_system("zipf", move |setup| lane::skew::still(pairs, &before, right[1], setup))
-        .try_system("zipf, moved", move |setup| lane::skew::moved(pairs, &after, right[1], setup));
+        .try_system("zipf, moved", move |setup| lane::skew::moved(pairs, &after, right[1], setup))
+        .try_system("even", move |setup| lane::skew::still(pairs, &even, right[0], setup));
     vec![case]
 }
 
@@ -93,9 +142,8 @@ mod tests {
 
     #[test]
     fn the_answer_is_that_of_one_ordered_map() {
-        for (keys, pairs) in
-            [(Keys::even(100, 64), 1_000), (Keys::zipf(100, 1.2, 128), 777), (Keys::even(5, 8), 3)]
-        {
+        let zipf = Keys::zipf(1.2, &any_numbers(100), 128);
+        for (keys, pairs) in [(Keys::even(100, 64), 1_000), (zipf, 777), (Keys::even(5, 8), 3)] {
             let mut map = BTreeMap::<u64, (u64, u64)>::new();
             for (key, value) in (0..pairs).map(|index| keys.pair(index)) {
                 let (sum, count) = map.entry(key).or_default();
@@ -109,11 +157,27 @@ mod tests {
 
     #[test]
     fn the_first_key_of_zipfs_law_has_its_share() {
-        let Keys(drawn) = Keys::zipf(1_000, 1.2, 1 << 16);
+        let Keys(drawn) = Keys::zipf(1.2, &any_numbers(1_000), 1 << 16);
         let mut counts = BTreeMap::new();
         drawn.iter().for_each(|key| *counts.entry(key).or_insert(0u32) += 1);
         let most = f64::from(*counts.values().max().unwrap()) / drawn.len() as f64;
         let sum: f64 = (1..=1_000).map(|n| f64::from(n).powf(-1.2)).sum();
         assert!((most - 1.0 / sum).abs() < 0.01, "{most} of {}", 1.0 / sum);
+    }
+
+    #[test]
+    fn the_ideal_keys_have_the_same_frequencies_and_load_both_cores_alike() {
+        let shards = ShardTable::even(256, 2);
+        let [any, ideal] = [any_numbers(10_000), even_numbers(10_000, 1.2, &shards)]
+            .map(|numbers| Keys::zipf(1.2, &numbers, 1 << 18));
+        assert!(ideal.busier(&shards) < 0.505, "{}", ideal.busier(&shards));
+        let counts = |keys: &Keys| {
+            let mut counts = BTreeMap::new();
+            keys.0.iter().for_each(|key| *counts.entry(*key).or_insert(0u32) += 1);
+            let mut counts: Vec<u32> = counts.into_values().collect();
+            counts.sort_unstable();
+            counts
+        };
+        assert_eq!(counts(&any), counts(&ideal));
     }
 }
