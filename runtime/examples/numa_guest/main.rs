@@ -19,10 +19,11 @@ use corelane::engine::{Engine, ExecutionOptions, Running, this_machine};
 use corelane::observe::{HeldPages, MemoryHolder};
 use corelane::plan::{Span, Wishes, propose};
 use corelane::policy::MemoryLocality;
+use corelane::shard::ShardMove;
 use corelane::topology::{CoreMap, CpuList, Machine};
 
-use shape::{Shape, areas};
-use watched::{Notes, Seen, pipeline};
+use shape::{Frames, Shape, areas};
+use watched::{Notes, Seen, States, folding, pipeline};
 
 /// Counts and prints what does not hold.
 #[derive(Default)]
@@ -322,6 +323,40 @@ fn cpuset(checks: &mut Checks, shape: &Shape, mems: &str) {
     stop(checks, running);
 }
 
+/// Moves all shards of a fold from a core of one node to one of another, and back: does the state that has moved lie with its new core?
+fn moves(checks: &mut Checks, shape: &Shape) {
+    let (first, second) = (1, shape.cpus_per_node + 1);
+    let map = format!("read=0;sum={first}/{second};*=2");
+    println!(" {map}");
+    let core_map: CoreMap = map.parse().expect("a core map");
+    let (states, options) = (States::default(), ExecutionOptions { core_map, ..ExecutionOptions::default() });
+    let running =
+        Engine::new(options).start(folding(&states)).unwrap_or_else(|error| panic!("{map}: {error}"));
+    let shards = || running.inspect("sum").and_then(|stage| stage.shards).expect("its shards can move");
+    let folds = |cpu: u32| states.lock().get(&cpu).map_or(0, BTreeSet::len) > 100;
+    let wait = |until: &dyn Fn() -> bool| {
+        while !until() && !running.is_finished() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait(&|| folds(first) && folds(second));
+    for (to, cpu) in [(1, second), (0, first), (1, second)] {
+        let moves: Vec<ShardMove> = (0..shards().owners.len()).map(|shard| ShardMove { shard, to }).collect();
+        running.move_shards("sum", &moves).expect("a move");
+        wait(&|| !shards().moving);
+        states.lock().clear();
+        wait(&|| folds(cpu));
+        let pages = states.lock().clone();
+        checks.same("only the new owner folds", pages.keys().copied().collect(), vec![cpu]);
+        let frames = Frames::read();
+        let mut by_node = BTreeMap::<Option<u32>, u32>::new();
+        pages.values().flatten().for_each(|page| *by_node.entry(frames.node_at(*page)).or_default() += 1);
+        let what = format!("state that has moved lies on node {}", shape.node(cpu));
+        checks.same(&what, by_node.keys().copied().collect(), vec![Some(shape.node(cpu))]);
+    }
+    stop(checks, running);
+}
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -331,6 +366,7 @@ fn main() -> ExitCode {
     match check {
         ["topology"] => topology(&mut checks, &shape),
         ["maps"] => maps(&mut checks, &shape),
+        ["moves"] => moves(&mut checks, &shape),
         ["isolated"] => isolated(&mut checks, &shape),
         ["offline"] => offline(&mut checks, &shape),
         ["cpuset", mems] => cpuset(&mut checks, &shape, mems),

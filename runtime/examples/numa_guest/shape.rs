@@ -1,7 +1,8 @@
 //! The machines that the guest is booted as, written down by hand, and what the kernel's files say without our reader.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 
 /// A machine as it was ordered. CPUs are numbered thread by thread, core by core, cache by cache, node by node.
 pub(crate) struct Shape {
@@ -98,4 +99,37 @@ pub(crate) fn areas() -> Vec<Area> {
 /// The one that an address is in.
 pub(crate) fn area_of(address: usize) -> Area {
     areas().into_iter().rfind(|area| area.start <= address).expect("the address is mapped")
+}
+
+/// The frames of physical memory that each node has, from `/proc/zoneinfo`.
+pub(crate) struct Frames(Vec<(std::ops::Range<u64>, u32)>);
+
+impl Frames {
+    pub(crate) fn read() -> Self {
+        let text = fs::read_to_string("/proc/zoneinfo").expect("/proc is mounted");
+        let (mut node, mut spanned, mut frames) = (0, 0, Vec::new());
+        for line in text.lines() {
+            let number = |name| line.trim_start().strip_prefix(name)?.trim().parse::<u64>().ok();
+            if let Some((of, _)) = line.strip_prefix("Node ").and_then(|rest| rest.split_once(',')) {
+                node = of.parse().expect("a node");
+            }
+            spanned = number("spanned").unwrap_or(spanned);
+            if let Some(start) = number("start_pfn:") {
+                frames.push((start..start + spanned, node));
+            }
+        }
+        Self(frames)
+    }
+
+    /// On which node the page at `address` of this process lies, by `/proc/self/pagemap`: only root is told.
+    pub(crate) fn node_at(&self, address: usize) -> Option<u32> {
+        /// The entry's bits that are the frame, and the one that says that there is one.
+        const FRAME: u64 = (1 << 55) - 1;
+        const PRESENT: u64 = 1 << 63;
+        let mut entry = [0; 8];
+        let map = File::open("/proc/self/pagemap").expect("the kernel has pagemap");
+        map.read_exact_at(&mut entry, address as u64 / 4096 * 8).ok()?;
+        let entry = Some(u64::from_ne_bytes(entry)).filter(|entry| entry & PRESENT != 0)?;
+        self.0.iter().find(|(frames, _)| frames.contains(&(entry & FRAME))).map(|(_, node)| *node)
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corelane::flow::{Pipeline, PipelineBuilder};
-use corelane::policy::Parallelism;
+use corelane::policy::{Parallelism, RebalancePolicy};
 use corelane::pool::{LocalPool, PooledBuffer};
 use corelane::stage::{Output, StageError, StageSite, Transform};
 
@@ -113,6 +113,45 @@ pub(crate) fn pipeline(notes: &Notes) -> Pipeline {
         .transform("gone", move |site: &StageSite| Watched::<PooledBuffer>::new(site, gone, false))
         .parallel(Parallelism::Sequential)
         .input_cut()
+        .for_each("free", drop);
+    p.build().expect("the graph is right")
+}
+
+/// Pages with the state of keys, by the CPU that folds them.
+#[derive(Clone, Default)]
+pub(crate) struct States(Arc<Mutex<BTreeMap<u32, BTreeSet<usize>>>>);
+
+impl States {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, BTreeSet<usize>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note<T>(&self, state: &T) {
+        let page = std::ptr::from_ref(state).addr() & !0xFFF;
+        self.lock().entry(rustix::thread::sched_getcpu() as u32).or_default().insert(page);
+    }
+}
+
+/// Keys of [`folding`]: with states of 128 bytes they fill some hundred pages.
+const KEYS: u64 = 20_000;
+
+/// `read -> sum -> free`, without an end: a fold by key whose shards can move, and which notes where states lie.
+pub(crate) fn folding(states: &States) -> Pipeline {
+    let (p, states) = (PipelineBuilder::new("folding"), states.clone());
+    p.items("read", 0u64..)
+        .key_by(|n| n % KEYS)
+        .fold(
+            "sum",
+            || [0u64; 16],
+            move |sums, n| {
+                sums[(n % 16) as usize] += n;
+                if n % 7 == 0 {
+                    states.note(sums);
+                }
+            },
+        )
+        .parallel(Parallelism::CpuBound)
+        .rebalanced(RebalancePolicy { automatic: None, ..RebalancePolicy::default() })
         .for_each("free", drop);
     p.build().expect("the graph is right")
 }
