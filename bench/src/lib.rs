@@ -13,6 +13,7 @@ pub mod pipelines;
 
 cfg_if::cfg_if! {
     if #[cfg(feature = "measure")] {
+        pub mod axis;
         pub mod bracket;
         pub mod cpu_time;
         pub mod hiccup;

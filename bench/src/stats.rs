@@ -31,6 +31,13 @@ pub fn median(values: &[f64]) -> Option<f64> {
     Some((sorted[sorted.len() / 2 - 1] + upper) / 2.0)
 }
 
+/// The value below which `share` (0 to below 1) of the values lie: one of them, no mean. `None` without values.
+pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get((sorted.len() as f64 * share) as usize).copied()
+}
+
 /// A range with both ends in it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
@@ -104,6 +111,13 @@ mod tests {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn a_quantile_is_the_value_with_its_share_below() {
+        let values: Vec<f64> = (0..100).rev().map(f64::from).collect();
+        assert_eq!([0.0, 0.5, 0.95].map(|share| quantile(&values, share)), [0.0, 50.0, 95.0].map(Some));
+        assert_eq!(quantile(&[], 0.5), None);
     }
 
     #[test]

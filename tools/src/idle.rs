@@ -15,6 +15,7 @@ use corelane::policy::IdlePolicy;
 use corelane::stage::{Chain, Emitter, Produced, Source, StageError, StageSite};
 use corelane::sync::Doorbell;
 use corelane::topology::{CoreMap, Cores, CpuId, CpuList};
+use corelane_bench::stats::quantile;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, unbounded};
 use serde::Serialize;
 
@@ -202,29 +203,22 @@ struct Round {
 }
 
 fn summed_up(driver: String, policy: IdlePolicy, idle_share: f64, rounds: &[Round]) -> IdleCost {
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let all = || rounds.iter().flat_map(|round| round.times.iter().copied());
+    let of = |values: &[f64], share| quantile(values, share).unwrap_or(0.0);
+    let times = |round: &Round| round.times.iter().map(|nanos| *nanos as f64).collect::<Vec<_>>();
+    let all: Vec<f64> = rounds.iter().flat_map(times).collect();
+    let bare: Vec<f64> = rounds.iter().map(|round| round.bare.as_nanos() as f64).collect();
     // Round by round: how fast a core wakes up changes over seconds.
-    let ratio = |round: &Round| {
-        let wake = quantile(round.times.iter().copied(), 0.5);
-        // In thousandths, so that they can be sorted.
-        wake.saturating_mul(1000) / nanos(round.bare).max(1)
-    };
+    let ratio = |(round, bare): (&Round, &f64)| of(&times(round), 0.5) / bare.max(1.0);
+    let ratios: Vec<f64> = rounds.iter().zip(&bare).map(ratio).collect();
     IdleCost {
         driver,
         policy: format!("{policy:?}").to_lowercase(),
         idle_share,
-        wake_ns: quantile(all(), 0.5),
-        wake_p95_ns: quantile(all(), 0.95),
-        plain_ns: quantile(rounds.iter().map(|round| nanos(round.bare)), 0.5),
-        ratio: quantile(rounds.iter().map(ratio), 0.5) as f64 / 1000.0,
+        wake_ns: of(&all, 0.5) as u64,
+        wake_p95_ns: of(&all, 0.95) as u64,
+        plain_ns: of(&bare, 0.5) as u64,
+        ratio: of(&ratios, 0.5),
     }
-}
-
-fn quantile(values: impl Iterator<Item = u64>, share: f64) -> u64 {
-    let mut values: Vec<u64> = values.collect();
-    values.sort_unstable();
-    values.get((values.len() as f64 * share) as usize).copied().unwrap_or(0)
 }
 
 fn share_of_a_core(running: &Running) -> f64 {

@@ -3,6 +3,7 @@
 use svg::Document;
 use svg::node::element::{Line, Polyline, Rectangle, Text};
 
+use crate::axis::LogAxis;
 use crate::case::{Metric, Spread};
 use crate::report::Row;
 
@@ -98,23 +99,14 @@ pub fn percentiles(title: &str, spreads: &[(&str, Spread)]) -> Option<String> {
     let curves: Vec<_> = spreads.iter().map(|(name, spread)| (*name, curve(spread))).collect();
     let points = || curves.iter().flat_map(|(_, points)| points);
     let last = points().map(|point| point.0).fold(0.0, f64::max).ceil().max(1.0);
-    let (low, high) =
-        points().fold((f64::MAX, 0.0_f64), |(low, high), point| (low.min(point.1), high.max(point.1)));
-    if high <= 0.0 {
-        return None;
-    }
-    let (first, top) = (low.max(1.0).log10().floor(), high.log10().ceil().max(1.0));
+    let axis = LogAxis::decades(points().map(|point| point.1.max(1.0)), (TOP + CURVES, TOP))?;
     let x = |nines: f64| LEFT + (WIDTH - LEFT - RIGHT) * nines / last;
-    let y = |ns: f64| TOP + CURVES * (top - ns.max(1.0).log10()) / (top - first).max(1.0);
     let mut drawing = sheet(TOP + CURVES + 60.0 + 18.0 * spreads.len() as f64, title);
     let (right, bottom) = (WIDTH - RIGHT, TOP + CURVES);
-    for decade in first as i32..=top as i32 {
-        let at = y(10f64.powi(decade));
-        drawing = drawing.add(line((LEFT, at), (right, at), GRID)).add(text(
-            (LEFT - 8.0, at + 4.0),
-            "end",
-            &nanoseconds(decade),
-        ));
+    for power in axis.powers() {
+        let (at, decade) = (axis.at(power), power.log10().round() as i32);
+        let label = text((LEFT - 8.0, at + 4.0), "end", &nanoseconds(decade));
+        drawing = drawing.add(line((LEFT, at), (right, at), GRID)).add(label);
     }
     for nines in 0..=last as i32 {
         let at = x(f64::from(nines));
@@ -127,7 +119,7 @@ pub fn percentiles(title: &str, spreads: &[(&str, Spread)]) -> Option<String> {
     for (place, (name, points)) in curves.iter().enumerate() {
         let (stroke, legend) = (colour(name, place), bottom + 48.0 + 18.0 * place as f64);
         let path: Vec<String> =
-            points.iter().map(|(nines, ns)| format!("{:.1},{:.1}", x(*nines), y(*ns))).collect();
+            points.iter().map(|(nines, ns)| format!("{:.1},{:.1}", x(*nines), axis.at(*ns))).collect();
         let curve = Polyline::new().set("fill", "none").set("stroke", stroke).set("stroke-width", 2);
         drawing = drawing
             .add(curve.set("points", path.join(" ")))

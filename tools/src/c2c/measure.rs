@@ -7,6 +7,7 @@ use std::thread::{Builder, scope};
 use corelane::driver::pin_current_thread;
 use corelane::ring::{Consumer, Producer, ring};
 use corelane::topology::{CoreLinks, CpuId, CpuList};
+use corelane_bench::stats;
 
 use super::CoreToCoreError;
 use crate::clock::Clock;
@@ -58,10 +59,8 @@ pub(super) fn links(cpus: &CpuList, passes: usize) -> Result<CoreLinks, CoreToCo
 }
 
 pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
     // To a tenth: more digits would only look exact.
-    values.get(values.len() / 2).map_or(0.0, |value| (value * 10.0).round() / 10.0)
+    stats::median(&values.collect::<Vec<_>>()).map_or(0.0, |value| (value * 10.0).round() / 10.0)
 }
 
 /// What both threads have: their ends of the two rings.
