@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::load::{KeyedLoad, Load, TraceLoad};
 use super::objective::{Objective, Percentile, Rate, parse_bound};
@@ -27,6 +27,8 @@ const WARM_UP: Duration = Duration::from_millis(100);
 
 /// The options of `corelane tune`.
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
+#[command(group = ArgGroup::new("objective").required(true).args(["max_rate_at", "min_latency_at"]))]
 pub struct Tune {
     /// What is tuned
     #[arg(value_enum, value_name = "PIPELINE")]
@@ -37,11 +39,11 @@ pub struct Tune {
     pub files: Vec<PathBuf>,
 
     /// Find the highest rate at which a percentile of latency stays under a bound, like p99.9=200us
-    #[arg(long, value_name = "PERCENTILE=TIME", value_parser = parse_bound, required_unless_present = "min_latency_at")]
+    #[arg(long, value_name = "PERCENTILE=TIME", value_parser = parse_bound)]
     pub max_rate_at: Option<(Percentile, Duration)>,
 
     /// Find the lowest latency at a rate, like 500k/s: pairs of keyed, spans of trace-assembly
-    #[arg(long, value_name = "RATE", conflicts_with = "max_rate_at")]
+    #[arg(long, value_name = "RATE")]
     pub min_latency_at: Option<Rate>,
 
     /// The percentile that is to be low at that rate

@@ -94,11 +94,12 @@ impl Evidence {
         median(&residuals).unwrap_or(0.0) * MAD_TO_DEVIATION
     }
 
-    /// What `anchor` would have cost at the time of each trial that held: what the trial cost, less what its candidate costs more than
-    /// `anchor`. In the order of time.
-    pub(super) fn levels(&self, anchor: Point) -> Vec<Seen> {
+    /// What `anchor` would have cost at the time of each trial of one of `among` that held: what the trial cost, less what its candidate costs
+    /// more than `anchor`. In the order of time.
+    pub(super) fn levels(&self, anchor: Point, among: &[Point]) -> Vec<Seen> {
         let mut levels = Vec::new();
-        for (&point, rounds) in &self.costs {
+        for &point in among {
+            let Some(rounds) = self.costs.get(&point) else { continue };
             let more = if point == anchor { Some(0.0) } else { median(&self.behind(point, anchor, 0)) };
             let Some(more) = more.filter(|_| self.held(point)) else { continue };
             let held = rounds.iter().filter(|(_, cost)| **cost < LOST);
@@ -176,14 +177,15 @@ mod tests {
         evidence.record(B, 1, 1.0, Some(1.0));
         assert_eq!(evidence.behind(A, B, 0), [0.0; 0]);
         assert_eq!(evidence.noise(&[A, B], 0), 0.0);
-        assert_eq!(evidence.levels(A), [Seen { at: 0.0, level: 1.0 }]);
+        assert_eq!(evidence.levels(A, &[A, B]), [Seen { at: 0.0, level: 1.0 }]);
     }
 
     #[test]
     fn levels_are_those_of_the_anchor_whoever_was_measured() {
         let mut evidence = evidence(&[(A, &[1.0, 1.5]), (B, &[3.0, 3.5])]);
         evidence.record(C, 1, 1.5, None);
-        let levels: Vec<(f64, f64)> = evidence.levels(A).iter().map(|seen| (seen.at, seen.level)).collect();
+        let levels: Vec<(f64, f64)> =
+            evidence.levels(A, &[A, B, C]).iter().map(|seen| (seen.at, seen.level)).collect();
         assert_eq!(levels, [(0.0, 1.0), (0.0, 1.0), (1.0, 1.5), (1.0, 1.5)]);
     }
 }

@@ -62,6 +62,8 @@ impl Standing {
     }
 }
 
+/// Candidates that cost up to so many times what the best costs go up and down with it.
+const ALIKE: f64 = 1.5;
 /// Deviations on each side within which 95 of 100 normal values lie.
 const DEVIATIONS_OF_95: f64 = 1.96;
 
@@ -107,7 +109,6 @@ impl Search {
                 held.min_by(|a, b| self.middle_or_lost(*a).total_cmp(&self.middle_or_lost(*b)))?
             }
         };
-        let cost = self.cost(best)?;
         let beside = self.reference().and_then(|reference| {
             let since = self.judged_since(&[best, reference]);
             Some((reference, summarise(&self.evidence.behind(best, reference, since))?))
@@ -121,6 +122,9 @@ impl Search {
         standings.sort_by(|(a, _), (b, _)| {
             (*a != best).cmp(&(*b != best)).then(behind(*a).total_cmp(&behind(*b)))
         });
+        let alike = standings.iter().map(|(point, _)| *point);
+        let alike = alike.take_while(|point| *point == best || behind(*point) <= ALIKE.ln());
+        let cost = self.cost(best, &alike.collect::<Vec<_>>())?;
         let ended = match self.stage {
             Stage::Over(ended) => Some(ended),
             Stage::Heats | Stage::Final => None,
@@ -128,11 +132,12 @@ impl Search {
         Some(Verdict { best, cost, beside, ended, standings })
     }
 
-    /// What `point` costs, and where a second search would find that.
-    fn cost(&self, point: Point) -> Option<Cost> {
+    /// What `point` costs, and where a second search would find that. How far the machine goes is seen by `alike`, which it takes along as it does
+    /// `point`; what is much slower waits for something else.
+    fn cost(&self, point: Point, alike: &[Point]) -> Option<Cost> {
         let Summary { count, median, interval, .. } =
             summarise(&self.evidence.of(point, self.judged_since(&[point])))?;
-        let speed = variance_per_second(&self.evidence.levels(self.reference().unwrap_or(point)));
+        let speed = variance_per_second(&self.evidence.levels(point, alike));
         let gone = speed.unwrap_or(0.0) * self.spent.as_secs_f64() * DEVIATIONS_OF_95.powi(2);
         // Two medians, and the way between them.
         let reach = |end: f64| (2.0 * (end - median).powi(2) + gone).sqrt();
