@@ -3,12 +3,12 @@
 use std::fs;
 use std::time::Duration;
 
+use corelane::model::columns;
 use serde::Serialize;
 
 use crate::case::{Measured, Setup};
 use crate::cpu_time::{CpuTime, Disturbance};
 use crate::lane;
-use crate::report::aligned;
 use crate::stats;
 use crate::workload::{chain, keyed};
 
@@ -78,7 +78,7 @@ impl Growth {
                 peak,
             ]);
         }
-        let mut text = format!("{}\n{}", self.system, aligned(&cells, 0..5));
+        let mut text = format!("{}\n{}", self.system, columns("  ", &cells, 0..5));
         if let Some(seen) = self.disturbance {
             text.push_str(&format!("  {seen}\n"));
         }

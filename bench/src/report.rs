@@ -7,6 +7,7 @@ pub mod record;
 
 use std::fmt::Write as _;
 
+use corelane::model::columns;
 use serde::Serialize;
 
 use crate::case::Metric;
@@ -113,7 +114,7 @@ pub fn table(results: &Results) -> String {
         let [system, metric] = names;
         cells.push([system, metric, number(median), range(all), range(likely), ratios.join(", ")]);
     }
-    text.push_str(&aligned(&cells, 2..5));
+    text.push_str(&columns("  ", &cells, 2..5));
     for runs in &results.runs {
         if let Some(seen) = &runs.hiccups {
             let (gaps, longest) = (seen.per_second(), seen.longest_ns as f64 / 1e3);
@@ -191,27 +192,6 @@ fn scaled(metric: Metric, value: f64) -> String {
         Metric::NsPerPair => format!("{value:.2}"),
         _ => format!("{value:.1}"),
     }
-}
-
-/// Rows of cells as lines, each column as wide as its widest cell: numbers, in the columns `numeric`, to the right, names to the left.
-pub(crate) fn aligned<const N: usize>(cells: &[[String; N]], numeric: std::ops::Range<usize>) -> String {
-    let mut widths = [0; N];
-    for row in cells {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.len().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for row in cells {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let right = numeric.contains(&column);
-            let _ = if right { write!(line, "  {cell:>width$}") } else { write!(line, "  {cell:<width$}") };
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]

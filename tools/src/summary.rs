@@ -5,8 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use corelane::driver::{MemoryBinding, ParkPrice};
+use corelane::model::columns;
 use corelane::observe::{Account, HeldPages};
-use corelane::topology::EffectiveIdle;
+use corelane::topology::{CpuId, CpuList, EffectiveIdle};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -227,21 +228,21 @@ impl<J> Summary<J> {
         if self.stages.is_empty() {
             return Ok(());
         }
-        let id = self.stages.iter().map(|stage| stage.id.chars().count()).max().unwrap_or(0).max(5);
-        writeln!(f, "\n{:id$}  {:11}  {:>12}  {:>12}  {:>8}  cores", "stage", "kind", "in", "out", "errors")?;
-        for stage in &self.stages {
-            writeln!(
-                f,
-                "{:id$}  {:11}  {:>12}  {:>12}  {:>8}  {}",
-                stage.id,
-                stage.kind,
-                stage.accepted,
-                stage.delivered,
-                stage.errors,
-                cores(&stage.cores).trim_start_matches("cores ").trim_start_matches("core ")
-            )?;
-        }
-        Ok(())
+        let head = ["stage", "kind", "in", "out", "errors", "cores"].map(str::to_owned);
+        let row = |stage: &StageSummary| {
+            let [accepted, delivered, errors] =
+                [stage.accepted, stage.delivered, stage.errors].map(|items| items.to_string());
+            [
+                stage.id.clone(),
+                stage.kind.clone(),
+                accepted,
+                delivered,
+                errors,
+                list(&stage.cores).to_string(),
+            ]
+        };
+        let rows: Vec<_> = std::iter::once(head).chain(self.stages.iter().map(row)).collect();
+        write!(f, "\n{}", columns("", &rows, 2..5))
     }
 
     /// The totals in one line; by stage they stand in the table, by edge in the JSON.
@@ -265,17 +266,15 @@ impl<J> Summary<J> {
         if self.latencies.is_empty() {
             return Ok(());
         }
-        let name = self.latencies.iter().map(|line| line.name.chars().count()).max().unwrap_or(0).max(7);
-        write!(f, "\n{:name$}  {:>10}", "latency", "count")?;
-        writeln!(f, "  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}", "p50", "p90", "p99", "p99.9", "max")?;
-        for line in &self.latencies {
-            write!(f, "{:name$}  {:>10}", line.name, line.count)?;
-            for ns in [line.p50_ns, line.p90_ns, line.p99_ns, line.p999_ns, line.max_ns] {
-                write!(f, "  {:>9}", format!("{:.2?}", Duration::from_nanos(ns)))?;
-            }
-            writeln!(f)?;
-        }
-        Ok(())
+        let head = ["latency", "count", "p50", "p90", "p99", "p99.9", "max"].map(str::to_owned);
+        let row = |line: &LatencySummary| {
+            let [p50, p90, p99, p999, max] =
+                [line.p50_ns, line.p90_ns, line.p99_ns, line.p999_ns, line.max_ns]
+                    .map(|ns| format!("{:.2?}", Duration::from_nanos(ns)));
+            [line.name.clone(), line.count.to_string(), p50, p90, p99, p999, max]
+        };
+        let rows: Vec<_> = std::iter::once(head).chain(self.latencies.iter().map(row)).collect();
+        write!(f, "\n{}", columns("", &rows, 1..7))
     }
 }
 
@@ -284,19 +283,15 @@ pub(crate) fn per_second(items: u64, elapsed_s: f64) -> f64 {
     if elapsed_s > 0.0 { items as f64 / elapsed_s } else { 0.0 }
 }
 
-/// "core 3" or "cores 0-3,6": runs shortened.
+/// The numbers in order, runs shortened.
+fn list(cores: &[usize]) -> CpuList {
+    cores.iter().filter_map(|core| CpuId::try_from(*core).ok()).collect()
+}
+
+/// "core 3" or "cores 0-3,6".
 fn cores(numbers: &[usize]) -> String {
-    let mut sorted = numbers.to_vec();
-    sorted.sort_unstable();
-    sorted.dedup();
-    let runs: Vec<String> = sorted
-        .chunk_by(|left, right| left + 1 == *right)
-        .map(|run| match run {
-            [one] => one.to_string(),
-            _ => format!("{}-{}", run[0], run[run.len() - 1]),
-        })
-        .collect();
-    format!("{} {}", if sorted.len() == 1 { "core" } else { "cores" }, runs.join(","))
+    let list = list(numbers);
+    format!("{} {list}", if list.len() == 1 { "core" } else { "cores" })
 }
 
 /// A number of bytes in the unit that fits.
@@ -399,7 +394,7 @@ mod tests {
             "100 spans, 200 a second\n",
             "idle    parks; a parked core is woken in 6.2µs (1 in 20: 9.0µs) and takes 0.12 % of itself\n",
             "memory  bound to the nodes of its cores (local): 5 pages on node 0, 32 pages on node 1\n",
-            "decode  transform               7           100         0  0\n",
+            "decode  transform   7  100       0  0\n",
             "500.",
             "account closes: 200 accepted = 100 delivered\n",
             "warning: cores 0 and 1 share a core\n",

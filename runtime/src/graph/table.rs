@@ -4,6 +4,7 @@ use std::fmt;
 
 use humantime::format_duration;
 
+use crate::model::columns;
 use crate::policy::{
     AccumulatorPolicy, BackpressureStrategy, BufferPolicy, CircuitBreakerPolicy, DropPolicy, ErrorPolicy,
     MergePolicy, Parallelism, PolicyRef, TimeDomain,
@@ -38,27 +39,13 @@ impl fmt::Display for PipelineGraph {
     }
 }
 
-/// Columns as wide as their widest cell, the last one ragged.
 fn table<const N: usize>(
     f: &mut fmt::Formatter<'_>,
     head: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
 ) -> fmt::Result {
     let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
-    let mut width = [0; N];
-    for row in &rows {
-        for (width, cell) in width.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(width) {
-            line.push_str(&format!("  {cell:<width$}"));
-        }
-        writeln!(f, "{}", line.trim_end())?;
-    }
-    Ok(())
+    f.write_str(&columns("  ", &rows, 0..0))
 }
 
 /// Text from outside, escaped and cut after 40 characters.

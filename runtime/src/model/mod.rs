@@ -3,6 +3,7 @@
 mod accumulation;
 mod attributes;
 mod batch;
+mod columns;
 mod cost;
 mod envelope;
 mod id;
@@ -16,6 +17,7 @@ mod trace_state;
 pub use accumulation::{AccumulatorState, Completeness, ProgressWeights, WeightError};
 pub use attributes::{AttributeValue, Attributes, Headers, SmallMap};
 pub use batch::Batch;
+pub use columns::columns;
 pub use cost::{Cost, Costed, NotAnAmount};
 pub use envelope::{Envelope, Extras, Timed, Traced};
 pub use id::{IdError, StageId};

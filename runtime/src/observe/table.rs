@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Account, EdgeAccount, StageAccount};
+use crate::model::columns;
 
 /// Rows of cells; the first row is the head. The first column is aligned to the left, the others to the right.
 pub(super) struct Table(Vec<Vec<String>>);
@@ -29,16 +30,7 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |c: usize| self.0.iter().map(|row| row[c].len()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..self.0[0].len()).map(width).collect();
-        for row in &self.0 {
-            write!(f, "{:<1$}", row[0], widths[0])?;
-            for (cell, width) in row.iter().zip(&widths).skip(1) {
-                write!(f, "  {cell:>width$}")?;
-            }
-            writeln!(f)?;
-        }
-        Ok(())
+        f.write_str(&columns("", &self.0, 1..usize::MAX))
     }
 }
 

@@ -1,9 +1,9 @@
 //! What was measured between cores, as tables and as a heat map.
 
+use corelane::model::columns;
 use corelane::topology::CoreLinks;
 
 use crate::drawing::{Area, Drawing};
-use crate::table::aligned;
 
 /// Both tables, rows send and columns receive.
 pub(super) fn tables(links: &CoreLinks) -> String {
@@ -25,7 +25,7 @@ fn matrix(links: &CoreLinks, table: &[Vec<f64>], cell: impl Fn(f64) -> String) -
         let cells = row.iter().enumerate().map(|(b, value)| if a == b { "-".into() } else { cell(*value) });
         rows.push(std::iter::once(cpu.to_string()).chain(cells).collect::<Vec<String>>());
     }
-    aligned(&rows)
+    columns("", &rows, 0..usize::MAX)
 }
 
 const CELL: usize = 44;

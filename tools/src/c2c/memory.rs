@@ -3,6 +3,7 @@
 use std::thread::{Builder, scope};
 
 use corelane::driver::pin_current_thread;
+use corelane::model::columns;
 use corelane::policy::{MemoryLocality, MemoryPoolOptions};
 use corelane::pool::{MemoryPool, PooledBuffer, RentError};
 use corelane::sync::HomeNode;
@@ -13,7 +14,6 @@ use serde::Serialize;
 use super::CoreToCoreError;
 use super::measure::median;
 use crate::clock::Clock;
-use crate::table::aligned;
 
 /// More than most last-level caches hold, and about as much as the pool gives at once.
 const BYTES: usize = if cfg!(test) { 1 << 20 } else { 120 << 20 };
@@ -124,7 +124,7 @@ pub(super) fn tables(reads: &NodeReads) -> String {
         };
         let rows: Vec<_> =
             std::iter::once(head.collect()).chain(reads.from.iter().zip(of).map(row)).collect();
-        aligned(&rows)
+        columns("", &rows, 0..usize::MAX)
     };
     format!(
         "nanoseconds of one read from a CPU of the row's node to memory on that of the column, each waiting for the one before\n{}\n\
