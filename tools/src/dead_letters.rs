@@ -36,7 +36,11 @@ pub enum DeadLettersError {
         lines: usize,
     },
     /// There is no letter of that number.
-    #[error("{}: there is no dead letter number {wanted}, only {there}", path.display())]
+    #[error(
+        "{}: there is no dead letter number {wanted}, the file has {there}{}",
+        path.display(),
+        damaged.as_ref().map(|first| format!("; {first}")).unwrap_or_default()
+    )]
     NoSuchLetter {
         /// The file.
         path: PathBuf,
@@ -44,6 +48,8 @@ pub enum DeadLettersError {
         wanted: u64,
         /// How many there are.
         there: u64,
+        /// The first line that is none.
+        damaged: Option<LetterError>,
     },
     /// None of the letters can be run again.
     #[error("{}: no dead letter of {} can be run again", path.display(), stage.as_deref().unwrap_or("any stage"))]
@@ -150,7 +156,8 @@ fn show(options: &ShowLetter) -> Result<(), DeadLettersError> {
     let found = options.number.checked_sub(1).and_then(|at| opened.letters.get(usize::try_from(at).ok()?));
     let Some(letter) = found else {
         let (path, wanted) = (options.file.clone(), options.number);
-        return Err(DeadLettersError::NoSuchLetter { path, wanted, there });
+        let damaged = opened.damaged.into_iter().next();
+        return Err(DeadLettersError::NoSuchLetter { path, wanted, there, damaged });
     };
     let mut output = LineWriter::open(&OutputPath::Stdout, &[])?;
     if options.payload {

@@ -135,7 +135,7 @@ fn what_cannot_be_done_has_its_exit_code_and_says_why() {
     };
     expect(&["list", "missing.ndjson"], Exit::Input, "missing.ndjson: cannot read");
     expect(&["list", dir.path().to_str().unwrap()], Exit::Input, "cannot read");
-    expect(&["show", file, "6"], Exit::Input, "no dead letter number 6, only 5");
+    expect(&["show", file, "6"], Exit::Input, "no dead letter number 6, the file has 5");
     expect(&["show", file, "0"], Exit::Input, "no dead letter number 0");
     expect(&["replay", file, "--stage", "nobody"], Exit::Input, "no dead letter of nobody");
     expect(&["replay", file, "--", "--nope"], Exit::Usage, "--nope");
@@ -146,6 +146,7 @@ fn what_cannot_be_done_has_its_exit_code_and_says_why() {
     let spoiled = format!("{}{{\"version\":1,\n", fs::read_to_string(&letters).unwrap());
     fs::write(&letters, spoiled).unwrap();
     expect(&["list", file], Exit::Input, "line 6 is no dead letter");
+    expect(&["show", file, "6"], Exit::Input, "the file has 5; line 6 is no dead letter");
     assert_eq!(text(&letters_command(&["list", file]).stdout).lines().count(), 6);
 }
 

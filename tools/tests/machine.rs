@@ -280,7 +280,10 @@ fn a_tree_that_is_none_is_named_with_the_exit_code_of_inputs() {
     let machine = FakeMachine::empty();
     for (root, said) in [
         ("/nonexistent".to_owned(), "--root /nonexistent: is not a directory"),
-        (machine.root().to_str().unwrap().to_owned(), "no CPU is allowed: online are ,"),
+        (
+            machine.root().to_str().unwrap().to_owned(),
+            "no CPU is online: sys/devices/system/cpu/online is missing",
+        ),
     ] {
         let output = subcommand("topology", &["--root", &root]).output().unwrap();
         let message = text(&output.stderr);

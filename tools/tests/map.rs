@@ -150,9 +150,19 @@ fn a_pipeline_is_a_job_or_a_file_with_a_graph() {
         fs::write(&file, &printed.stdout).unwrap();
         assert!(map(&["check", file.to_str().unwrap(), "*=0"]).starts_with("ok: 10 stages"), "{format}");
     }
-    assert!(refused(&["check", "/nonexistent", "*=0"], Exit::Config).contains("/nonexistent: cannot read"));
+    assert!(
+        refused(&["check", "/nonexistent", "*=0"], Exit::Config).contains("/nonexistent: neither a pipeline")
+    );
     let file = dir.path().join("bad");
     fs::write(&file, "[[nodes]]\nid = \"a\"\nkind = \"source\"\n").unwrap();
     let said = refused(&["plan", file.to_str().unwrap()], Exit::Config);
     assert!(said.contains("bad: ") && said.contains("stage \"a\""), "{said}");
+}
+
+#[test]
+fn keyed_is_the_pipeline_also_where_a_directory_has_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("keyed")).unwrap();
+    let output = subcommand("map", &["check", "keyed", "*=0"]).current_dir(dir.path()).output().unwrap();
+    assert_eq!((code(&output), text(&output.stderr)), (0, String::new()));
 }

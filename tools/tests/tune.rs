@@ -114,7 +114,8 @@ fn what_nothing_comes_up_to_is_said_and_no_map_is_written() {
 fn wrong_options_and_inputs_are_refused_before_anything_runs_fault_44() {
     let at = ["--min-latency-at", "50k/s"];
     let usage = |options: &[&str]| refused(options, Exit::Usage);
-    assert!(usage(&["keyed"]).contains("--max-rate-at"));
+    let message = usage(&["keyed"]);
+    assert!(message.contains("--max-rate-at") && message.contains("--min-latency-at"), "{message}");
     assert!(usage(&["nexmark-q5", at[0], at[1]]).contains("trace-assembly"));
     assert!(usage(&["keyed", at[0], "fast"]).contains("like 500k/s"));
     assert!(usage(&["keyed", "--max-rate-at", "p99.9"]).contains("like p99.9=200us"));

@@ -53,6 +53,9 @@ pub struct NumaNode {
 /// Why there is no machine to run on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MachineError {
+    /// No CPU is said to be online.
+    #[error("no CPU is online: sys/devices/system/cpu/online is missing or names none")]
+    NothingOnline,
     /// Online CPUs, cpuset and affinity mask have nothing in common.
     #[error(
         "no CPU is allowed: online are {online}, the cgroup cpuset allows {}, the affinity mask allows {affinity}",
@@ -125,12 +128,15 @@ impl Machine {
     /// there; where none does, every online CPU is in it. For trees of other machines.
     ///
     /// # Errors
-    /// As there; also when the tree says of no CPU that it is online.
+    /// As there; [`MachineError::NothingOnline`] when the tree says of no CPU that it is online.
     pub fn of_tree(root: &Path) -> Result<Self, MachineError> {
         read::read(root, None).if_any_allowed()
     }
 
     fn if_any_allowed(self) -> Result<Self, MachineError> {
+        if self.online.is_empty() {
+            return Err(MachineError::NothingOnline);
+        }
         if self.allowed().is_empty() {
             let Self { online, cpuset, affinity, .. } = self;
             return Err(MachineError::NothingAllowed { online, cpuset, affinity });

@@ -26,8 +26,11 @@ pub(super) fn pipeline(place: &Where) -> Result<ValidatedGraph, MapError> {
         return Ok(pipeline.validated().clone());
     }
     let path = Path::new(&place.pipeline);
-    if place.pipeline == tune::Pipeline::Keyed.name() && !path.exists() {
+    if place.pipeline == tune::Pipeline::Keyed.name() && !path.is_file() {
         return Ok(KeyedLoad::default().graph()?);
+    }
+    if !path.exists() {
+        return Err(MapError::NoPipeline(place.pipeline.clone()));
     }
     let text = read_config(path)?;
     let invalid = |message: String| ConfigError::Invalid { path: path.to_path_buf(), message };

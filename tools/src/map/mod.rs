@@ -139,6 +139,11 @@ pub enum MapError {
     /// A file cannot be read or is of another kind.
     #[error(transparent)]
     File(#[from] ConfigError),
+    /// The pipeline is not known.
+    #[error(
+        "{0}: neither a pipeline of this command (trace-assembly, nexmark-q5, keyed) nor a file with a graph"
+    )]
+    NoPipeline(String),
     /// The configuration or the graph is refused.
     #[error(transparent)]
     Problems(#[from] Problems),
@@ -162,7 +167,7 @@ impl From<&MapError> for Exit {
             MapError::Problems(problems) => problems.into(),
             MapError::Map(_) => Exit::Placement,
             MapError::Load(error) => error.into(),
-            MapError::Propose(_) => Exit::Config,
+            MapError::NoPipeline(_) | MapError::Propose(_) => Exit::Config,
         }
     }
 }

@@ -119,6 +119,10 @@ fn configured(options: &RunOptions) -> Result<(Config, CoreMap), JobError> {
     let config = check::load(&options.config)?;
     let core_map = match (&options.cores, &options.core_map) {
         (Some(line), _) => line.parse()?,
+        (None, Some(path)) if path.to_string_lossy().contains('=') && !path.exists() => {
+            let message = "no such file; a core map in one line goes with --cores".to_owned();
+            return Err(ConfigError::Invalid { path: path.clone(), message }.into());
+        }
         (None, Some(path)) => {
             let invalid = |errors: CoreMapParseErrors| ConfigError::Invalid {
                 path: path.clone(),
