@@ -57,8 +57,9 @@ callgrind-refresh: ## Counts anew what `callgrind` compares with
 fuzz: ## CASES random inputs (default 20000) into every reader of outside input, and into the ring and the wheel
 	PROPTEST_CASES=$(CASES) $(CARGO) test --release --workspace any_
 
-sim: ## SEEDS random graphs on the simulator (default 1000), from seed FIRST on (default 0)
+sim: ## SEEDS random graphs on the simulator (default 1000), from seed FIRST on (default 0); and 1000 made-up machines to tune on
 	CORELANE_SEEDS=$(SEEDS) CORELANE_FIRST_SEED=$(FIRST) $(CARGO) test --release -p corelane --test simulation --test strategies --test deadlocks --test rebalancing
+	$(CARGO) test --release -p corelane-tools --lib tune::search
 
 planted: ## How many seeds the simulator needs to find each planted bug; writes the table of them
 	runtime/tests/planted.sh
