@@ -255,9 +255,9 @@ fn c2c_shows_what_was_measured_as_tables_and_as_a_heat_map() {
         show(&[]),
         concat!(
             "nanoseconds of one item from the CPU of the row to that of the column (half a round trip)\n",
-            "       0    4\n  0    -   55\n  4  120    -\n\n",
+            "     0   4\n0    -  55\n4  120   -\n\n",
             "million items of 8 bytes a second\n",
-            "       0    4\n  0    -  900\n  4  500    -\n",
+            "     0    4\n0    -  900\n4  500    -\n",
         )
     );
     let svg = show(&["--svg"]);
