@@ -103,6 +103,9 @@ fn run(search: &mut Search, mut trial: impl FnMut(Trial) -> Outcome) -> usize {
 /// Made-up machines that a promise is kept on: as many as are searched in a minute.
 const MACHINES: u64 = if cfg!(debug_assertions) { 100 } else { 1_000 };
 
+/// How far the share of so few machines may be below what is promised of many, in percent.
+const LUCK: f64 = if cfg!(debug_assertions) { 5.0 } else { 0.0 };
+
 /// What comes of each machine, on two threads.
 fn on_machines<R: Send>(of: impl Fn(u64) -> R + Sync) -> Vec<R> {
     let all = |seeds: std::ops::Range<u64>| seeds.map(&of).collect::<Vec<_>>();
@@ -130,7 +133,10 @@ fn on_noisy_machines_the_best_is_found_or_tied_in_at_least_nineteen_of_twenty() 
         "{good} % found or tied, {close} % within 5 %, at worst x{worst:.2}, {trials} trials of {} points",
         points.len()
     );
-    assert!(good >= 95.0 && close >= 90.0, "{good} % found or tied, {close} % within the resolution");
+    assert!(
+        good >= 95.0 - LUCK && close >= 90.0 - LUCK,
+        "{good} % found or tied, {close} % within the resolution"
+    );
     assert!(worst < 1.5, "{worst}");
     assert!(trials < 2 * points.len(), "{trials} trials: a full search takes at least seven for each point");
 }
@@ -209,8 +215,8 @@ fn two_searches_of_a_wandering_machine_find_figures_within_each_others_intervals
         "{overlapping} % overlap, {found} % find the second in the first, {beside} % overlap beside the reference; \
          {naive} % without drift; {unseen} % see none"
     );
-    assert!(unseen <= 2.0, "{unseen}");
-    assert!(overlapping >= 95.0 && found >= 95.0 && beside >= 95.0, "{overlapping}, {found}, {beside}");
+    assert!(unseen <= LUCK + 2.0, "{unseen}");
+    assert!(overlapping.min(found).min(beside) >= 95.0 - LUCK, "{overlapping}, {found}, {beside}");
     assert!(
         naive < 80.0,
         "{naive}: a bootstrap by itself would do; the machines wander too little to show anything"
