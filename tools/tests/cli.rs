@@ -82,7 +82,7 @@ fn a_core_map_file_works_with_byte_order_mark_and_crlf_and_its_faults_are_told_a
     assert!(refused(&options, Exit::Config).contains("map.toml: cannot read"), "fault 41");
     let directory = [input, "--core-map", dir.path().to_str().unwrap()];
     assert!(refused(&directory, Exit::Config).contains("is not a regular file"));
-    assert!(refused(&[input, "--core-map", "*=0"], Exit::Config).contains("goes with --cores"));
+    assert!(refused(&[input, "--core-map", "*=0"], Exit::Placement).contains("goes with --cores"));
 }
 
 #[test]
