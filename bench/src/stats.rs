@@ -66,7 +66,8 @@ pub fn summarise(values: &[f64]) -> Option<Summary> {
         low: values.iter().copied().min_by(f64::total_cmp)?,
         high: values.iter().copied().max_by(f64::total_cmp)?,
     };
-    let interval = bootstrap(|draw| median(&draw(values)))?;
+    let mut again = Redrawn::new(values)?;
+    let interval = bootstrap(|draws| again.median(draws));
     Some(Summary { count: values.len(), median: median(values)?, spread, interval })
 }
 
@@ -83,23 +84,69 @@ pub struct Ratio {
 pub fn ratio(values: &[f64], reference: &[f64]) -> Option<Ratio> {
     let base = median(reference).filter(|base| *base != 0.0)?;
     let value = median(values)? / base;
-    let interval = bootstrap(|draw| Some(median(&draw(values))? / median(&draw(reference))?))?;
+    let (mut above, mut under) = (Redrawn::new(values)?, Redrawn::new(reference)?);
+    let interval = bootstrap(|draws| above.median(draws) / under.median(draws));
     Some(Ratio { value, interval })
 }
 
 /// The middle 95 % of `statistic` over samples drawn again with replacement, from a fixed seed.
-fn bootstrap(statistic: impl Fn(&mut dyn FnMut(&[f64]) -> Vec<f64>) -> Option<f64>) -> Option<Interval> {
-    let mut drawn = 0;
-    let mut draw = |values: &[f64]| -> Vec<f64> {
-        let mut pick = || {
-            drawn += 1;
-            values[below(splitmix(drawn), values.len() as u64) as usize]
-        };
-        values.iter().map(|_| pick()).collect()
-    };
-    let mut results = (0..RESAMPLES).map(|_| statistic(&mut draw)).collect::<Option<Vec<f64>>>()?;
-    results.sort_by(f64::total_cmp);
-    Some(Interval { low: results[RESAMPLES / 40], high: results[RESAMPLES - 1 - RESAMPLES / 40] })
+fn bootstrap(mut statistic: impl FnMut(&mut Draws) -> f64) -> Interval {
+    let mut draws = Draws(0);
+    let mut results: Vec<f64> = (0..RESAMPLES).map(|_| statistic(&mut draws)).collect();
+    let mut place = |place| *results.select_nth_unstable_by(place, f64::total_cmp).1;
+    Interval { low: place(RESAMPLES / 40), high: place(RESAMPLES - 1 - RESAMPLES / 40) }
+}
+
+/// Random places, as many as there have been draws.
+struct Draws(u64);
+
+impl Draws {
+    fn place(&mut self, of: usize) -> usize {
+        self.0 += 1;
+        below(splitmix(self.0), of as u64) as usize
+    }
+}
+
+/// Values that are drawn again and again. They are sorted once: a median of what was drawn is found by counting how often each was.
+struct Redrawn {
+    sorted: Vec<f64>,
+    /// The place in `sorted` of each value as it was given.
+    ranks: Vec<usize>,
+    /// How often each of `sorted` was drawn.
+    times: Vec<usize>,
+}
+
+impl Redrawn {
+    /// `None` without values.
+    fn new(values: &[f64]) -> Option<Self> {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
+        let mut ranks = vec![0; values.len()];
+        order.iter().enumerate().for_each(|(rank, given)| ranks[*given] = rank);
+        let sorted: Vec<f64> = order.iter().map(|given| values[*given]).collect();
+        (!values.is_empty()).then(|| Self { times: vec![0; sorted.len()], sorted, ranks })
+    }
+
+    /// The median of as many values as there are, drawn with replacement.
+    fn median(&mut self, draws: &mut Draws) -> f64 {
+        let count = self.sorted.len();
+        self.times.fill(0);
+        for _ in 0..count {
+            self.times[self.ranks[draws.place(count)]] += 1;
+        }
+        let upper = self.drawn(count / 2);
+        if count % 2 == 1 { upper } else { (self.drawn(count / 2 - 1) + upper) / 2.0 }
+    }
+
+    /// The value that comes behind `place` others of those drawn, in their order.
+    fn drawn(&self, place: usize) -> f64 {
+        let mut upto = 0;
+        let at = self.times.iter().position(|times| {
+            upto += times;
+            upto > place
+        });
+        self.sorted[at.unwrap_or(self.sorted.len() - 1)]
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +175,19 @@ mod tests {
         assert_eq!(summary.spread, Interval { low: 1.0, high: 9.0 });
         assert!(summary.interval.low >= 1.0 && summary.interval.low < 4.0, "{summary:?}");
         assert!(summary.interval.high <= 9.0 && summary.interval.high > 4.0, "{summary:?}");
+    }
+
+    #[test]
+    fn a_median_of_what_was_drawn_again_is_that_of_a_list_of_it() {
+        for count in 1..30_u64 {
+            let values: Vec<f64> = (0..count).map(|i| below(splitmix(i), 20) as f64 - 10.0).collect();
+            let (mut again, mut draws, mut same) =
+                (Redrawn::new(&values).unwrap(), Draws(count), Draws(count));
+            for _ in 0..20 {
+                let list: Vec<f64> = values.iter().map(|_| values[same.place(values.len())]).collect();
+                assert_eq!(Some(again.median(&mut draws)), median(&list), "{list:?}");
+            }
+        }
     }
 
     #[test]
