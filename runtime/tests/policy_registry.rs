@@ -110,6 +110,14 @@ fn text_that_is_no_toml_is_refused_without_losing_the_rest_fault_40() {
 }
 
 #[test]
+fn of_a_text_of_another_kind_the_first_lines_are_named_and_the_rest_counted() {
+    let messages = refused(&"not toml\n".repeat(500));
+    assert_eq!(messages.len(), 21, "{messages:?}");
+    assert!(messages[19].contains("line 20"), "{}", messages[19]);
+    assert!(messages[20].ends_with("this and 479 more are no TOML either"), "{}", messages[20]);
+}
+
+#[test]
 fn several_files_are_one_registry_and_a_name_given_twice_is_named_with_both_places() {
     let small = "[buffer-policies]\nsmall = { capacity = 4 }\n";
     let registry = PolicyRegistry::from_files([("a.toml", GOOD), ("b.toml", small)]).unwrap();

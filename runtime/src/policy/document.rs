@@ -9,6 +9,9 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::{Checked, PolicyProblem};
 use crate::model::{Place, Text};
 
+/// Errors of syntax that are named one by one.
+const MOST_SYNTAX: usize = 20;
+
 /// One thing wrong with a setting in a text.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SettingError {
@@ -98,12 +101,19 @@ impl<'t> SettingReader<'t> {
         Self { text, errors: Vec::new() }
     }
 
-    /// Notes what the TOML reader found.
+    /// Notes what the TOML reader found. A text of another kind has something wrong in each line: the rest is counted.
     pub(crate) fn syntax(&mut self, errors: &[toml::de::Error]) {
-        self.errors.extend(errors.iter().map(|error| SettingError::Syntax {
-            place: self.text.place("", error.span().unwrap_or_default().start),
+        let at = |error: &toml::de::Error| self.text.place("", error.span().unwrap_or_default().start);
+        let named = errors.iter().take(MOST_SYNTAX).map(|error| SettingError::Syntax {
+            place: at(error),
             message: error.message().replace('\n', ", "),
-        }));
+        });
+        let rest = errors.get(MOST_SYNTAX).map(|next| SettingError::Syntax {
+            place: at(next),
+            message: format!("this and {} more are no TOML either", errors.len() - MOST_SYNTAX - 1),
+        });
+        let found: Vec<_> = named.chain(rest).collect();
+        self.errors.extend(found);
     }
 
     pub(crate) fn unknown(&mut self, field: &str, key: &Spanned<Cow<'_, str>>, known: &[&str]) {
