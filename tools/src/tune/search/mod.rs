@@ -13,7 +13,7 @@
 //! Intervals of differences are 95 % bootstrap intervals of the median difference within rounds. Those of the final go by its own rounds: the
 //! best of many was also lucky before. What the best costs by itself is told with the interval in which a second search as long as this one,
 //! begun when this one ends, would find it: the machine wanders between the two, and how far is estimated from the trials of the best and of what
-//! costs little more ([`drift`]).
+//! costs little more (`drift`).
 //!
 //! One candidate, the *reference*, takes part in every round as long as it holds: what the best costs beside it is free of the machine's wandering.
 
