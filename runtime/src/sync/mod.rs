@@ -57,11 +57,10 @@ pub(crate) use primitives::*;
 
 #[cfg(corelane_loom)]
 use loom::sync as locks;
-// Not those of the standard library, whose slow ways ThreadSanitizer does not know: it comes compiled without it.
 #[cfg(not(corelane_loom))]
-use parking_lot as locks;
+use std::sync as locks;
 
-/// A lock for what is done once in a while. A panic does not close it.
+/// A lock for what is done once in a while. One that a panic has poisoned is taken all the same.
 pub(crate) struct Mutex<T>(locks::Mutex<T>);
 
 impl<T> Mutex<T> {
@@ -70,9 +69,6 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> locks::MutexGuard<'_, T> {
-        let guard = self.0.lock();
-        #[cfg(corelane_loom)]
-        let guard = guard.unwrap_or_else(std::sync::PoisonError::into_inner);
-        guard
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
