@@ -4,36 +4,22 @@ use crate::model::{Signal, StageId};
 use crate::observe::StageAccount;
 use crate::stage::{Chain, DynChain, Gate, StageError, StageSite, StepCx};
 
-/// What a branch does with items. A type for each way, so that the user's function is part of the loop over a batch.
+/// What a branch does with an item. A type for each way, so that the user's function is part of the loop over a batch.
 pub trait Branching<T>: 'static {
-    /// Puts each item into the outputs' buffers.
-    fn sort<I: Iterator<Item = T>>(
-        &mut self,
-        items: I,
-        outputs: &mut [Output<T>],
-        gate: &mut Gate,
-        cx: &StepCx,
-    );
+    /// Puts an item into the buffers of those outputs that it goes to.
+    fn put(&mut self, item: T, outputs: &mut [Output<T>], gate: &mut Gate, cx: &StepCx);
 }
 
 /// To the one output whose index the function gives; an index out of range goes to the last output.
 pub struct Route<F>(pub F);
 
 impl<T, F: FnMut(&T) -> usize + 'static> Branching<T> for Route<F> {
-    #[inline]
-    fn sort<I: Iterator<Item = T>>(
-        &mut self,
-        items: I,
-        outputs: &mut [Output<T>],
-        gate: &mut Gate,
-        cx: &StepCx,
-    ) {
-        let last = outputs.len() - 1;
-        items.for_each(|item| {
-            if let Some(index) = gate.call(cx, || (self.0)(&item)) {
-                outputs[index.min(last)].buffer.push(item);
-            }
-        });
+    #[inline(always)]
+    fn put(&mut self, item: T, outputs: &mut [Output<T>], gate: &mut Gate, cx: &StepCx) {
+        if let Some(index) = gate.call(cx, || (self.0)(&item)) {
+            let last = outputs.len() - 1;
+            outputs[index.min(last)].buffer.push(item);
+        }
     }
 }
 
@@ -41,25 +27,18 @@ impl<T, F: FnMut(&T) -> usize + 'static> Branching<T> for Route<F> {
 pub struct Broadcast<T>(pub fn(&T) -> T);
 
 impl<T: 'static> Branching<T> for Broadcast<T> {
-    fn sort<I: Iterator<Item = T>>(
-        &mut self,
-        items: I,
-        outputs: &mut [Output<T>],
-        gate: &mut Gate,
-        cx: &StepCx,
-    ) {
+    #[inline(always)]
+    fn put(&mut self, item: T, outputs: &mut [Output<T>], gate: &mut Gate, cx: &StepCx) {
+        // All copies first: a clone that panics must not leave some outputs with the item and some without.
         let Some((last, others)) = outputs.split_last_mut() else { return };
-        items.for_each(|item| {
-            // All copies first: a clone that panics must not leave some outputs with the item and some without.
-            let copied = gate.call(cx, || others.iter_mut().for_each(|o| o.buffer.push((self.0)(&item))));
-            match copied {
-                Some(()) => last.buffer.push(item),
-                None => {
-                    let whole = last.buffer.len();
-                    others.iter_mut().for_each(|o| o.buffer.truncate(whole));
-                }
+        let copied = gate.call(cx, || others.iter_mut().for_each(|o| o.buffer.push((self.0)(&item))));
+        match copied {
+            Some(()) => last.buffer.push(item),
+            None => {
+                let whole = last.buffer.len();
+                others.iter_mut().for_each(|o| o.buffer.truncate(whole));
             }
-        });
+        }
     }
 }
 
@@ -96,7 +75,7 @@ impl<T, H> BranchEnd<T, H> {
 impl<T: 'static, H: Branching<T>> Chain<T> for BranchEnd<T, H> {
     fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx) {
         let Self { how, outputs, gate, .. } = self;
-        how.sort(items, outputs, gate, cx);
+        items.for_each(|item| how.put(item, outputs, gate, cx));
         for output in outputs.iter_mut().filter(|o| !o.buffer.is_empty()) {
             output.given += output.buffer.len() as u64;
             output.chain.run_batch(&mut output.buffer, cx);
