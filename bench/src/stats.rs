@@ -24,11 +24,13 @@ pub fn below(random: u64, bound: u64) -> u64 {
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let upper = *sorted.get(sorted.len() / 2)?;
-    if sorted.len() % 2 == 1 {
-        return Some(upper);
-    }
-    Some((sorted[sorted.len() / 2 - 1] + upper) / 2.0)
+    (!sorted.is_empty()).then(|| middle(sorted.len(), |place| sorted[place]))
+}
+
+/// The median of `count` values, at least one, of which `at` tells the one at a place in their order.
+fn middle(count: usize, at: impl Fn(usize) -> f64) -> f64 {
+    let upper = at(count / 2);
+    if count % 2 == 1 { upper } else { (at(count / 2 - 1) + upper) / 2.0 }
 }
 
 /// The value below which `share` (0 to below 1) of the values lie: one of them, no mean. `None` without values.
@@ -134,8 +136,7 @@ impl Redrawn {
         for _ in 0..count {
             self.times[self.ranks[draws.place(count)]] += 1;
         }
-        let upper = self.drawn(count / 2);
-        if count % 2 == 1 { upper } else { (self.drawn(count / 2 - 1) + upper) / 2.0 }
+        middle(count, |place| self.drawn(place))
     }
 
     /// The value that comes behind `place` others of those drawn, in their order.

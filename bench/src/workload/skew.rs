@@ -86,27 +86,26 @@ fn core(shards: &ShardTable, key: u32) -> usize {
     shards.owner(hash_key(&u64::from(key)))
 }
 
+/// Number `index` of a sequence of keys that is as good as random.
+fn number(index: u64) -> u32 {
+    below(splitmix(!index), 1 << 32) as u32
+}
+
 /// A number for each rank, which says nothing of the rank.
 fn any_numbers(keys: usize) -> Vec<u32> {
-    (0..keys as u64).map(|rank| below(splitmix(!rank), 1 << 32) as u32).collect()
+    (0..keys as u64).map(number).collect()
 }
 
 /// A number for each rank, so that two cores have the same to do under Zipf's law: from the most frequent key on, each goes to the core that
 /// has less so far. Which number of that core says nothing of the rank.
 fn even_numbers(keys: usize, exponent: f64, shards: &ShardTable) -> Vec<u32> {
-    let (mut loads, mut next) = ([0.0; 2], 0u64);
-    let mut number = |rank: usize| {
+    let (mut loads, mut numbers) = ([0.0; 2], (0..).map(number));
+    let numbered = |rank: usize| {
         let lighter = usize::from(loads[1] < loads[0]);
         loads[lighter] += (rank as f64).powf(-exponent);
-        loop {
-            let number = below(splitmix(!next), 1 << 32) as u32;
-            next += 1;
-            if core(shards, number) == lighter {
-                return number;
-            }
-        }
+        numbers.find(|number| core(shards, *number) == lighter)
     };
-    (1..=keys).map(&mut number).collect()
+    (1..=keys).filter_map(numbered).collect()
 }
 
 /// The comparison: every answer is held against its own oracle, and what the case sees is whether they are equal.
