@@ -1,6 +1,7 @@
 //! Runs the systems of a case in turn and keeps every repetition.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use crate::case::{BenchError, Case, Metric, Outcome, Setup, Spread};
 use crate::cpu_time::{CpuTime, Disturbance};
@@ -9,6 +10,9 @@ use crate::link::{self, Link};
 
 /// How many times `repetitions` rounds may be run to get enough of one kind of link.
 const PATIENCE: usize = 3;
+/// How long a case may take before it is left at `repetitions` rounds: with slow systems and a link that flips, thrice as many take a
+/// quarter of an hour.
+const LONG: Duration = Duration::from_secs(180);
 
 /// One repetition of one system.
 #[derive(Clone, Debug, Default)]
@@ -98,19 +102,20 @@ pub struct Results {
 }
 
 /// Runs every system once to warm up, then in turn (A B A B ...) until each has `repetitions` over the same kind of
-/// link, or three times as many altogether. Every run's result is checked, the warm-up's too.
+/// link, or three times as many altogether; once a case has taken three minutes, `repetitions` of whatever link will do. Every
+/// run's result is checked, the warm-up's too.
 ///
 /// # Errors
 /// The first wrong result, or a system that did not run.
 pub fn run(case: &Case, setup: &Setup, repetitions: usize) -> Result<Results, BenchError> {
-    let before = CpuTime::now();
+    let (before, begun) = (CpuTime::now(), Instant::now());
     let mut notes = Vec::new();
     let mut runs: Vec<Runs> = Vec::new();
     for system in &case.systems {
         checked(case, system, setup)?;
         runs.push(Runs { system: system.name, repetitions: Vec::new(), hiccups: None });
     }
-    for _ in 0..repetitions * PATIENCE {
+    for round in 1..=repetitions * PATIENCE {
         for (system, runs) in case.systems.iter().zip(&mut runs) {
             let (repetition, outcome) = around(case, setup, || checked(case, system, setup))?;
             runs.repetitions.push(repetition);
@@ -124,7 +129,8 @@ pub fn run(case: &Case, setup: &Setup, repetitions: usize) -> Result<Results, Be
                 }
             }
         }
-        if fewest(&runs, judged(&runs)) >= repetitions {
+        let alike = fewest(&runs, judged(&runs));
+        if alike >= repetitions || (alike > 0 && round >= repetitions && begun.elapsed() >= LONG) {
             break;
         }
     }
