@@ -12,7 +12,9 @@ pub mod pool;
 pub mod ring;
 pub mod skew;
 pub mod spill;
+pub mod trace_assembly;
 pub mod tumbling;
+mod turns;
 pub mod window;
 
 use corelane::engine::{Engine, ExecutionOptions};
@@ -36,6 +38,11 @@ fn run<R>(
     let builder = PipelineBuilder::new("bench");
     let results = describe(&builder);
     Ok((verified(options(setup, map)?, builder)?, results))
+}
+
+/// The core map that puts every stage on the first core, or on the first two.
+fn everything_on(cores: usize) -> &'static str {
+    if cores == 1 { "*={0}" } else { "*={0},{1}" }
 }
 
 /// The sum of what the instances of a sum have handed over.

@@ -1,16 +1,15 @@
 //! Counts per key and window: events made on two cores, counted where their key lives, or where they are made and added up there.
 
-use std::ops::Range;
-
 use corelane::flow::{Collected, PipelineBuilder, Segment, Stream};
 use corelane::model::Timestamp;
 use corelane::policy::{Parallelism, Watermarks};
-use corelane::stage::{Chain, Emitter, Produced, Source, StageError, StageSite};
+use corelane::stage::StageSite;
 use corelane_stages::window::{Count, KeyedWindows, PerCore, Sum, Tumbling, Windowed};
 
+use super::turns::in_turn;
 use super::{checksum, run};
 use crate::case::{Measured, Setup};
-use crate::workload::tumbling::{SIZE, counted, event, part, window};
+use crate::workload::tumbling::{SIZE, counted, event, window};
 
 /// A key, and when it was seen.
 type Event = (u64, Timestamp);
@@ -55,8 +54,10 @@ fn time(event: &Event) -> Timestamp {
 
 fn made(p: &PipelineBuilder, events: u64) -> Stream<impl Segment<Item = Event> + use<>> {
     p.source("events", move |site: &StageSite| {
-        let (instance, instances) = (site.context.instance as u64, site.context.parallelism.max(1) as u64);
-        Ok(InTurn { blocks: part(events, instance, instances), block: 0..0 })
+        Ok(in_turn(events, site, |index| {
+            let (key, at) = event(index);
+            (key, Timestamp(at.cast_signed()))
+        }))
     })
     .parallel(Parallelism::CpuBound)
     .watermarks("time", Watermarks::ascending(), time)
@@ -76,35 +77,4 @@ fn measured(
 ) -> Result<Measured, String> {
     let (result, sums) = run(setup, "*={0},{1}", describe)?;
     Ok(Measured { items: events, elapsed: result.duration, checksum: checksum(&sums) })
-}
-
-/// Makes the blocks of events that are its instance's turn.
-struct InTurn<I> {
-    blocks: I,
-    /// What is left of the block it is at.
-    block: Range<u64>,
-}
-
-impl<I: Iterator<Item = Range<u64>> + 'static> Source for InTurn<I> {
-    type Item = Event;
-
-    #[inline]
-    fn produce<C: Chain<Event>>(&mut self, out: &mut Emitter<'_, Event, C>) -> Result<Produced, StageError> {
-        loop {
-            if self.block.is_empty() {
-                let Some(block) = self.blocks.next() else { return Ok(Produced::End) };
-                self.block = block;
-            }
-            let room = out.room() as u64;
-            if room == 0 {
-                return Ok(Produced::More);
-            }
-            let part = self.block.start..self.block.end.min(self.block.start + room);
-            self.block.start = part.end;
-            out.emit_range(part, |index| {
-                let (key, at) = event(index);
-                (key, Timestamp(at.cast_signed()))
-            });
-        }
-    }
 }

@@ -10,6 +10,7 @@ pub mod ring;
 pub mod skew;
 pub mod spill;
 pub mod strategies;
+pub mod trace_assembly;
 pub mod tumbling;
 pub mod window;
 
@@ -48,6 +49,8 @@ pub enum Workload {
     Window,
     /// Counts per key and second, exchanged between two cores.
     Tumbling,
+    /// Spans gathered until their trace is whole, on one core and exchanged between two.
+    TraceAssembly,
     /// Queries of NEXMark over events in memory.
     Nexmark,
     /// Latency of keys in memory beside keys on disk.
@@ -76,6 +79,7 @@ impl Workload {
             Self::Spill => spill::cases(setup),
             Self::Strategies => strategies::cases(setup),
             Self::Tumbling => tumbling::cases(setup),
+            Self::TraceAssembly => trace_assembly::cases(setup),
             Self::Window => window::cases(setup),
             Self::Nexmark => nexmark::cases(setup),
             Self::All => [
@@ -86,6 +90,7 @@ impl Workload {
                 Self::Pool,
                 Self::Strategies,
                 Self::Tumbling,
+                Self::TraceAssembly,
                 Self::Window,
                 Self::Nexmark,
                 Self::Spill,
@@ -98,7 +103,11 @@ impl Workload {
 
     /// How many cores the workload cannot do without.
     pub fn cores(self) -> usize {
-        if matches!(self, Self::Chain | Self::Nexmark) { 1 } else { 2 }
+        if matches!(self, Self::Chain | Self::TraceAssembly | Self::Nexmark) {
+            1
+        } else {
+            2
+        }
     }
 }
 
