@@ -1,6 +1,6 @@
 //! Events in memory, and the source that replays them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corelane::flow::{PipelineBuilder, Segment, Stream};
 use corelane::model::{Timed, Timestamp};
@@ -58,6 +58,22 @@ pub struct Feed {
     pub disorder: Duration,
     block: usize,
     watermarks: Duration,
+    due: Option<Due>,
+}
+
+/// When each event is sent in an open loop.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    first: Instant,
+    period: Duration,
+}
+
+impl Due {
+    /// How many events are due at `now`.
+    fn by(self, now: Instant) -> usize {
+        let Some(since) = now.checked_duration_since(self.first) else { return 0 };
+        (since.as_nanos() / self.period.as_nanos()) as usize + 1
+    }
 }
 
 impl Feed {
@@ -81,7 +97,7 @@ impl Feed {
             latest = latest.max(event.timestamp());
             disorder = disorder.max(latest.saturating_since(event.timestamp()));
         }
-        Self { events: Vec::leak(events), disorder, block: BLOCK, watermarks: WATERMARKS }
+        Self { events: Vec::leak(events), disorder, block: BLOCK, watermarks: WATERMARKS, due: None }
     }
 
     /// Instances of the source take turns after `events` events, and each says with every batch how far time has come: for tests with
@@ -93,6 +109,25 @@ impl Feed {
     pub fn in_blocks_of(mut self, events: usize) -> Self {
         assert!(events > 0, "a block has at least one event");
         (self.block, self.watermarks) = (events, Duration::ZERO);
+        self
+    }
+
+    /// Watermarks stand at whole multiples of `span`, in event time.
+    #[must_use]
+    pub fn watermarks_every(mut self, span: Duration) -> Self {
+        self.watermarks = span;
+        self
+    }
+
+    /// An open loop: the first event is due at `first` and one more each `period`, whatever has become of those before it, and none is
+    /// sent earlier. Instances of the source take turns after every event.
+    ///
+    /// # Panics
+    /// If `period` is zero.
+    #[must_use]
+    pub fn due(mut self, first: Instant, period: Duration) -> Self {
+        assert!(period > Duration::ZERO, "events are due one after the other");
+        (self.block, self.due) = (1, Some(Due { first, period }));
         self
     }
 }
@@ -133,8 +168,9 @@ impl Source for Replay {
     #[inline]
     fn produce<C: Chain<Event>>(&mut self, out: &mut Emitter<'_, Event, C>) -> Result<Produced, StageError> {
         let all = self.feed.events;
-        while out.room() > 0 && self.next < all.len() {
-            let part = &all[self.next..self.end];
+        let due = self.feed.due.map_or(all.len(), |due| due.by(Instant::now()).min(all.len()));
+        while out.room() > 0 && self.next < due {
+            let part = &all[self.next..self.end.min(due)];
             let emitted = out.emit_slice(part);
             self.next += emitted;
             if self.next == self.end {
@@ -144,7 +180,11 @@ impl Source for Replay {
                 break;
             }
         }
-        Ok(if self.next == all.len() { Produced::End } else { Produced::More })
+        Ok(match self.next {
+            next if next == all.len() => Produced::End,
+            next if next >= due => Produced::Idle,
+            _ => Produced::More,
+        })
     }
 
     fn is_exhausted(&self) -> bool {

@@ -31,6 +31,8 @@ pub use live::{Pace, live_bids};
 #[cfg(feature = "harness")]
 mod checksum;
 #[cfg(feature = "harness")]
+mod completion;
+#[cfg(feature = "harness")]
 mod day;
 #[cfg(feature = "harness")]
 pub mod published;
@@ -44,6 +46,7 @@ mod winning;
 #[cfg(feature = "harness")]
 pub use {
     checksum::{checksum, checksum_of},
+    completion::{Completing, Completion, Moments},
     day::{Ranked, Statistics},
     winning::{Sale, sales, sales_reference},
 };
@@ -68,6 +71,23 @@ macro_rules! queries {
                 $(stringify!($name) => {
                     let rows = $name::query(p, feed);
                     Some(rows.fold("checksum", 0u64, |sum, row| sum.wrapping_add(checksum(&row))))
+                })+
+                _ => None,
+            }
+        }
+
+        /// Adds the query called `name` to `p`, over `feed`, and notes on each core when its rows were complete up to each of
+        /// `moments`. `None` if there is no such query.
+        pub fn add_timed_query(
+            name: &str,
+            p: &corelane::flow::PipelineBuilder,
+            feed: Feed,
+            moments: Moments,
+        ) -> Option<corelane::flow::Collected<Completion>> {
+            match name {
+                $(stringify!($name) => {
+                    let rows = $name::query(p, feed);
+                    Some(rows.transform("completion", move |_| Ok(Completing::new(moments))).collect("cores"))
                 })+
                 _ => None,
             }

@@ -71,6 +71,11 @@ impl Clock {
         Self(origin)
     }
 
+    /// When it shows `ns` nanoseconds.
+    pub fn at(&self, ns: u64) -> Instant {
+        self.0 + Duration::from_nanos(ns)
+    }
+
     /// Nanoseconds since zero.
     #[inline]
     pub fn ns(&self) -> u64 {

@@ -5,6 +5,7 @@ pub mod chain;
 pub mod keyed;
 pub mod latency;
 pub mod nexmark;
+pub mod nexmark_latency;
 pub mod pool;
 pub mod ring;
 pub mod skew;
@@ -53,6 +54,8 @@ pub enum Workload {
     TraceAssembly,
     /// Queries of NEXMark over events in memory.
     Nexmark,
+    /// Queries of NEXMark under an open loop: how long it takes until their rows are complete.
+    NexmarkLatency,
     /// Latency of keys in memory beside keys on disk.
     Spill,
     /// All of them.
@@ -82,6 +85,7 @@ impl Workload {
             Self::TraceAssembly => trace_assembly::cases(setup),
             Self::Window => window::cases(setup),
             Self::Nexmark => nexmark::cases(setup),
+            Self::NexmarkLatency => nexmark_latency::cases(setup),
             Self::All => [
                 Self::Ring,
                 Self::Chain,
@@ -93,6 +97,7 @@ impl Workload {
                 Self::TraceAssembly,
                 Self::Window,
                 Self::Nexmark,
+                Self::NexmarkLatency,
                 Self::Spill,
             ]
             .iter()
@@ -103,7 +108,7 @@ impl Workload {
 
     /// How many cores the workload cannot do without.
     pub fn cores(self) -> usize {
-        if matches!(self, Self::Chain | Self::TraceAssembly | Self::Nexmark) {
+        if matches!(self, Self::Chain | Self::TraceAssembly | Self::Nexmark | Self::NexmarkLatency) {
             1
         } else {
             2

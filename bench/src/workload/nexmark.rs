@@ -214,21 +214,29 @@ pub mod hand {
 }
 
 /// Whether a query reads texts of bids, or keeps all of them.
-fn is_large(query: &str) -> bool {
+pub(super) fn is_large(query: &str) -> bool {
     matches!(query, "q14" | "q16" | "q18" | "q19" | "q20" | "q21" | "q22" | "q13")
+}
+
+/// Whether `choice` has this query.
+pub(super) fn named(choice: &Choice, query: &str) -> bool {
+    if choice.queries.is_empty() {
+        hand::program(query).is_some()
+    } else {
+        choice.queries.iter().any(|name| name == query)
+    }
+}
+
+/// The right checksum: by the program if there is one, for the references look at everything.
+pub(super) fn expected(query: &str, feed: Feed) -> Option<u64> {
+    let program = hand::program(query);
+    program.map_or_else(|| nexmark::expected(query, feed), |program| Some(program(feed.events)))
 }
 
 /// The comparisons: corelane on one core, and on two if there are two.
 pub fn cases(setup: &Setup) -> Vec<Case> {
     let choice = &setup.nexmark;
-    let named = |query: &&&str| {
-        if choice.queries.is_empty() {
-            hand::program(query).is_some()
-        } else {
-            choice.queries.iter().any(|name| name == **query)
-        }
-    };
-    let queries: Vec<&'static str> = QUERIES.iter().filter(named).copied().collect();
+    let queries: Vec<&'static str> = QUERIES.iter().filter(|query| named(choice, query)).copied().collect();
     let mut feeds: [Option<Feed>; 2] = [None, None];
     let mut cases = Vec::new();
     for query in queries {
@@ -236,10 +244,8 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
         let events = choice.events.unwrap_or_else(|| setup.scaled(if large { LARGE_EVENTS } else { EVENTS }));
         let settings = Settings { events: events as usize, texts: large, ..Settings::default() };
         let feed = *feeds[usize::from(large)].get_or_insert_with(|| Feed::generate(settings));
-        // By the program if there is one: the references look at everything.
         let program = hand::program(query);
-        let expected =
-            program.map_or_else(|| nexmark::expected(query, feed), |program| Some(program(feed.events)));
+        let expected = expected(query, feed);
         for cores in [1, 2] {
             if cores > setup.cores.len() {
                 continue;
