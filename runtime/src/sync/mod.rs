@@ -1,6 +1,7 @@
 //! What `ring` and `pool` are built on: atomics, the bell that wakes a parked peer, and memory with a NUMA node.
 //!
-//! Under the private cfg `corelane_loom` atomics and locks come from loom, so that the same source is model checked.
+//! Under the private cfg `corelane_loom` atomics and locks come from loom, so that the same source is model checked. Under `corelane_tsan`
+//! locks come from `parking_lot`: those of the standard library come compiled, and ThreadSanitizer does not see who waits in them for whom.
 
 mod doorbell;
 mod mapping;
@@ -57,7 +58,9 @@ pub(crate) use primitives::*;
 
 #[cfg(corelane_loom)]
 use loom::sync as locks;
-#[cfg(not(corelane_loom))]
+#[cfg(corelane_tsan)]
+use parking_lot as locks;
+#[cfg(not(any(corelane_loom, corelane_tsan)))]
 use std::sync as locks;
 
 /// A lock for what is done once in a while. One that a panic has poisoned is taken all the same.
@@ -69,6 +72,9 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> locks::MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        let guard = self.0.lock();
+        #[cfg(not(corelane_tsan))]
+        let guard = guard.unwrap_or_else(std::sync::PoisonError::into_inner);
+        guard
     }
 }
