@@ -98,7 +98,7 @@ fn what_is_not_there_is_reported_all_at_once_with_what_is() {
         errors("read=0/1;hash=0/node:1;fold=same:hash", &machine),
         [
             "core map: hash: no core of node 1 can be used; there are cores of node 0",
-            "core map: read: 2 sets of cores for its 1 instances",
+            "core map: read: 2 sets of cores for its 1 instance",
             "core map: hash: 2 sets of cores for its 3 instances",
         ]
     );

@@ -9,6 +9,7 @@ use corelane::driver::{DriverChoice, LaunchError};
 use corelane::engine::{Engine, ExecutionOptions, StartError};
 use corelane::flow::Pipeline;
 use corelane::graph::{GraphError, GraphErrors, StageOverrides};
+use corelane::model::counted;
 use corelane::policy::{MemoryPoolOptions, PolicyRegistry};
 use corelane::topology::{CoreMap, Placement};
 
@@ -224,11 +225,11 @@ fn summary(config: &Config, pipeline: &Pipeline, placement: &Placement) -> Strin
     );
     let graph = pipeline.graph();
     text += &format!(
-        "pipeline: {}, {} stages and {} edges on {} cores\n",
+        "pipeline: {}, {} and {} on {}\n",
         graph.id.as_deref().unwrap_or_default(),
-        graph.nodes.len(),
-        graph.edges.len(),
-        placement.partitions.len()
+        counted(graph.nodes.len(), "stage"),
+        counted(graph.edges.len(), "edge"),
+        counted(placement.partitions.len(), "core")
     );
     let notes = pipeline.warnings().iter().map(ToString::to_string);
     let notes = notes.chain(placement.warnings.iter().map(ToString::to_string));

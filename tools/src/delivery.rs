@@ -20,11 +20,11 @@ const LONGEST_NS: u64 = 86_400_000_000_000;
 
 /// A line of output.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub struct Line {
     /// With the newline.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// When the last of what it is made of was read, on the clock of the job, if its latency is to be measured; nanoseconds.
-    pub(crate) read_at_ns: Option<u64>,
+    pub read_at_ns: Option<u64>,
 }
 
 /// What was written in all.
@@ -60,9 +60,9 @@ impl outbox::Batch for Batch {
     }
 }
 
-/// What the sink `write` is made of. Clones share it; there is one sink.
+/// The sink `write`. Clones share the way to the thread: only one of them is to run.
 #[derive(Clone)]
-pub struct Handover(Outbox<Batch>);
+pub struct DeliverySink(Outbox<Batch>);
 
 /// The thread that writes, before it starts.
 pub struct DeliveryThread {
@@ -71,11 +71,11 @@ pub struct DeliveryThread {
     measured_from_ns: u64,
 }
 
-impl Handover {
+impl DeliverySink {
     /// Both ends of the way from the core to the thread.
     pub fn new() -> (Self, DeliveryThread) {
         let (outbox, inbox) = Outbox::new();
-        (Handover(outbox), DeliveryThread { inbox, measured_from_ns: 0 })
+        (Self(outbox), DeliveryThread { inbox, measured_from_ns: 0 })
     }
 }
 
@@ -137,15 +137,6 @@ impl Delivery {
             Some(timeout) => self.result.recv_timeout(timeout),
         };
         result.map_or(Ok(None), |result| result.map(Some))
-    }
-}
-
-/// The sink `write`.
-pub(crate) struct DeliverySink(Outbox<Batch>);
-
-impl DeliverySink {
-    pub(crate) fn new(handover: Handover) -> Self {
-        Self(handover.0)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
+use corelane::model::counted;
 use corelane::topology::{Cpu, CpuList, FULL_CAPACITY, Machine, NumaNode};
 use serde::Serialize;
 
@@ -60,12 +61,12 @@ pub fn describe(machine: &Machine) -> String {
     let distinct =
         |key: &dyn Fn(&Cpu) -> (u32, u32, u32)| machine.cpus.iter().map(key).collect::<BTreeSet<_>>().len();
     let mut text = [
-        count(distinct(&|cpu| (cpu.package, 0, 0)), "package"),
-        count(distinct(&|cpu| (cpu.package, cpu.die, 0)), "die"),
-        count(machine.nodes.len(), "node"),
-        count(distinct(&|cpu| (cpu.l3, 0, 0)), "last-level cache"),
-        count(cores_of(machine, &machine.online).len(), "core"),
-        count(machine.cpus.len(), "CPU"),
+        counted(distinct(&|cpu| (cpu.package, 0, 0)), "package"),
+        counted(distinct(&|cpu| (cpu.package, cpu.die, 0)), "die"),
+        counted(machine.nodes.len(), "node"),
+        counted(distinct(&|cpu| (cpu.l3, 0, 0)), "last-level cache"),
+        counted(cores_of(machine, &machine.online).len(), "core"),
+        counted(machine.cpus.len(), "CPU"),
     ]
     .join(", ");
     text.push('\n');
@@ -80,7 +81,7 @@ pub fn describe(machine: &Machine) -> String {
         }
     }
     let allowed = machine.allowed();
-    text += &format!("this process may use {}: CPUs {allowed}\n", count(allowed.len(), "core"));
+    text += &format!("this process may use {}: CPUs {allowed}\n", counted(allowed.len(), "core"));
     let list = |cpus: &CpuList| if cpus.is_empty() { "none".to_owned() } else { cpus.to_string() };
     let limits = [
         ("affinity mask", machine.affinity.to_string()),
@@ -95,10 +96,6 @@ pub fn describe(machine: &Machine) -> String {
     limits.iter().for_each(|(name, value)| text += &format!("  {name:13}  {value}\n"));
     machine.notes.iter().for_each(|note| text += &format!("note: {note}\n"));
     text
-}
-
-fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn node_facts(node: &NumaNode) -> String {

@@ -70,7 +70,7 @@ fn a_good_configuration_is_summed_up_and_runs() {
         "core map: *=0",
         "memory:   at most 400000000 bytes; pool of at most 300000000 bytes, checked",
         "stages:   decode (parallelism, buffer, error-policy); join (inputs)",
-        "pipeline: trace-assembly, 10 stages and 11 edges on 1 cores",
+        "pipeline: trace-assembly, 10 stages and 11 edges on 1 core",
     ] {
         assert!(summary.contains(line), "{line}\n{summary}");
     }

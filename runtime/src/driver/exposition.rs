@@ -4,7 +4,7 @@ use super::Monitor;
 use crate::model::StageId;
 use crate::observe::{
     EdgeAccount, EdgeRuntimeState, InstanceState, Label, LatencyCell, MetricKind, MetricValue,
-    MetricsSnapshot, PipelineState, StageAccount, Totals,
+    MetricsSnapshot, PipelineState, StageAccount, StageCells, Totals,
 };
 
 use MetricKind::{Counter, Gauge, Histogram};
@@ -98,22 +98,27 @@ impl Monitor {
                 snapshot.add(about, labels(stage.stage_id.as_str(), i), seconds);
             }
         }
-        let waits = ("corelane_stage_queue_wait_seconds", "Time that items waited in the input, sampled.");
-        snapshot.declare(waits.0, waits.1, Histogram);
-        for (stage, (i, cells)) in instances() {
-            add_times(waits, &cells.queue_wait, labels(stage.stage_id.as_str(), i), snapshot);
-        }
-        let batches =
-            ("corelane_stage_batch_seconds", "Time that batches took to the end of the chain, sampled.");
-        snapshot.declare(batches.0, batches.1, Histogram);
-        for (stage, (i, cells)) in instances() {
-            add_times(batches, &cells.batch, labels(stage.stage_id.as_str(), i), snapshot);
-        }
-        let latencies =
-            ("corelane_stage_latency_seconds", "Time from that which items carry to the stage, sampled.");
-        snapshot.declare(latencies.0, latencies.1, Histogram);
-        for (stage, (i, cells)) in instances() {
-            add_times(latencies, &cells.latency, labels(stage.stage_id.as_str(), i), snapshot);
+        type Read = fn(&StageCells) -> &LatencyCell;
+        let times: [(&'static str, &'static str, Read); 3] = [
+            ("corelane_stage_queue_wait_seconds", "Time that items waited in the input, sampled.", |cells| {
+                &cells.queue_wait
+            }),
+            (
+                "corelane_stage_batch_seconds",
+                "Time that batches took to the end of the chain, sampled.",
+                |cells| &cells.batch,
+            ),
+            (
+                "corelane_stage_latency_seconds",
+                "Time from that which items carry to the stage, sampled.",
+                |cells| &cells.latency,
+            ),
+        ];
+        for (name, help, read) in times {
+            snapshot.declare(name, help, Histogram);
+            for (stage, (i, cells)) in instances() {
+                add_times((name, help), read(cells), labels(stage.stage_id.as_str(), i), snapshot);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::thread::{self, Builder, Thread};
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::clock::Clock;
@@ -63,7 +64,7 @@ fn cpu_time(clock: ClockId) -> Duration {
 pub fn measure_park(sleeper: CpuId, waker: CpuId, probe: ParkProbe) -> io::Result<ParkPrice> {
     let wakes = u64::from(probe.wakes);
     let scene = Scene::default();
-    let scene = &scene;
+    let (scene, mut times) = (&scene, Times::new()?);
     thread::scope(|scope| {
         let builder = |name: &str| Builder::new().name(format!("corelane-{name}"));
         // Both take their part also where they could not be pinned: each counts on the other.
@@ -76,7 +77,7 @@ pub fn measure_park(sleeper: CpuId, waker: CpuId, probe: ParkProbe) -> io::Resul
         let there = sleeping.thread().clone();
         let waking = builder("waker").spawn_scoped(scope, move || {
             let pinned = pin_current_thread(waker);
-            let times: Vec<Times> = (1..=wakes).map(|round| scene.wake(round, probe.rest, &there)).collect();
+            (1..=wakes).for_each(|round| scene.wake(round, probe.rest, &there, &mut times));
             pinned.map(|()| times)
         });
         if waking.is_err() {
@@ -87,19 +88,12 @@ pub fn measure_park(sleeper: CpuId, waker: CpuId, probe: ParkProbe) -> io::Resul
         let times = waking?.join().map_err(panicked)?.map_err(io::Error::other)?;
         let parked_share = sleeping.join().map_err(panicked)?.map_err(io::Error::other)?;
         Ok(ParkPrice {
-            wake: quantile(times.iter().map(|times| times.wake), 0.5),
-            wake_p95: quantile(times.iter().map(|times| times.wake), 0.95),
-            ring: quantile(times.iter().map(|times| times.ring), 0.5),
+            wake: Duration::from_nanos(times.wake.value_at_quantile(0.5)),
+            wake_p95: Duration::from_nanos(times.wake.value_at_quantile(0.95)),
+            ring: Duration::from_nanos(times.ring.value_at_quantile(0.5)),
             parked_share,
         })
     })
-}
-
-fn quantile(times: impl Iterator<Item = i64>, share: f64) -> Duration {
-    let mut times: Vec<i64> = times.collect();
-    times.sort_unstable();
-    let at = (times.len() as f64 * share) as usize;
-    Duration::from_nanos(times.get(at).copied().and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(0))
 }
 
 /// The share of a core that this thread takes when it only looks around.
@@ -110,10 +104,17 @@ fn parked_share() -> f64 {
     taken.as_nanos() as f64 / f64::from(PARKS) / LONGEST_PARK_NANOS as f64
 }
 
-/// Nanoseconds of one round.
+/// Nanoseconds of all rounds.
 struct Times {
-    wake: i64,
-    ring: i64,
+    wake: Histogram<u64>,
+    ring: Histogram<u64>,
+}
+
+impl Times {
+    fn new() -> io::Result<Self> {
+        let empty = || Histogram::new(3).map_err(io::Error::other);
+        Ok(Self { wake: empty()?, ring: empty()? })
+    }
 }
 
 /// What sleeper and waker share. Rounds count from 1.
@@ -151,7 +152,7 @@ impl Scene {
         self.awake.store(round, Ordering::Release);
     }
 
-    fn wake(&self, round: u64, rest: Duration, sleeper: &Thread) -> Times {
+    fn wake(&self, round: u64, rest: Duration, sleeper: &Thread, times: &mut Times) {
         while self.asleep.load(Ordering::Acquire) < round {
             thread::yield_now();
         }
@@ -163,7 +164,9 @@ impl Scene {
         while self.awake.load(Ordering::Acquire) < round {
             thread::yield_now();
         }
-        Times { wake: self.awake_at.load(Ordering::Relaxed) - from, ring: rung - from }
+        let since = |at: i64| u64::try_from(at - from).unwrap_or(0);
+        times.wake.saturating_record(since(self.awake_at.load(Ordering::Relaxed)));
+        times.ring.saturating_record(since(rung));
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Driver, LaunchError};
 use crate::disk::Disks;
 use crate::flow::Pipeline;
 use crate::graph::ValidatedGraph;
-use crate::model::StageKind;
+use crate::model::{StageKind, counted};
 use crate::plan::Plan;
 use crate::policy::MemoryPoolOptions;
 use crate::stage::Resources;
@@ -29,8 +29,9 @@ pub(crate) struct Means {
 /// The memory budget does not go far enough.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the memory budget is {budget} bytes; the rings alone take {rings}, the memory pool is to have {pool}, and {instances} instances \
-     with keyed state need at least {least} each: allow {needed}, make buffers smaller, or lower the pool's limit"
+    "the memory budget is {budget} bytes; the rings alone take {rings}, the memory pool is to have {pool}, and {} \
+     with keyed state need at least {least} each: allow {needed}, make buffers smaller, or lower the pool's limit",
+    counted(*.instances, "instance")
 )]
 pub struct MemoryTooSmall {
     /// Bytes allowed.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{At, GraphError};
+use crate::model::counted;
 
 /// Everything that is wrong with a graph; never empty. `Display` gives one numbered line each.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +93,8 @@ impl fmt::Display for Warning {
                 write!(f, "{at}, field {field}: {asked} is rounded up to {holds}, the next power of two")
             }
             Self::MoreInstancesThanCores { at, field, instances, cores } => {
-                write!(f, "{at}, field {field}: {instances} instances take turns on {cores} cores")
+                let cores = counted(*cores, "core");
+                write!(f, "{at}, field {field}: {instances} instances take turns on {cores}")
             }
             Self::DeadLettersOnlyCounted { at } => {
                 write!(

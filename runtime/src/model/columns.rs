@@ -1,5 +1,6 @@
-//! Tables for people.
+//! Tables and numbers for people.
 
+use std::fmt::Display;
 use std::ops::Range;
 
 /// Rows of cells as lines: `margin`, then the cells, two spaces apart, each column as wide as its widest cell. Columns in `numbers` end at the
@@ -26,6 +27,15 @@ pub fn columns<R: AsRef<[String]>>(margin: &str, rows: &[R], numbers: Range<usiz
         format!("{}\n", format!("{margin}{}", cells.join("  ")).trim_end())
     };
     rows.iter().map(line).collect()
+}
+
+/// A number of things by its name: `1 core`, `2 cores`. For names whose plural ends in s.
+///
+/// ```
+/// assert_eq!([0, 1, 2].map(|n| corelane::model::counted(n, "core")), ["0 cores", "1 core", "2 cores"]);
+/// ```
+pub fn counted<N: Display + PartialEq + From<u8>>(number: N, name: &str) -> String {
+    format!("{number} {name}{}", if number == N::from(1) { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod trace_state;
 pub use accumulation::{AccumulatorState, Completeness, ProgressWeights, WeightError};
 pub use attributes::{AttributeValue, Attributes, Headers, SmallMap};
 pub use batch::Batch;
-pub use columns::columns;
+pub use columns::{columns, counted};
 pub use cost::{Cost, Costed, NotAnAmount};
 pub use envelope::{Envelope, Extras, Timed, Traced};
 pub use id::{IdError, StageId};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::hops::Distance;
 use super::{Carriage, PlanError, plan};
 use crate::graph::ValidatedGraph;
-use crate::model::StageId;
+use crate::model::{StageId, counted};
 use crate::policy::{IdlePolicy, Parallelism};
 use crate::topology::{CoreLinks, CoreMap, CoreMapErrors, Cores, CpuId, CpuList, Machine};
 
@@ -98,7 +98,8 @@ pub enum Reason {
     },
     /// A quota allows no more.
     #[error(
-        "{cores} cores: a CPU quota of {quota} allows no more to run all the time, and partitions park so that none of it is burnt"
+        "{}: a CPU quota of {quota} allows no more to run all the time, and partitions park so that none of it is burnt",
+        counted(*.cores, "core")
     )]
     Quota {
         /// Cores used.
@@ -112,7 +113,7 @@ pub enum Reason {
     )]
     NothingToSpread,
     /// There are no more instances.
-    #[error("{cores} cores: there are no more instances to place")]
+    #[error("{}: there are no more instances to place", counted(*.cores, "core"))]
     AsManyAsInstances {
         /// Cores used.
         cores: usize,

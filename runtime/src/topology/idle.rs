@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::model::counted;
 use crate::policy::IdlePolicy;
 
 use super::{Machine, Placement};
@@ -50,7 +51,8 @@ impl fmt::Display for NoSpin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSpareCore { cores, partitions } => {
-                write!(f, "no core is spare ({partitions} partitions, {cores} cores)")
+                let (partitions, cores) = (counted(*partitions, "partition"), counted(*cores, "core"));
+                write!(f, "no core is spare ({partitions}, {cores})")
             }
             Self::Quota { cpus } => write!(f, "a CPU quota of {cpus} is set"),
         }

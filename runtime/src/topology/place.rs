@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::StageId;
+use crate::model::{StageId, counted};
 use crate::policy::{IdlePolicy, MemoryLocality, Parallelism};
 
 use super::resolve::{CoreMapErrors, place};
@@ -46,7 +46,7 @@ pub struct Placement {
 #[non_exhaustive]
 pub enum PlacementWarning {
     /// Some cores run more than one instance of the stage.
-    #[error("stage {stage}: {instances} instances share {cores} cores")]
+    #[error("stage {stage}: {instances} instances share {}", counted(*.cores, "core"))]
     InstancesShareCores {
         /// The stage.
         stage: StageId,
@@ -56,7 +56,7 @@ pub enum PlacementWarning {
         cores: usize,
     },
     /// The map gives the stage cores that none of its instances uses.
-    #[error("stage {stage}: its {instances} instances leave its cores {unused} unused")]
+    #[error("stage {stage}: of its cores, {unused} are left unused by its {}", counted(*.instances, "instance"))]
     UnusedCores {
         /// The stage.
         stage: StageId,
@@ -66,7 +66,7 @@ pub enum PlacementWarning {
         unused: CpuList,
     },
     /// Some CPUs run more than one partition.
-    #[error("{partitions} partitions share {cpus} CPUs")]
+    #[error("{partitions} partitions share {}", counted(*.cpus, "CPU"))]
     PartitionsShareCpus {
         /// Partitions that are pinned.
         partitions: usize,
@@ -80,7 +80,7 @@ pub enum PlacementWarning {
         cpus: CpuList,
     },
     /// The CPU quota is smaller than the partitions could use.
-    #[error("the CPU quota of {quota} CPUs is less than the {partitions} partitions can use")]
+    #[error("a CPU quota of {quota} is less than {} can use", counted(*.partitions, "partition"))]
     QuotaBelowPartitions {
         /// CPU time allowed, in CPUs.
         quota: f64,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::model::{ErrorList, StageId, nearest};
+use crate::model::{ErrorList, StageId, counted, nearest};
 use crate::policy::Parallelism;
 
 use super::select::{Choice, Pool, Selection};
@@ -64,7 +64,7 @@ pub enum CoreMapError {
         stages: Vec<StageId>,
     },
     /// A set of cores for each instance, and another number of instances.
-    #[error("core map: {stage}: {sets} sets of cores for its {instances} instances")]
+    #[error("core map: {stage}: {sets} sets of cores for its {}", counted(*.instances, "instance"))]
     InstanceCount {
         /// The stage.
         stage: StageId,

@@ -1,5 +1,7 @@
 //! The kernel, what it lets this process do, and its clock.
 
+use corelane::model::counted;
+
 use super::{Finding, host::Host};
 
 /// What glommio was written for.
@@ -117,7 +119,7 @@ fn open_files(host: &Host<'_>) -> Finding {
         Some(files) if files >= needed => Finding::ok(CHECK, format!("{files}")),
         Some(files) => Finding::problem(
             CHECK,
-            format!("{files}; executors on {} cores want about {needed}", host.cores()),
+            format!("{files}; executors on {} want about {needed}", counted(host.cores(), "core")),
             "ulimit -n, LimitNOFILE= of the service, or --ulimit nofile= of the container",
         ),
     }
@@ -137,7 +139,7 @@ fn threads(host: &Host<'_>) -> Finding {
         ),
         Some(most) => Finding::problem(
             CHECK,
-            format!("at most {most}; a pipeline on {} cores wants about {needed}", host.cores()),
+            format!("at most {most}; a pipeline on {} wants about {needed}", counted(host.cores(), "core")),
             "ulimit -u, TasksMax= of the service, or --pids-limit of the container",
         ),
     }

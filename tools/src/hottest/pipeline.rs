@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::board::Board;
 use super::order::InOrder;
-use crate::delivery::{DeliverySink, Handover, Line};
+use crate::delivery::{DeliverySink, Line};
 
 /// What the stages share with the job that runs them.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub struct Parts {
     /// Where rows are left for the screen.
     pub board: Board,
     /// Where lines go.
-    pub handover: Handover,
+    pub sink: DeliverySink,
     /// Named policies, and what differs at single stages.
     pub config: Config,
 }
@@ -36,7 +36,7 @@ impl Parts {
     /// Parts that lead nowhere: for a pipeline that is looked at and not run.
     pub fn unconnected(config: Config) -> Self {
         let (settings, pace) = (Settings::default(), Pace::Free);
-        Self { settings, pace, board: Board::default(), handover: Handover::new().0, config }
+        Self { settings, pace, board: Board::default(), sink: DeliverySink::new().0, config }
     }
 }
 
@@ -46,14 +46,14 @@ impl Parts {
 ///
 /// [`GraphErrors`], for options that the runtime refuses.
 pub fn build(parts: Parts) -> Result<Pipeline, GraphErrors> {
-    let Parts { settings, pace, board, handover, config } = parts;
+    let Parts { settings, pace, board, sink, config } = parts;
     let builder = PipelineBuilder::new("nexmark-q5").with_config(&config);
     hottest(live_bids(&builder, settings, pace))
         .transform("in-order", |_: &StageSite| Ok(InOrder::default()))
         .parallel(Parallelism::Sequential)
         .inspect("show", move |row| board.post(*row))
         .map("line", |row| Line { bytes: line(&row), read_at_ns: None })
-        .sink("write", move |_: &StageSite| Ok(DeliverySink::new(handover)));
+        .sink("write", move |_: &StageSite| Ok(sink));
     builder.build()
 }
 

@@ -18,7 +18,7 @@ use super::letters::content_of;
 use super::order::SpanOrder;
 use super::tally::Tallies;
 use super::traces::TraceAccumulator;
-use crate::delivery::{DeliverySink, Handover, Line};
+use crate::delivery::{DeliverySink, Line};
 use crate::otlp::{Repeat, decode};
 use crate::trace::{AssemblyRules, SampleThreshold, Verdict, render_line};
 
@@ -32,7 +32,7 @@ pub struct JobParts {
     /// Where requests come from.
     pub feed: Feed,
     /// Where lines go.
-    pub handover: Handover,
+    pub sink: DeliverySink,
     /// The options that decide what comes out.
     pub rules: AssemblyRules,
     /// How passes over the input differ.
@@ -51,9 +51,9 @@ impl JobParts {
     /// Parts that lead nowhere: for a pipeline that is looked at and not run.
     pub fn unconnected(rules: AssemblyRules, config: Config) -> Self {
         let fault = Fault::default();
-        let ((feed, _), (handover, _)) = (Feed::new(fault.clone()), Handover::new());
+        let ((feed, _), (sink, _)) = (Feed::new(fault.clone()), DeliverySink::new());
         let (repeat, tallies) = (Repeat::default(), Tallies::default());
-        Self { feed, handover, rules, repeat, tallies, fault, config, dead_letters: None }
+        Self { feed, sink, rules, repeat, tallies, fault, config, dead_letters: None }
     }
 }
 
@@ -63,7 +63,7 @@ impl JobParts {
 ///
 /// [`GraphErrors`], for options that the runtime refuses.
 pub fn build(parts: JobParts) -> Result<Pipeline, GraphErrors> {
-    let JobParts { feed, handover, rules, repeat, tallies, fault, config, dead_letters } = parts;
+    let JobParts { feed, sink, rules, repeat, tallies, fault, config, dead_letters } = parts;
     let gaps = dead_letters.is_some();
     let sampling = rules.sampling;
     let time_to_live = AccumulatorPolicy::ttl(Duration::from_nanos(rules.ttl_ns)).in_event_time();
@@ -86,9 +86,7 @@ pub fn build(parts: JobParts) -> Result<Pipeline, GraphErrors> {
         slow.filter_map_with("slow", |_: &StageSite| Ok(rendering(Verdict::Slow))).into_input(),
         rest.filter_map_with("rest", move |_: &StageSite| Ok(sampling_of(sampling.sample))).into_input(),
     ];
-    builder
-        .merge("join", MergePolicy::Fair, inputs)
-        .sink("write", move |_: &StageSite| Ok(DeliverySink::new(handover)));
+    builder.merge("join", MergePolicy::Fair, inputs).sink("write", move |_: &StageSite| Ok(sink));
     builder.build()
 }
 

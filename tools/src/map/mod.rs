@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use corelane::graph::ValidatedGraph;
+use corelane::model::counted;
 use corelane::plan::{Plan, Proposal, ProposeError, Span, Wishes, plan, propose};
 use corelane::topology::{CoreLinks, CoreMap, Machine, Placement};
 
@@ -181,8 +182,8 @@ pub fn map(command: &MapCommand) -> Result<(), MapError> {
         MapCommand::Plan(options) => print_plan(options),
         MapCommand::Check(options) => {
             let stand = Stand::of(options)?;
-            let cores = stand.placement.partitions.len();
-            Ok(print(&format!("ok: {} stages on {cores} cores\n", stand.graph.stages().len()))?)
+            let stages = counted(stand.graph.stages().len(), "stage");
+            Ok(print(&format!("ok: {stages} on {}\n", counted(stand.placement.partitions.len(), "core")))?)
         }
         MapCommand::Explain(options) => Ok(print(&explain::explain(&Stand::of(options)?))?),
         MapCommand::Draw(options) => Ok(print(&draw::draw(&Stand::of(options)?))?),

@@ -12,7 +12,7 @@ use super::{print_graph, print_summary, shows_progress};
 use crate::args::NexmarkQ5;
 use crate::check;
 use crate::clock::Clock;
-use crate::delivery::Handover;
+use crate::delivery::DeliverySink;
 use crate::hottest::{self, Board, Parts, Reached, Table};
 use crate::measurements::Measurements;
 use crate::output::LineWriter;
@@ -28,13 +28,13 @@ use crate::summary::{Bytes, Told, per_second};
 /// [`JobError`]; output written before stays.
 pub fn nexmark_q5(job: &NexmarkQ5) -> Result<(), JobError> {
     let (config, core_map) = configured(&job.run)?;
-    let (handover, writer) = Handover::new();
+    let (sink, writer) = DeliverySink::new();
     let board = Board::default();
     let parts = Parts {
         settings: job.settings(),
         pace: job.pace(),
         board: board.clone(),
-        handover,
+        sink,
         config: config.clone(),
     };
     let refused = |errors: GraphErrors| check::Problems::of_graph(&config, &errors);

@@ -9,6 +9,7 @@ use corelane::engine::{Engine, Running};
 use corelane::graph::GraphErrors;
 use corelane::observe::Account;
 use corelane::policy::MemoryPoolOptions;
+use corelane::pool::MemoryPool;
 use serde::Serialize;
 
 use super::{JobError, Run, Screen, configured, execution, interrupts, memory_budget};
@@ -16,7 +17,7 @@ use super::{print_graph, print_summary, say, shows_progress};
 use crate::args::TraceAssembly;
 use crate::check;
 use crate::clock::Clock;
-use crate::delivery::{Handover, Written};
+use crate::delivery::{DeliverySink, Written};
 use crate::job::{self, Fault, Feed, Feeding, JobParts, Tallies, TallyCounts};
 use crate::measurements::Measurements;
 use crate::otlp::{InputPath, InputProgress, Repeat, RequestReader};
@@ -63,17 +64,13 @@ fn run(job: &TraceAssembly, inputs: Vec<InputPath>, requests: Option<RequestRead
     let execution = execution(&job.run, &config, core_map, pool_limit);
     let memory_pool = execution.memory_pool.clone();
     let engine = Engine::new(execution);
-    let repeat = if job.repeat > 1 {
-        Repeat::measure(RequestReader::open(inputs.clone(), 1)?.read_into(&memory_pool)?)?
-    } else {
-        Repeat::default()
-    };
+    let repeat = repeat(job, &inputs, &memory_pool)?;
     let (fault, tallies) = (Fault::default(), Tallies::default());
     let (feed, reader) = Feed::new(fault.clone());
-    let (handover, writer) = Handover::new();
+    let (sink, writer) = DeliverySink::new();
     let parts = JobParts {
         feed,
-        handover,
+        sink,
         rules,
         repeat,
         tallies: tallies.clone(),
@@ -119,6 +116,14 @@ fn run(job: &TraceAssembly, inputs: Vec<InputPath>, requests: Option<RequestRead
     print_summary(job.run.summary(), &summary);
     let result = over.ended.result;
     if all_read && result.success { Ok(()) } else { Err(JobError::Stopped(result.outcome)) }
+}
+
+/// How passes over the input differ, if there are several.
+fn repeat(job: &TraceAssembly, inputs: &[InputPath], memory_pool: &MemoryPool) -> Result<Repeat, JobError> {
+    if job.repeat <= 1 {
+        return Ok(Repeat::default());
+    }
+    Ok(Repeat::measure(RequestReader::open(inputs.to_vec(), 1)?.read_into(memory_pool)?)?)
 }
 
 /// The pool's limit: the one asked for, else that of the configuration, else a quarter of the budget.

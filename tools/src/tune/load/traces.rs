@@ -13,7 +13,7 @@ use corelane::pool::MemoryPool;
 
 use super::{Load, LoadError, Ran, Schedule, Taken, run};
 use crate::clock::Clock;
-use crate::delivery::Handover;
+use crate::delivery::DeliverySink;
 use crate::job::{self, Fault, Feed, InputFault, JobParts, Tallies};
 use crate::otlp::{Frame, InputPath, Repeat, RequestReader, decode};
 use crate::output::LineWriter;
@@ -104,12 +104,12 @@ impl Load for TraceLoad {
     ) -> Result<Taken, LoadError> {
         let (fault, tallies) = (Fault::default(), Tallies::default());
         let (feed, reader) = Feed::new(fault.clone());
-        let (handover, writer) = Handover::new();
+        let (sink, writer) = DeliverySink::new();
         let (rules, repeat) = (self.rules, self.repeat);
         let config = Config::default();
         let dead_letters = None;
         let parts =
-            JobParts { feed, handover, rules, repeat, tallies, fault: fault.clone(), config, dead_letters };
+            JobParts { feed, sink, rules, repeat, tallies, fault: fault.clone(), config, dead_letters };
         let pipeline = job::build(parts)?;
         let clock = Clock::start();
         let nowhere = LineWriter::new("nowhere".to_owned(), io::sink());

@@ -10,28 +10,33 @@ use super::drift::{MAD_TO_DEVIATION, Seen};
 /// The cost of a trial that did not hold at all: more than any figure's logarithm.
 const LOST: f64 = 100.0;
 
-/// The cost of every trial that counts, by candidate and round.
+/// A trial that counts.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    cost: f64,
+    /// Seconds into the search.
+    at: f64,
+}
+
+/// Every trial that counts, by candidate and round.
 ///
 /// A cost is a logarithm: the difference of two is the logarithm of their ratio, and less is better. Candidates are compared by the rounds
 /// that both took part in, so that what changes over time changes both sides.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Evidence {
-    costs: BTreeMap<Point, BTreeMap<u32, f64>>,
-    /// When each of them was measured, in seconds.
-    times: BTreeMap<(Point, u32), f64>,
+    trials: BTreeMap<Point, BTreeMap<u32, Measured>>,
 }
 
 impl Evidence {
     /// Notes what a trial cost; `None` for one that did not hold. `at`: seconds into the search.
     pub(super) fn record(&mut self, point: Point, round: u32, at: f64, cost: Option<f64>) {
         let cost = cost.filter(|cost| cost.is_finite()).unwrap_or(LOST);
-        self.costs.entry(point).or_default().insert(round, cost);
-        self.times.insert((point, round), at);
+        self.trials.entry(point).or_default().insert(round, Measured { cost, at });
     }
 
     /// Every candidate that was tried.
     pub(super) fn points(&self) -> impl Iterator<Item = Point> + '_ {
-        self.costs.keys().copied()
+        self.trials.keys().copied()
     }
 
     /// Whether it held in most of its rounds.
@@ -46,31 +51,35 @@ impl Evidence {
 
     /// What it cost from round `since` on.
     pub(super) fn of(&self, point: Point, since: u32) -> Vec<f64> {
-        self.costs.get(&point).into_iter().flat_map(|rounds| rounds.range(since..)).map(|(_, c)| *c).collect()
+        self.rounds(point, since).map(|(_, cost)| cost).collect()
+    }
+
+    /// What it cost in each round from `since` on.
+    fn rounds(&self, point: Point, since: u32) -> impl Iterator<Item = (u32, f64)> + '_ {
+        let rounds = self.trials.get(&point).into_iter().flat_map(move |rounds| rounds.range(since..));
+        rounds.map(|(round, trial)| (*round, trial.cost))
     }
 
     /// How much more `point` cost than `other`, in each round from `since` on that had both.
     pub(super) fn behind(&self, point: Point, other: Point, since: u32) -> Vec<f64> {
-        let (Some(costs), Some(others)) = (self.costs.get(&point), self.costs.get(&other)) else {
-            return Vec::new();
-        };
-        let both = costs.range(since..).filter_map(|(round, cost)| Some(cost - others.get(round)?));
+        let Some(others) = self.trials.get(&other) else { return Vec::new() };
+        let both =
+            self.rounds(point, since).filter_map(|(round, cost)| Some(cost - others.get(&round)?.cost));
         both.collect()
     }
 
     /// What each of `field` cost more than the middle of the field, round by round from `since` on: the median. Best first.
     pub(super) fn ranking(&self, field: &[Point], since: u32) -> Vec<(Point, f64)> {
         let mut by_round = BTreeMap::<u32, Vec<f64>>::new();
-        for point in field {
-            let rounds = self.costs.get(point).into_iter().flat_map(|rounds| rounds.range(since..));
-            rounds.for_each(|(round, cost)| by_round.entry(*round).or_default().push(*cost));
+        for (round, cost) in field.iter().flat_map(|point| self.rounds(*point, since)) {
+            by_round.entry(round).or_default().push(cost);
         }
         let middles: BTreeMap<u32, f64> =
             by_round.iter().filter_map(|(round, costs)| Some((*round, median(costs)?))).collect();
         let score = |point: &Point| {
-            let rounds = self.costs.get(point).into_iter().flat_map(|rounds| rounds.range(since..));
+            let rounds = self.rounds(*point, since);
             let above: Vec<f64> =
-                rounds.filter_map(|(round, cost)| Some(cost - middles.get(round)?)).collect();
+                rounds.filter_map(|(round, cost)| Some(cost - middles.get(&round)?)).collect();
             (*point, median(&above).unwrap_or(LOST))
         };
         let mut ranking: Vec<(Point, f64)> = field.iter().map(score).collect();
@@ -99,13 +108,11 @@ impl Evidence {
     pub(super) fn levels(&self, anchor: Point, among: &[Point]) -> Vec<Seen> {
         let mut levels = Vec::new();
         for &point in among {
-            let Some(rounds) = self.costs.get(&point) else { continue };
+            let Some(rounds) = self.trials.get(&point) else { continue };
             let more = if point == anchor { Some(0.0) } else { median(&self.behind(point, anchor, 0)) };
             let Some(more) = more.filter(|_| self.held(point)) else { continue };
-            let held = rounds.iter().filter(|(_, cost)| **cost < LOST);
-            levels.extend(held.filter_map(|(&round, cost)| {
-                Some(Seen { at: *self.times.get(&(point, round))?, level: cost - more })
-            }));
+            let held = rounds.values().filter(|trial| trial.cost < LOST);
+            levels.extend(held.map(|trial| Seen { at: trial.at, level: trial.cost - more }));
         }
         levels.sort_by(|a, b| a.at.total_cmp(&b.at));
         levels
