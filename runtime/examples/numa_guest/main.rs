@@ -19,7 +19,9 @@ use corelane::engine::{Engine, ExecutionOptions, Running, this_machine};
 use corelane::observe::{HeldPages, MemoryHolder};
 use corelane::plan::{Span, Wishes, propose};
 use corelane::policy::MemoryLocality;
+use corelane::ring::ring;
 use corelane::shard::ShardMove;
+use corelane::sync::HomeNode;
 use corelane::topology::{CoreMap, CpuList, Machine};
 
 use shape::{Frames, Shape, areas};
@@ -323,6 +325,28 @@ fn cpuset(checks: &mut Checks, shape: &Shape, mems: &str) {
     stop(checks, running);
 }
 
+/// Rings made by one thread lie side by side, and are one area to the kernel until they are bound: a touch of one brings a huge page that others
+/// are in too. Do they lie on their nodes all the same, and stay there?
+fn huge(checks: &mut Checks, shape: &Shape) {
+    const RINGS: u32 = 256;
+    let made = || ring::<[u64; 8]>(1024).expect("there is memory").1;
+    let mut consumers: Vec<_> = (0..RINGS).map(|_| made()).collect();
+    consumers[RINGS as usize / 2].pretouch();
+    let smaps = std::fs::read_to_string("/proc/self/smaps_rollup").expect("/proc is mounted");
+    let huge = smaps.lines().find_map(|line| line.strip_prefix("AnonHugePages:")).map(str::trim);
+    checks.holds("a touch brings a huge page", huge.is_some_and(|huge| huge != "0 kB"), &huge);
+    let nodes = shape.cpus / shape.cpus_per_node;
+    let home = |ring: u32| HomeNode { node: ring % nodes, locality: MemoryLocality::Local };
+    let others = (0..RINGS).zip(&mut consumers).filter(|(ring, _)| *ring != RINGS / 2);
+    let settled: Vec<_> =
+        others.map(|(ring, consumer)| consumer.settle(home(ring)).expect("it is not strict")).collect();
+    let elsewhere = settled.iter().filter(|ring| {
+        let found = ring.look().expect("move_pages answers");
+        found.nowhere > 0 || found.not_on(ring.home().node) > 0
+    });
+    checks.same("rings that lay in it and are not on their nodes", elsewhere.count(), 0);
+}
+
 /// Moves all shards of a fold from a core of one node to one of another, and back: does the state that has moved lie with its new core?
 fn moves(checks: &mut Checks, shape: &Shape) {
     let (first, second) = (1, shape.cpus_per_node + 1);
@@ -367,6 +391,7 @@ fn main() -> ExitCode {
     match check {
         ["topology"] => topology(&mut checks, &shape),
         ["maps"] => maps(&mut checks, &shape),
+        ["huge"] => huge(&mut checks, &shape),
         ["moves"] => moves(&mut checks, &shape),
         ["isolated"] => isolated(&mut checks, &shape),
         ["offline"] => offline(&mut checks, &shape),

@@ -78,7 +78,8 @@ impl Region {
     ) -> Result<Self, MapError> {
         let mapping = Mapping::new(bytes, align, huge)?;
         if let Some(home) = home {
-            let bound = mapping.bind(home);
+            // SAFETY: just mapped, and known to nobody yet.
+            let bound = unsafe { mapping.bind_empty(home) };
             // A wish that is not strict is put up with; where the pages lie is reported.
             bound
                 .or_else(|error| if home.locality == MemoryLocality::Strict { Err(error) } else { Ok(()) })?;

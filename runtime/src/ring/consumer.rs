@@ -78,22 +78,30 @@ impl<T> Consumer<T> {
     ///
     /// [`settle`](Self::settle) does this and more. Does nothing once the producer has written an item. The ring looks full to the producer meanwhile.
     pub fn pretouch(&mut self) {
-        let claim = &self.shared.rare.touch;
-        let fresh =
-            claim.compare_exchange(touch::FRESH, touch::TOUCHING, Ordering::Acquire, Ordering::Relaxed);
-        if fresh.is_ok() {
-            // SAFETY: the producer does not access the slots before it has seen `READY`, and none was ever written.
-            unsafe { self.slots.touch() };
-            claim.store(touch::READY, Ordering::Release);
-            self.made_room();
+        if self.claim_fresh() {
+            self.touch_claimed();
         }
+    }
+
+    /// Whether the slots belong to nobody yet; then they are the consumer's until it has touched them.
+    fn claim_fresh(&self) -> bool {
+        let claim = &self.shared.rare.touch;
+        claim.compare_exchange(touch::FRESH, touch::TOUCHING, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Behind [`claim_fresh`](Self::claim_fresh).
+    fn touch_claimed(&mut self) {
+        // SAFETY: the producer does not access the slots before it has seen `READY`, and none was ever written.
+        unsafe { self.slots.touch() };
+        self.shared.rare.touch.store(touch::READY, Ordering::Release);
+        self.made_room();
     }
 
     /// Has the system put the slots on a node, touches them, and says where to look for them later. To be called by the core that
     /// reads, before the producer starts: then no slot has to be moved, and slots smaller than a page, which the system cannot be asked about, are
     /// touched by it first.
     ///
-    /// Costs a system call, and a page fault for each page; with a strict wish a look at each page as well.
+    /// Costs two system calls, and a page fault for each page; with a strict wish a look at each page as well.
     ///
     /// # Errors
     /// [`BindError`], only if the wish is [`MemoryLocality::Strict`]. Otherwise a refusal shows in the [`RingPages`].
@@ -115,8 +123,14 @@ impl<T> Consumer<T> {
         let mapping = self.shared.items.pages().cloned();
         let wrong = HomeNode { node: home.node ^ 1, ..home };
         let to = if cfg!(feature = "bug_ring_on_wrong_node") { wrong } else { home };
-        let bound = mapping.iter().try_for_each(|mapping| mapping.bind(to));
-        self.pretouch();
+        let bound = if self.claim_fresh() {
+            // SAFETY: claimed: the producer does not access the slots, and none was ever written.
+            let bound = mapping.iter().try_for_each(|mapping| unsafe { mapping.bind_empty(to) });
+            self.touch_claimed();
+            bound
+        } else {
+            mapping.iter().try_for_each(|mapping| mapping.bind(to))
+        };
         let pages =
             RingPages::new(home, self.shared.items.bytes(), mapping.as_ref().map(std::sync::Arc::downgrade));
         if strict {

@@ -225,15 +225,41 @@ impl Mapping {
     /// # Errors
     /// [`BindError`]: pages that are touched from now on lie as if nothing had been asked.
     pub(crate) fn bind(&self, home: HomeNode) -> Result<(), BindError> {
-        let Some(policy) = home.as_policy() else { return Ok(()) };
+        self.set_policy(home, MOVE).map(drop)
+    }
+
+    /// As [`bind`](Self::bind), for memory with nothing in it: pages that are there already are given up, not moved.
+    ///
+    /// They may be there although nobody has touched them. Mappings that lie side by side are one to the kernel until one of them is bound, and a
+    /// touch anywhere in it may bring a huge page. To move a part of that moves all of it, with what others have bound.
+    ///
+    /// Two system calls; none where nothing is asked for.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    ///
+    /// # Safety
+    /// Nobody else uses the memory meanwhile, and nothing is in it.
+    pub(crate) unsafe fn bind_empty(&self, home: HomeNode) -> Result<(), BindError> {
+        // Bound first: from then on only a touch of this memory brings pages of it.
+        if self.set_policy(home, 0)? {
+            // SAFETY: the range is ours, and promised to be empty. Pages that stay, because the system refuses, are as good as before.
+            let _ = unsafe { madvise(self.base.as_ptr().cast(), self.bytes, Advice::LinuxDontNeed) };
+        }
+        Ok(())
+    }
+
+    /// False where nothing is asked of the system.
+    fn set_policy(&self, home: HomeNode, flags: c_ulong) -> Result<bool, BindError> {
+        let Some(policy) = home.as_policy() else { return Ok(false) };
         let (mode, mask) = policy?;
         let (start, bytes) = (self.base.as_ptr(), self.bytes);
         // SAFETY: the range is ours and stays mapped; moving a page changes nothing that is in it. The mask is read only,
         // and as long as is said.
         let answer = unsafe {
-            libc::syscall(libc::SYS_mbind, start, bytes, mode, mask.words.as_ptr(), MASK_BITS, MOVE)
+            libc::syscall(libc::SYS_mbind, start, bytes, mode, mask.words.as_ptr(), MASK_BITS, flags)
         };
-        if answer == 0 { Ok(()) } else { Err(home.error(&Error::last_os_error())) }
+        if answer == 0 { Ok(true) } else { Err(home.error(&Error::last_os_error())) }
     }
 
     /// Where its pages lie now.
@@ -406,6 +432,32 @@ mod tests {
             assert_eq!(said(os_error), BindError::NotPermitted { os_error });
         }
         assert_eq!(said(libc::ENOMEM), BindError::Refused { node: 2, os_error: libc::ENOMEM });
+    }
+
+    #[test]
+    fn what_is_bound_empty_has_no_page_until_it_is_touched_and_its_neighbours_keep_theirs() {
+        let Some(node) = some_node() else { return };
+        let home = HomeNode { node, locality: MemoryLocality::Local };
+        if let Err(error @ BindError::NotPermitted { .. }) = home.try_out() {
+            return println!("left out: {error}");
+        }
+        // Huge pages, where the system has them, with four parts in each.
+        let part = 512 * 1024;
+        let parts: Vec<Mapping> = Mapping::new(16 * part, 4 * part, true).unwrap().into_parts(part).collect();
+        parts.iter().for_each(|part| write(part, 0, 7));
+        for part in parts.iter().step_by(2) {
+            // SAFETY: this test's alone.
+            unsafe { part.bind_empty(home) }.unwrap();
+            let found = part.page_nodes().unwrap();
+            assert_eq!((found.nodes.len(), found.nowhere), (0, (part.bytes() / page_bytes()) as u64));
+        }
+        let first: Vec<u8> = parts.iter().map(|part| bytes(part)[0]).collect();
+        assert_eq!(first, [0, 7].repeat(8));
+        assert_eq!(parts[0].page_nodes().unwrap().not_on(node), 0);
+        // SAFETY: this test's alone.
+        let refused = unsafe { parts[1].bind_empty(HomeNode { node: 1023, ..home }) };
+        assert_eq!(refused, Err(BindError::NoMemory { node: 1023 }));
+        assert_eq!(bytes(&parts[1])[0], 7, "where the system refuses nothing is given up");
     }
 
     #[test]
