@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::driver::{
     Clock, Driver, DriverChoice, EdgeRef, Environment, LaunchError, Means, Meeting, MemoryBinding, Monitor,
     MoveShardsError, NotMovable, Seat, SetPolicyError, SpillDirError, Worker, check, current_affinity,
-    prepare, refused_cpus,
+    most_in_a_step, prepare, refused_cpus,
 };
 use crate::flow::Pipeline;
 use crate::graph::PipelineGraph;
@@ -86,7 +86,8 @@ pub struct ExecutionOptions {
     pub virtual_cores: Option<u32>,
     /// What partitions do between empty steps. Default: what the core map says for their core.
     pub idle: Option<IdlePolicy>,
-    /// Items that a task moves in one step at most.
+    /// Items that a task moves in one step. Up to eight times as many where steps of so many take less than four microseconds, but no more
+    /// than a quarter of the smallest ring at either end of which the partition stands.
     pub step_budget: usize,
     /// Bytes of memory that rings, the memory pool and keyed state may take together. At the limit cold keys go to disk where they may, input
     /// waits, and sources that rent wait; the process does not run out of memory on account of them. The pool counts with its limit if
@@ -219,7 +220,7 @@ impl Engine {
         let control = Arc::clone(launch.monitor.control());
         options.cancellation.attach(&control);
         let meeting = Meeting::new(launch.partitions.len());
-        let seats = self.seats(&placement, &machine, memory);
+        let seats = self.seats(&placement, &machine, memory, &launch.smallest_rings);
         let idle = seats.iter().map(|seat| seat.idle).collect();
         let partitions = launch.partitions.into_iter().zip(seats);
         let workers = partitions.map(|(blueprint, seat)| {
@@ -241,15 +242,23 @@ impl Engine {
         })
     }
 
-    fn seats(&self, placement: &Placement, machine: &Machine, memory: MemoryBinding) -> Vec<Seat> {
+    fn seats(
+        &self,
+        placement: &Placement,
+        machine: &Machine,
+        memory: MemoryBinding,
+        smallest_rings: &[Option<u64>],
+    ) -> Vec<Seat> {
         let homes = memory.homes(placement, machine);
-        let seat = |(place, home): (&PartitionPlace, Option<HomeNode>)| Seat {
+        let budget = self.options.step_budget.max(1);
+        let seat = |((place, home), ring): ((&PartitionPlace, Option<HomeNode>), &Option<u64>)| Seat {
             cpu: place.cpu,
             idle: effective_idle(self.options.idle.unwrap_or(place.idle), placement, machine),
-            budget: self.options.step_budget.max(1),
+            budget,
+            most: most_in_a_step(budget, *ring),
             home,
         };
-        placement.partitions.iter().zip(homes).map(seat).collect()
+        placement.partitions.iter().zip(homes).zip(smallest_rings).map(seat).collect()
     }
 }
 

@@ -28,6 +28,7 @@ mod rendezvous;
 mod resources;
 mod sim;
 mod stepper;
+mod stride;
 mod thread;
 mod worker;
 
@@ -50,6 +51,7 @@ pub use sim::{SimError, SimReport, SimStep, Simulation};
 pub(crate) use clock::Clock;
 pub(crate) use launch::{check, prepare};
 pub(crate) use resources::Means;
+pub(crate) use stride::most_in_a_step;
 pub(crate) use worker::{Meeting, Worker};
 
 use crate::partition::Control;
@@ -124,8 +126,10 @@ pub struct Seat {
     pub cpu: Option<CpuId>,
     /// What happens between empty steps.
     pub idle: EffectiveIdle,
-    /// Items per task and step at most.
+    /// Items per task and step, usually.
     pub budget: usize,
+    /// The same at most, where steps are short.
+    pub most: usize,
     /// Where its memory is to lie, if that is known.
     pub home: Option<HomeNode>,
 }

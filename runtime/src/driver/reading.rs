@@ -14,6 +14,8 @@ pub(super) struct Reading {
     now: Now,
     /// Steps that it has served.
     served: u32,
+    /// How long each of the steps took on average that the reading before this one served.
+    took: i64,
     /// The steps before it were short.
     lasts: bool,
 }
@@ -21,7 +23,7 @@ pub(super) struct Reading {
 impl Reading {
     /// None yet: the first step reads the clock.
     pub(super) fn none() -> Self {
-        Self { now: Now::default(), served: 0, lasts: false }
+        Self { now: Now::default(), served: 0, took: i64::MAX, lasts: false }
     }
 
     /// The time of the next step: this reading if it is still good, else what `read` says. Not before a time that was given out earlier, if
@@ -38,10 +40,16 @@ impl Reading {
     /// `now` is the time of the next step, just read.
     #[inline]
     pub(super) fn renew(&mut self, now: Now) -> Now {
-        let took = now.monotonic.saturating_sub(self.now.monotonic);
-        let lasts = took <= i64::from(self.served) * SHORT_NANOS;
-        *self = Self { now, served: 1, lasts };
+        let since = now.monotonic.saturating_sub(self.now.monotonic);
+        let took = since.checked_div(self.served.into()).unwrap_or(i64::MAX);
+        *self = Self { now, served: 1, took, lasts: took <= SHORT_NANOS };
         now
+    }
+
+    /// How long the steps before this reading took, each, on average; told for the first step that the reading serves.
+    #[inline]
+    pub(super) fn step_nanos(&self) -> Option<i64> {
+        (self.served == 1).then_some(self.took)
     }
 
     /// The next step reads the clock: time passes that no step takes.

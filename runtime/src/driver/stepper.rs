@@ -6,6 +6,7 @@ use super::Seat;
 use super::clock::Clock;
 use super::idler::{Idler, Pause, park_nanos};
 use super::reading::Reading;
+use super::stride::Stride;
 use crate::partition::{Partition, Progress};
 
 /// Of so many empty steps in a row, one tells the core that it spins. That costs as much as the rest of an empty step, and what it delays
@@ -26,16 +27,16 @@ pub(super) enum Next {
 /// Steps a partition and paces it by its idle policy.
 pub(super) struct Stepper<'a> {
     partition: &'a mut Partition,
-    seat: &'a Seat,
     clock: &'a mut Clock,
     idler: Idler,
     reading: Reading,
+    stride: Stride,
 }
 
 impl<'a> Stepper<'a> {
     pub(super) fn new(partition: &'a mut Partition, seat: &'a Seat, clock: &'a mut Clock) -> Self {
         let idler = Idler::new(seat.idle);
-        Self { partition, seat, clock, idler, reading: Reading::none() }
+        Self { partition, clock, idler, reading: Reading::none(), stride: Stride::new(seat) }
     }
 
     /// One step, and the pause after an empty one unless that is to park.
@@ -45,13 +46,20 @@ impl<'a> Stepper<'a> {
             self.reading.expire();
         }
         let now = self.reading.next(|| self.clock.now());
-        match self.partition.step(now, self.seat.budget) {
-            Progress::Worked(_) => self.idler.reset(),
+        if let Some(nanos) = self.reading.step_nanos() {
+            self.stride.fit(nanos);
+        }
+        match self.partition.step(now, self.stride.items()) {
+            Progress::Worked(items) => {
+                self.stride.moved(items);
+                self.idler.reset();
+            }
             Progress::Drained => {
                 self.partition.report();
                 return Next::End;
             }
             Progress::Idle | Progress::Blocked => {
+                self.stride.rest();
                 let pause = self.idler.pause();
                 if self.idler.should_report() {
                     self.partition.report();
@@ -89,7 +97,7 @@ impl<'a> Stepper<'a> {
         self.partition.doorbell().announce();
         // What arrived before the announcement rang no bell: look once more.
         let now = self.reading.renew(self.clock.now());
-        let progress = self.partition.step(now, self.seat.budget);
+        let progress = self.partition.step(now, self.stride.items());
         if !matches!(progress, Progress::Idle | Progress::Blocked) {
             self.idler.reset();
             return None;

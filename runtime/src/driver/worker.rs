@@ -218,7 +218,12 @@ mod tests {
             let workers = launch.partitions.into_iter().map(|blueprint| {
                 // No kernel has this CPU.
                 let cpu = (blueprint.index == 1).then_some(1_000_000);
-                Worker::new(blueprint, Seat { cpu, idle, budget: 64, home: None }, clock.clone(), &meeting)
+                Worker::new(
+                    blueprint,
+                    Seat { cpu, idle, budget: 64, most: 64, home: None },
+                    clock.clone(),
+                    &meeting,
+                )
             });
             driver.spawn(workers.collect(), launch.monitor.control()).unwrap();
             assert!(meeting.closed.wait_timeout(Duration::from_secs(60)), "{driver} hangs");

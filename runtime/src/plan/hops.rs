@@ -86,6 +86,20 @@ impl Plan {
             _ => from.iter().flat_map(|&from| to.iter().map(move |&to| (from, to))).collect(),
         }
     }
+
+    /// For each partition the slots of the smallest ring that it has an end of; `None` if it has none.
+    ///
+    /// # Panics
+    /// The plan is that of another graph than `graph`.
+    pub fn smallest_rings(&self, graph: &ValidatedGraph) -> Vec<Option<u64>> {
+        let mut smallest: Vec<Option<u64>> = vec![None; self.partitions];
+        for (edge, plan) in self.edges.iter().enumerate() {
+            for end in self.rings(graph, edge).into_iter().flat_map(|(from, to)| [from, to]) {
+                smallest[end] = Some(smallest[end].map_or(plan.capacity, |ring| ring.min(plan.capacity)));
+            }
+        }
+        smallest
+    }
 }
 
 /// The hops of each edge, in the order of the graph.

@@ -40,7 +40,7 @@ pub struct RunOptions {
     #[arg(long, value_enum, env = "CORELANE_IDLE")]
     pub idle: Option<IdleArg>,
 
-    /// Items that a task moves in one step at most; `corelane tune` says how many suit a pipeline [default: 1024]
+    /// Items that a task moves in one step, more where steps are short; `corelane tune` says how many suit a pipeline [default: 1024]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub step_budget: Option<u32>,
 

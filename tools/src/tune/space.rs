@@ -98,7 +98,7 @@ pub struct Candidate {
     pub driver: DriverChoice,
     /// What cores do without work.
     pub idle: IdlePolicy,
-    /// Items that a task moves in one step at most.
+    /// Items that a task moves in one step, as [`ExecutionOptions::step_budget`] says.
     pub step_budget: usize,
     /// Its rings beside those of the plan.
     pub rings: String,
