@@ -14,6 +14,9 @@ use super::trial::Found;
 /// Candidates that the text names beside the best one.
 const NAMED: usize = 12;
 
+/// A figure that may be so many times another one says little.
+const TOO_WIDE: f64 = 20.0;
+
 /// A trial that was run.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -233,6 +236,12 @@ impl Report {
         let mut doubts = Vec::new();
         if self.disturbed() * 2 > self.trials.len() {
             doubts.push("others used the machine during most trials: tune again when it is idle".to_owned());
+        }
+        if self.interval.high > self.interval.low * TOO_WIDE {
+            doubts.push(
+                "the machine changed so much meanwhile that the figure says little: go by the ratios"
+                    .to_owned(),
+            );
         }
         if self.rounds < ROUNDS_OF_A_FINAL {
             let rounds = self.rounds;

@@ -1,10 +1,11 @@
 //! How far a machine wanders while it is measured: heat, neighbours and the host's own doings make everything slower or faster for minutes.
 //!
 //! A bootstrap interval of one run knows nothing of that. Here the level is taken to be a random walk under noise (the local level model of
-//! time series), seen through medians of few long blocks: bursts of disturbance are shorter than half of one, and no drift. How fast it walks is uncertain,
-//! so all speeds are weighed by how well they explain what was seen.
+//! time series), seen through medians of few long blocks: bursts of disturbance are shorter than half of one, and no drift. Each block says by itself how
+//! far its median can be trusted: where half of the trials are disturbed it jumps, and that is no drift either. How fast the level walks is
+//! uncertain, so all speeds are weighed by how well they explain what was seen.
 
-use corelane_bench::stats::median;
+use corelane_bench::stats::{Summary, summarise};
 
 /// A level and the second at which it was seen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,14 +23,22 @@ const SPEEDS: usize = 64;
 const FASTEST: f64 = 3.0;
 /// The middles of two adjacent blocks of a walk are two thirds as far apart, squared, as the walk goes in that time.
 const SMOOTHED: f64 = 1.5;
-/// The median of absolute values of a normal distribution is so many times smaller than its deviation.
-pub(super) const MAD_TO_DEVIATION: f64 = 1.4826;
-/// The variance of a median of normal values beside that of their mean.
-const OF_MEDIANS: f64 = std::f64::consts::FRAC_PI_2;
+/// Deviations on each side within which 95 of 100 normal values lie.
+pub(super) const DEVIATIONS_OF_95: f64 = 1.96;
+/// What a block can be trusted at most, as a variance: a likelihood needs some doubt where all levels are the same.
+const LEAST_NOISE: f64 = 1e-12;
+
+/// The median of some levels, one after the other.
+struct Block {
+    at: f64,
+    level: f64,
+    /// The variance of the median.
+    noise: f64,
+}
 
 /// The variance that the level gains in a second, from what was `seen` in the order of time; `None` if that is too little to say.
 pub(super) fn variance_per_second(seen: &[Seen]) -> Option<f64> {
-    let (blocks, noise) = blocks(seen)?;
+    let blocks = blocks(seen)?;
     let steps = blocks.windows(2).map(|pair| (pair[1].level - pair[0].level).powi(2)).sum::<f64>();
     let time = blocks[blocks.len() - 1].at - blocks[0].at;
     let fastest = FASTEST * (steps / time).sqrt();
@@ -37,40 +46,35 @@ pub(super) fn variance_per_second(seen: &[Seen]) -> Option<f64> {
         return Some(0.0);
     }
     let speeds = (0..SPEEDS).map(|index| (fastest * index as f64 / (SPEEDS - 1) as f64).powi(2));
-    let weighed: Vec<(f64, f64)> = speeds.map(|speed| (speed, likelihood(&blocks, noise, speed))).collect();
+    let weighed: Vec<(f64, f64)> = speeds.map(|speed| (speed, likelihood(&blocks, speed))).collect();
     let most = weighed.iter().map(|(_, likelihood)| *likelihood).fold(f64::NEG_INFINITY, f64::max);
     let weight = |likelihood: f64| (likelihood - most).exp();
     let sum: f64 = weighed.iter().map(|(_, likelihood)| weight(*likelihood)).sum();
     Some(SMOOTHED * weighed.iter().map(|(speed, likelihood)| speed * weight(*likelihood)).sum::<f64>() / sum)
 }
 
-/// Medians of blocks, and the variance of one of them that noise alone would give.
-fn blocks(seen: &[Seen]) -> Option<(Vec<Seen>, f64)> {
+fn blocks(seen: &[Seen]) -> Option<Vec<Block>> {
     let length = seen.len() / BLOCKS;
     if length < SHORTEST_BLOCK {
         return None;
     }
     let block = |levels: &[Seen]| {
-        let middle = median(&levels.iter().map(|seen| seen.level).collect::<Vec<_>>())?;
+        let Summary { median, interval, .. } =
+            summarise(&levels.iter().map(|seen| seen.level).collect::<Vec<_>>())?;
         let at = levels.iter().map(|seen| seen.at).sum::<f64>() / levels.len() as f64;
-        Some(Seen { at, level: middle })
+        let deviation = (interval.high - interval.low) / (2.0 * DEVIATIONS_OF_95);
+        Some(Block { at, level: median, noise: deviation.powi(2).max(LEAST_NOISE) })
     };
     // The last ones that do not fill a block are left out.
-    let blocks: Vec<Seen> = seen.chunks_exact(length).take(BLOCKS).filter_map(block).collect();
-    if blocks.windows(2).any(|pair| pair[1].at <= pair[0].at) {
-        return None;
-    }
-    // From one level to the next nothing wanders far; two of them are in each difference.
-    let steps: Vec<f64> = seen.windows(2).map(|pair| (pair[1].level - pair[0].level).abs()).collect();
-    let noise = (median(&steps)? * MAD_TO_DEVIATION).powi(2) / 2.0 * OF_MEDIANS / length as f64;
-    // Levels that are all the same have none, and a likelihood needs some.
-    Some((blocks, noise.max(1e-12)))
+    let blocks: Vec<Block> = seen.chunks_exact(length).take(BLOCKS).filter_map(block).collect();
+    blocks.windows(2).all(|pair| pair[1].at > pair[0].at).then_some(blocks)
 }
 
 /// The logarithm of how likely `blocks` are if the level gains `speed` in variance each second: a Kalman filter, which begins where the first block is.
-fn likelihood(blocks: &[Seen], noise: f64, speed: f64) -> f64 {
-    let (mut level, mut doubt, mut sum) = (blocks[0].level, noise, 0.0);
+fn likelihood(blocks: &[Block], speed: f64) -> f64 {
+    let (mut level, mut doubt, mut sum) = (blocks[0].level, blocks[0].noise, 0.0);
     for pair in blocks.windows(2) {
+        let noise = pair[1].noise;
         doubt += speed * (pair[1].at - pair[0].at);
         let (surprise, expected) = (pair[1].level - level, doubt + noise);
         sum -= (expected.ln() + surprise.powi(2) / expected) / 2.0;
@@ -82,6 +86,8 @@ fn likelihood(blocks: &[Seen], noise: f64, speed: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use corelane_bench::stats::median;
+
     use super::*;
 
     fn normal(random: &mut fastrand::Rng) -> f64 {
@@ -137,6 +143,22 @@ mod tests {
             variance_per_second(&seen).unwrap().sqrt()
         };
         assert!(speed(true) < 4.0 * speed(false), "{} and {}", speed(true), speed(false));
+    }
+
+    #[test]
+    fn a_median_that_jumps_because_half_of_its_trials_are_disturbed_is_no_drift() {
+        const LEVELS: usize = 90;
+        let found = (0..100).filter_map(|seed| {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut seen = walked(seed, LEVELS, 0.0);
+            for block in [2, 4].map(|block| block * LEVELS / BLOCKS..(block + 1) * LEVELS / BLOCKS) {
+                seen[block].iter_mut().for_each(|seen| seen.level += if random.bool() { 2.3 } else { 0.0 });
+            }
+            variance_per_second(&seen)
+        });
+        // Over as long a time as was looked at, less than from one to the other.
+        let deviation = (median(&found.collect::<Vec<_>>()).unwrap() * LEVELS as f64 / 2.0).sqrt();
+        assert!(deviation < 2.3, "{deviation}");
     }
 
     #[test]

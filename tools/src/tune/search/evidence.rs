@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use corelane_bench::stats::{Interval, median};
 
 use super::Point;
-use super::drift::{MAD_TO_DEVIATION, Seen};
+use super::drift::Seen;
 
 /// The cost of a trial that did not hold at all: more than any figure's logarithm.
 const LOST: f64 = 100.0;
+
+/// The median of absolute values of a normal distribution is so many times smaller than its deviation.
+const MAD_TO_DEVIATION: f64 = 1.4826;
 
 /// A trial that counts.
 #[derive(Debug, Clone, Copy)]

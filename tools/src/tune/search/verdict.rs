@@ -3,7 +3,7 @@
 use corelane_bench::stats::{Interval, Summary, median, summarise};
 use serde::Serialize;
 
-use super::drift::variance_per_second;
+use super::drift::{DEVIATIONS_OF_95, variance_per_second};
 use super::evidence::ratios;
 use super::{Point, ROUNDS_OF_A_FINAL, Search, Stage};
 
@@ -64,8 +64,6 @@ impl Standing {
 
 /// Candidates that cost up to so many times what the best costs go up and down with it.
 const ALIKE: f64 = 1.5;
-/// Deviations on each side within which 95 of 100 normal values lie.
-const DEVIATIONS_OF_95: f64 = 1.96;
 
 /// What a candidate costs by itself, in logarithms.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,17 +100,18 @@ impl Search {
     pub fn verdict(&self) -> Option<Verdict> {
         let among: Vec<Point> = self.field.iter().copied().filter(|p| self.evidence.held(*p)).collect();
         let ranking = self.evidence.ranking(&among, self.judged_since(&among));
-        let best = match ranking.first() {
-            Some((best, _)) => *best,
+        let leader = match ranking.first() {
+            Some((leader, _)) => *leader,
             None => {
                 let held = self.evidence.points().filter(|point| self.evidence.held(*point));
                 held.min_by(|a, b| self.middle_or_lost(*a).total_cmp(&self.middle_or_lost(*b)))?
             }
         };
-        let beside = self.reference().and_then(|reference| {
-            let since = self.judged_since(&[best, reference]);
-            Some((reference, summarise(&self.evidence.behind(best, reference, since))?))
-        });
+        let reference = self.reference();
+        // Beside each other they may stand the other way round than beside all others: then nothing speaks for a change.
+        let best =
+            reference.filter(|reference| self.is_behind_reference(leader, *reference)).unwrap_or(leader);
+        let beside = reference.and_then(|reference| Some((reference, self.beside(best, reference)?)));
         let mut standings: Vec<(Point, Standing)> = self
             .evidence
             .points()
@@ -143,6 +142,15 @@ impl Search {
         let reach = |end: f64| (2.0 * (end - median).powi(2) + gone).sqrt();
         let interval = Interval { low: median - reach(interval.low), high: median + reach(interval.high) };
         Some(Cost { median, rounds: count, interval, with_drift: speed.is_some() })
+    }
+
+    /// How much more `point` costs than `other`, in the rounds of both.
+    fn beside(&self, point: Point, other: Point) -> Option<Summary> {
+        summarise(&self.evidence.behind(point, other, self.judged_since(&[point, other])))
+    }
+
+    fn is_behind_reference(&self, point: Point, reference: Point) -> bool {
+        self.beside(point, reference).is_some_and(|more| more.median > 0.0)
     }
 
     fn middle_or_lost(&self, point: Point) -> f64 {
