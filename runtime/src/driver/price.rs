@@ -16,6 +16,8 @@ use crate::topology::CpuId;
 /// Parks that nobody ends, and how long they are.
 const PARKS: u32 = 5;
 const PARK: Duration = Duration::from_millis(1);
+/// Longer waits count as this: a minute.
+const LONGEST_NANOS: u64 = 60_000_000_000;
 
 /// What parking costs on this machine: a partition that parks is woken late, and whoever wakes it pays for the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -87,12 +89,7 @@ pub fn measure_park(sleeper: CpuId, waker: CpuId, probe: ParkProbe) -> io::Resul
         let panicked = |_| io::Error::other("a measuring thread panicked");
         let times = waking?.join().map_err(panicked)?.map_err(io::Error::other)?;
         let parked_share = sleeping.join().map_err(panicked)?.map_err(io::Error::other)?;
-        Ok(ParkPrice {
-            wake: Duration::from_nanos(times.wake.value_at_quantile(0.5)),
-            wake_p95: Duration::from_nanos(times.wake.value_at_quantile(0.95)),
-            ring: Duration::from_nanos(times.ring.value_at_quantile(0.5)),
-            parked_share,
-        })
+        Ok(times.price(parked_share))
     })
 }
 
@@ -112,8 +109,20 @@ struct Times {
 
 impl Times {
     fn new() -> io::Result<Self> {
-        let empty = || Histogram::new(3).map_err(io::Error::other);
+        let empty = || Histogram::new_with_max(LONGEST_NANOS, 3).map_err(io::Error::other);
         Ok(Self { wake: empty()?, ring: empty()? })
+    }
+
+    fn record(&mut self, wake: i64, ring: i64) {
+        let nanos = |time: i64| u64::try_from(time).unwrap_or(0);
+        self.wake.saturating_record(nanos(wake));
+        self.ring.saturating_record(nanos(ring));
+    }
+
+    fn price(&self, parked_share: f64) -> ParkPrice {
+        let wake = |share| Duration::from_nanos(self.wake.value_at_quantile(share));
+        let ring = Duration::from_nanos(self.ring.value_at_quantile(0.5));
+        ParkPrice { wake: wake(0.5), wake_p95: wake(0.95), ring, parked_share }
     }
 }
 
@@ -164,9 +173,7 @@ impl Scene {
         while self.awake.load(Ordering::Acquire) < round {
             thread::yield_now();
         }
-        let since = |at: i64| u64::try_from(at - from).unwrap_or(0);
-        times.wake.saturating_record(since(self.awake_at.load(Ordering::Relaxed)));
-        times.ring.saturating_record(since(rung));
+        times.record(self.awake_at.load(Ordering::Relaxed) - from, rung - from);
     }
 }
 
@@ -183,6 +190,17 @@ mod tests {
             let price = measure_park(sleeper, waker, ParkProbe::default()).unwrap();
             assert!(price.wake > Duration::ZERO && price.wake_p95 >= price.wake, "{price:?}");
             assert!(price.parked_share > 0.0 && price.parked_share < 1.0, "{price:?}");
+        }
+    }
+
+    #[test]
+    fn a_price_is_what_was_measured_to_a_thousandth() {
+        let mut times = Times::new().unwrap();
+        (1..=100).for_each(|tens| times.record(tens * 10_000, tens));
+        let price = times.price(0.5);
+        for (found, expected) in [(price.wake, 500_000.0), (price.wake_p95, 950_000.0), (price.ring, 50.0)] {
+            let found = found.as_nanos() as f64;
+            assert!((found - expected).abs() <= expected / 1_000.0, "{found} for {expected}");
         }
     }
 
