@@ -105,6 +105,8 @@ impl Model {
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Push,
+    PushKnown,
+    ForgetRoom,
     Extend(usize),
     PushSlice(usize),
     Publish,
@@ -136,6 +138,8 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => Just(Op::Push),
+        3 => Just(Op::PushKnown),
+        1 => Just(Op::ForgetRoom),
         3 => (0..12usize).prop_map(Op::Extend),
         3 => (0..12usize).prop_map(Op::PushSlice),
         4 => Just(Op::Publish),
@@ -171,7 +175,13 @@ impl Pair {
 
     fn run(&mut self, op: Op) {
         match op {
-            Op::Push | Op::Extend(_) | Op::PushSlice(_) | Op::Publish | Op::FreeFor(_) => self.write(op),
+            Op::Push
+            | Op::PushKnown
+            | Op::ForgetRoom
+            | Op::Extend(_)
+            | Op::PushSlice(_)
+            | Op::Publish
+            | Op::FreeFor(_) => self.write(op),
             Op::Signal(_) | Op::SignalRoom | Op::Evict(_) | Op::AllowEvictions | Op::Grant(_) => {
                 self.steer(op)
             }
@@ -206,6 +216,18 @@ impl Pair {
                     model.push(self.next);
                     self.next += 1;
                 }
+            }
+            Op::PushKnown => {
+                let pushed = producer.push_known(self.next);
+                assert!(pushed == Err(self.next) || free > 0);
+                if pushed.is_ok() {
+                    model.push(self.next);
+                    self.next += 1;
+                }
+            }
+            Op::ForgetRoom => {
+                producer.forget_room();
+                assert_eq!(producer.push_known(self.next), Err(self.next));
             }
             Op::Extend(n) => {
                 let mut values = self.next..self.next + n as u64;

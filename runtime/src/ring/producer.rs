@@ -144,10 +144,39 @@ impl<T> Producer<T> {
         if self.tail == self.limit && self.refresh() == 0 {
             return Err(item);
         }
+        self.push_known(item)
+    }
+
+    /// As [`push`](Self::push), but does not look at the consumer's position.
+    ///
+    /// # Errors
+    /// Gives the item back when the room is used up that the last look found.
+    ///
+    /// ```
+    /// let (mut producer, _consumer) = corelane::ring::ring::<u64>(4)?;
+    /// assert_eq!(producer.push_known(1), Err(1), "nobody has looked");
+    /// assert_eq!(producer.free_for(1), 4);
+    /// assert_eq!(producer.push_known(1), Ok(()));
+    /// producer.forget_room();
+    /// assert_eq!(producer.push_known(2), Err(2));
+    /// assert_eq!(producer.push(2), Ok(()));
+    /// assert_eq!((producer.pushed(), producer.free_for(1)), (2, 2));
+    /// # Ok::<(), corelane::ring::RingError>(())
+    /// ```
+    #[inline(always)]
+    pub fn push_known(&mut self, item: T) -> Result<(), T> {
+        if self.tail == self.limit {
+            return Err(item);
+        }
         // SAFETY: the tail is below the limit, so the slot is free and belongs to this side.
         unsafe { self.slots.write(self.slots.index(self.tail), item) };
         self.tail += 1;
         Ok(())
+    }
+
+    /// Forgets what room was found: [`push_known`](Self::push_known) refuses everything until another call looks again.
+    pub fn forget_room(&mut self) {
+        self.limit = self.tail;
     }
 
     /// Writes items until `items` ends or the ring is full, not yet visible. How many.
