@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Sender;
 use super::outlet::Senders;
 use crate::model::{Signal, StageId};
 use crate::observe::StageCells;
@@ -17,10 +18,50 @@ struct Following {
     ended: bool,
 }
 
+/// Slices of the key space that are looked up at once.
+const SLICES: usize = 1 << 8;
+/// No instance has this number.
+const MANY: u32 = u32::MAX;
+
+/// Who owns the shards of a 256th of the key space, or that several do.
+struct Routes {
+    owners: Box<[u32; SLICES]>,
+}
+
+impl Routes {
+    fn of(shards: &ShardTable) -> Self {
+        let mut owners = Box::new([MANY; SLICES]);
+        let wide = (1u64 << 16) / SLICES as u64;
+        for (slice, owner) in (0u64..).zip(owners.iter_mut()) {
+            let ends = [slice * wide, (slice + 1) * wide - 1].map(|part| shards.shard(part << 32));
+            let of = &shards.owners()[ends[0]..=ends[1]];
+            if of.iter().all(|one| *one == of[0]) {
+                *owner = u32::from(of[0]);
+            }
+        }
+        Self { owners }
+    }
+
+    /// The owner of the shard of `hash`, or [`MANY`].
+    #[inline(always)]
+    fn owner(&self, hash: u64) -> usize {
+        // Half of the bits that choose a shard.
+        self.owners[usize::from((hash >> 40) as u8)] as usize
+    }
+}
+
+/// For a hash in whose slice several instances own shards.
+#[cold]
+#[inline(never)]
+fn send_exactly<T: Send>(each: &mut [Sender<T>], shards: &ShardTable, hash: u64, item: T) {
+    each[shards.owner(hash)].send_known(item);
+}
+
 /// The end of a chain: a keyed edge.
 pub struct Exchange<T, H> {
     senders: Senders<T>,
     shards: ShardTable,
+    routes: Routes,
     /// Where shards move.
     following: Option<Following>,
     hash: H,
@@ -37,7 +78,8 @@ impl<T: Send, H> Exchange<T, H> {
         let (version, shards) = current.map_or((0, shards), |current| (current.version, current.after));
         let following = control.map(|control| Following { control, version, ended: false });
         let (gate, cells) = (Gate::new(site), Arc::clone(&site.cells));
-        Self { senders, shards, following, hash, gate, cells }
+        let routes = Routes::of(&shards);
+        Self { senders, shards, routes, following, hash, gate, cells }
     }
 
     /// Goes over to the assignment that has been published, in a step in which every ring takes the barrier. True if it has.
@@ -50,6 +92,7 @@ impl<T: Send, H> Exchange<T, H> {
         let current = following.control.assignment();
         following.version = current.version;
         self.shards = current.after;
+        self.routes = Routes::of(&self.shards);
         self.senders.broadcast(Signal::Barrier(current.version));
         true
     }
@@ -58,11 +101,15 @@ impl<T: Send, H> Exchange<T, H> {
 impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, H> {
     #[inline(always)]
     fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx) {
-        let Self { senders, shards, hash, gate, .. } = self;
+        let Self { senders, routes, shards, hash, gate, .. } = self;
         let mut unroutable = 0;
         let each = &mut senders.each[..];
+        each.iter_mut().for_each(Sender::begin);
         items.for_each(|item| match gate.stateful(cx, || hash(&item)) {
-            Some(h) => each[shards.owner(h)].send(item),
+            Some(h) => match each.get_mut(routes.owner(h)) {
+                Some(sender) => sender.send_known(item),
+                None => send_exactly(each, shards, h, item),
+            },
             None => unroutable += 1,
         });
         senders.unroutable += unroutable;
@@ -121,5 +168,39 @@ impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, 
 
     fn close(&mut self, _discard: bool) {
         self.senders.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::shard::ShardMove;
+
+    proptest! {
+        #[test]
+        fn a_route_leads_to_the_owner_of_the_shard_or_says_that_it_cannot_tell(
+            (shards, instances) in (1usize..2_000, 1usize..9),
+            moves in prop::collection::vec((0usize..2_000, 0usize..8), 0..5),
+            hashes in prop::collection::vec(any::<u64>(), 1..200),
+        ) {
+            let moves: Vec<_> = moves
+                .into_iter()
+                .filter(|(_, to)| *to < instances)
+                .map(|(shard, to)| ShardMove { shard, to })
+                .collect();
+            let shards = ShardTable::even(shards, instances).with(&moves);
+            let routes = Routes::of(&shards);
+            // Both ends of each slice, too.
+            let ends = (0..=u64::from(u16::MAX)).filter(|part| matches!(part & 0xFF, 0 | 0xFF)).map(|part| part << 32);
+            for hash in hashes.into_iter().chain(ends) {
+                let route = routes.owner(hash);
+                prop_assert!(route == shards.owner(hash) || route == MANY as usize);
+            }
+            if moves.is_empty() && shards.shards() <= SLICES && SLICES % shards.shards() == 0 {
+                prop_assert!(!routes.owners.contains(&MANY), "every shard is some slices");
+            }
+        }
     }
 }

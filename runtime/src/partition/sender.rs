@@ -112,6 +112,29 @@ impl<T: Send> Sender<T> {
         }
     }
 
+    /// To be called before [`send_known`](Self::send_known), once for what is sent without anything else in between.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        if self.detour {
+            self.ring.forget_room();
+        }
+    }
+
+    /// As [`send`](Self::send): one look at the ring says also whether items go the long way.
+    #[inline(always)]
+    pub(super) fn send_known(&mut self, item: T) {
+        if let Err(item) = self.ring.push_known(item) {
+            self.refused(item);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refused(&mut self, item: T) {
+        self.send(item);
+        self.begin();
+    }
+
     /// Sends all of `items`.
     #[inline(always)]
     pub fn send_all(&mut self, mut items: impl Iterator<Item = T>) {

@@ -88,7 +88,7 @@ impl Pair {
         waiting < self.capacity as usize && (waiting == 0 || self.max_bytes.is_none_or(|max| heavy <= max))
     }
 
-    fn send(&mut self) {
+    fn send(&mut self, known: bool) {
         let item = self.turn_of.len() as u64;
         self.turn_of.push(self.turns);
         assert!(
@@ -99,7 +99,11 @@ impl Pair {
             let Some(oldest) = self.waiting.remove(self.looked_at) else { break };
             self.dropped.push(oldest);
         }
-        self.sender.send(item);
+        if known {
+            self.sender.send_known(item);
+        } else {
+            self.sender.send(item);
+        }
         // What is refused is the sender's affair, since that depends on signals; what was not, waits.
         if self.sender.policy == DropPolicy::DropNewest && self.told.lock().unwrap().last() == Some(&item) {
             self.dropped.push(item);
@@ -132,7 +136,8 @@ impl Pair {
     fn run(&mut self, op: Op) {
         match op {
             Op::Send(n) => {
-                (0..n).for_each(|_| self.send());
+                self.sender.begin();
+                (0..n).for_each(|_| self.send(n % 2 == 0));
                 self.sender.publish();
             }
             Op::Signals(n, turn) => {
