@@ -149,31 +149,52 @@ impl Track {
     }
 }
 
-/// A track while a batch goes by: a copy, which an iterator owns, so that it lives in registers.
+/// A track while a batch goes by: what most times are compared with, which an iterator owns, so that it lives in registers.
 struct Watch<'a> {
-    track: Track,
-    home: &'a mut Track,
+    /// Times up to this say nothing new. What it is ahead of the track has still to be told to it.
+    known: i64,
+    /// A later time is believed if it is no further ahead. None is where the track has to be asked.
+    reach: u64,
+    track: &'a mut Track,
 }
 
 impl<'a> Watch<'a> {
-    /// The first time in the batch says that there was one, whatever it is.
-    fn of(home: &'a mut Track) -> Self {
-        Self { track: Track { known: i64::MIN, ..*home }, home }
+    /// The first time in the batch says that there was one, whatever it is: the track is asked.
+    fn of(track: &'a mut Track) -> Self {
+        Self { known: i64::MIN, reach: 0, track }
     }
 
     #[inline(always)]
     fn see(&mut self, time: i64, max_ahead: i64) {
-        if time > self.track.known {
-            self.track.see(time, max_ahead);
+        if time <= self.known {
+            return;
+        }
+        if time.abs_diff(self.known) <= self.reach {
+            self.known = time;
+        } else {
+            (self.known, self.reach) = ask(self.track, self.known, self.reach, time, max_ahead);
         }
     }
+}
+
+/// Tells a track how far it has come, and of one time more; what times are to be compared with from now on.
+#[cold]
+#[inline(never)]
+fn ask(track: &mut Track, known: i64, reach: u64, time: i64, max_ahead: i64) -> (i64, u64) {
+    if reach > 0 {
+        track.believe(known, max_ahead);
+    }
+    track.see(time, max_ahead);
+    let certain = track.trust == Trust::Settled && track.doubted == 0;
+    (track.known, if certain { max_ahead.unsigned_abs() } else { 0 })
 }
 
 impl Drop for Watch<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.track.seen {
-            *self.home = self.track;
+        if self.reach > 0 {
+            let max_ahead = self.reach.cast_signed();
+            self.track.believe(self.known, max_ahead);
         }
     }
 }
