@@ -6,10 +6,9 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::IntoIter;
 
 use super::fold_bound::{Bound, memory};
-use super::fold_loops::{AHEAD, Tally, fold_few, fold_many, fold_tight, insert, outgrow};
+use super::fold_loops::{AHEAD, Ahead, Tally, Waiting, fold_few, fold_many, fold_tight, outgrow};
 use super::fold_move::{FoldKeys, Moved};
 use super::fold_table::{Entries, FoldTable};
-use super::hash_key;
 use crate::model::Signal;
 use crate::observe::StageAccount;
 use crate::shard::Mover;
@@ -51,8 +50,8 @@ pub struct FoldByKeyOp<In, K, A, F, I, G> {
     table: HashTable<(K, A)>,
     /// Afterwards; until then without a key.
     large: FoldTable<K, A>,
-    /// The items that are looked up together, with their hashes and keys. Empty between batches.
-    ahead: Vec<(u64, K, In)>,
+    /// The items that are looked up together. Empty between batches.
+    ahead: Ahead<K, In>,
     key: F,
     init: I,
     fold: G,
@@ -115,7 +114,7 @@ where
 {
     /// Bytes of keys and values.
     fn memory(&self) -> usize {
-        let ahead = self.ahead.capacity() * size_of::<(u64, K, In)>();
+        let ahead = self.ahead.capacity() * size_of::<Waiting<K, In>>();
         memory(&self.table, &self.large) + self.ending_bytes + ahead
     }
 
@@ -189,42 +188,26 @@ where
         let Self { table, large, ahead, key, init, fold, bound, mover, .. } = self;
         let mut counts = (0, 0);
         let each = || {
-            let mut tally = Tally { taken: 0, behind: 0, into: &mut counts };
-            if is_tight {
-                let count = |hash| mover.iter_mut().for_each(|mover| mover.count(hash));
-                return fold_tight(&mut items, &mut tally, (table, large), key, fold, count)
-                    .map(|()| bound.exhausted(table, large));
-            }
-            if large.len() == 0 {
+            if !is_tight && large.len() == 0 {
                 if !is_large(table) || !bound.may_move(table, large) {
-                    if let Some(mover) = mover {
-                        fold_few(&mut items, &mut tally, table, key, init, fold, |hash| mover.count(hash));
-                        return None;
-                    }
-                    // The one in hand. One counter for each item, not two.
-                    tally.behind = 1;
-                    items.by_ref().for_each(|item| {
-                        tally.taken += 1;
-                        let k = key(&item);
-                        let hash = hash_key(&k);
-                        match table.find_mut(hash, |(other, _)| *other == k) {
-                            Some((_, value)) => fold(value, item),
-                            None => insert(table, hash, k, init, |value| fold(value, item)),
+                    match mover {
+                        None => fold_few(&mut items, &mut counts, table, key, init, fold, |_| {}),
+                        Some(mover) => {
+                            let count = |hash| mover.count(hash);
+                            fold_few(&mut items, &mut counts, table, key, init, fold, count);
                         }
-                    });
-                    tally.behind = 0;
+                    }
                     return None;
                 }
                 outgrow(table, large);
             }
-            match mover {
-                None => fold_many(&mut items, &mut tally, (large, ahead), key, init, fold, |_| {}),
-                Some(mover) => {
-                    fold_many(&mut items, &mut tally, (large, ahead), key, init, fold, |hash| {
-                        mover.count(hash)
-                    });
-                }
+            let mut tally = Tally { taken: 0, behind: 0, into: &mut counts };
+            let count = |hash| mover.iter_mut().for_each(|mover| mover.count(hash));
+            if is_tight {
+                return fold_tight(&mut items, &mut tally, (table, large), key, fold, count)
+                    .map(|()| bound.exhausted(table, large));
             }
+            fold_many(&mut items, &mut tally, (large, ahead), key, init, fold, count);
             None
         };
         if !self.suspect {

@@ -32,8 +32,11 @@ impl Bound {
         let Some(limit) = self.limit else { return usize::MAX };
         let left = limit.saturating_sub(memory(table, large));
         if large.len() > 0 {
-            let free = large.capacity() - large.len();
-            return if large.bytes() * 2 <= left { free + large.capacity() } else { free };
+            return match large.growth() {
+                // What it has now is in memory meanwhile, if only the entries of it.
+                Some((keys, bytes)) if bytes <= limit => keys - large.len(),
+                _ => large.capacity() - large.len(),
+            };
         }
         if moves && self.may_move(table, large) {
             return table.len();

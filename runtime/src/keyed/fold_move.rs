@@ -7,13 +7,13 @@ use hashbrown::HashTable;
 
 use super::fold_bound::Bound;
 use super::fold_loops::outgrow;
-use super::fold_table::{FoldTable, Found};
+use super::fold_table::FoldTable;
 use super::hash_key;
 use crate::shard::Movable;
 use crate::stage::StageError;
 
-/// Slots of the large table that are looked at in one step.
-const SLOTS: usize = 4096;
+/// Keys of the large table that are looked at in one step.
+const LOOK: usize = 4096;
 
 /// A key's state has come to an instance that has state for it, too: its key function does not give the same key for the same item each time,
 /// or the key's hash is not always the same.
@@ -21,13 +21,11 @@ const SLOTS: usize = 4096;
 #[error("a key has state in two instances: the key function or the hash of its key is not always the same")]
 pub struct KeyInTwoPlaces;
 
-/// What has moved, and what a move must know of the tables.
+/// Items whose keys have moved.
 #[derive(Debug, Default)]
 pub(super) struct Moved {
     pub(super) handed_over: u64,
     pub(super) taken_over: u64,
-    /// The large table has grown since keys were looked at: their places are others.
-    regrown: bool,
 }
 
 /// The keys of a fold, for as long as a step of a move takes.
@@ -51,11 +49,10 @@ impl<K: Hash + Eq, A> FoldKeys<'_, K, A> {
             table.insert_unique(hash, (key, value), |(key, _)| hash_key(key));
             return Ok(());
         }
-        self.moved.regrown |= large.reserve(|key| hash_key(key));
-        match large.find(hash, &key) {
-            Some(Found::Free(at)) => large.fill(at, hash, key, value),
-            _ => return Err(StageError::User(Box::new(KeyInTwoPlaces))),
+        if large.find_mut(hash, &key).is_some() {
+            return Err(StageError::User(Box::new(KeyInTwoPlaces)));
         }
+        large.insert(hash, key, value, |key| hash_key(key));
         Ok(())
     }
 }
@@ -71,7 +68,7 @@ impl<K: Hash + Eq + Send + 'static, A: Send + 'static> Movable for FoldKeys<'_, 
         mut out: impl FnMut(usize, (K, A)),
     ) -> bool {
         // The small table is no larger than the cache, and looked at whole.
-        if std::mem::take(&mut self.moved.regrown) || *at == 0 {
+        if *at == 0 {
             *at = 1;
             // Where the entry goes that is just being taken out.
             let to = Cell::new(None);
@@ -88,7 +85,7 @@ impl<K: Hash + Eq + Send + 'static, A: Send + 'static> Movable for FoldKeys<'_, 
         let leaves = |hash| away(hash).is_some();
         let next = self.large.extract(
             *at - 1,
-            SLOTS,
+            LOOK,
             |key| hash_key(key),
             leaves,
             |hash, entry| {
@@ -97,7 +94,7 @@ impl<K: Hash + Eq + Send + 'static, A: Send + 'static> Movable for FoldKeys<'_, 
                 }
             },
         );
-        *at = next.map_or(*at, |slot| slot + 1);
+        *at = next.map_or(*at, |number| number + 1);
         next.is_none()
     }
 

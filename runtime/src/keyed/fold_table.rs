@@ -1,146 +1,202 @@
-//! A table of keys that does not fit the cache: keys and values in place, found with one miss.
-
-use std::num::NonZeroU32;
+//! A table of keys with their values: the entries one behind the other, and apart from them an index into which hashes lead.
 
 use crate::sync::prefetch;
 
-/// Slots of the first table.
-const FIRST: usize = 16;
-
-/// A key with its value. The tag is part of the hash: keys are compared, and user code is run, only where tags are equal.
-/// It cannot be zero, so that an empty slot costs no byte.
-#[derive(Debug)]
-struct Full<K, A> {
-    tag: NonZeroU32,
-    key: K,
-    value: A,
-}
+/// An index slot that leads nowhere.
+const FREE: u32 = u32::MAX;
+/// Entries of a table that is made for none and gets one.
+const FIRST: usize = 4;
+/// The most slots of an index: a slot is a number of 32 bits.
+const MOST: usize = 1 << 31;
 
 /// A hash table of keys and values that grows, is looked up, and is taken apart, as a whole or by shards.
 ///
-/// Open addressing with linear probing, at most three quarters full: a look-up reads one cache line for small keys and
-/// values, where a table with its tags apart reads two. How many slots it looks at nobody can guess, the branch predictor
-/// least of all: a table that is in the cache anyway is better off with tags that are compared many at a time.
+/// An index slot is a number of 32 bits: of an entry, and in what that leaves bits of its hash. Collisions go to the next slot. How many slots a
+/// look-up reads nobody can guess, the branch predictor least of all; so an index for few keys is mostly empty, which costs little as
+/// long as it is in the cache, and nearly every look-up ends at its first slot. The bits of the hash are for large tables: entries of other keys are not
+/// read, and each would be a miss.
 #[derive(Debug)]
 pub(super) struct FoldTable<K, A> {
-    slots: Vec<Option<Full<K, A>>>,
-    len: usize,
+    /// A power of two of them.
+    index: Vec<u32>,
+    /// Less than half as many.
+    entries: Vec<(K, A)>,
 }
 
-/// Where a key is, or where it would be.
-pub(super) enum Found {
-    /// In this slot.
-    At(usize),
-    /// Not there; this slot is free for it.
-    Free(usize),
+/// Entries that an index of so many slots serves.
+fn capacity_of(slots: usize) -> usize {
+    slots / 2
 }
 
-/// Bits of the hash that the slot does not depend on, as far as a table has fewer than 2^32 slots.
-#[inline(always)]
-fn tag(hash: u64) -> NonZeroU32 {
-    NonZeroU32::MIN | (hash >> 32) as u32
+/// Slots that an index for so many entries has. One at least, so that every hash has a place to look at.
+fn index_for(keys: usize) -> usize {
+    keys.saturating_mul(2).checked_next_power_of_two().unwrap_or(usize::MAX)
 }
 
 impl<K: Eq, A> FoldTable<K, A> {
-    /// A table that does not grow before it holds `keys` keys. Without any it takes no memory.
+    /// A table that does not grow before it holds `keys` keys. Without any it takes next to no memory.
+    ///
+    /// # Panics
+    /// For more keys than there is memory for on any machine.
     pub(super) fn with_room_for(keys: usize) -> Self {
-        let mut table = Self { slots: Vec::new(), len: 0 };
-        if keys > 0 {
-            table.slots = empty(slots_for(keys));
-        }
-        table
+        let slots = index_for(keys);
+        assert!(slots <= MOST, "internal error: a table for {keys} keys");
+        Self { index: vec![FREE; slots], entries: Vec::with_capacity(keys) }
     }
 
-    /// Bytes of a table made with room for `keys` keys, of which there is one at least.
+    /// Bytes of a table made with room for `keys` keys.
     pub(super) fn bytes_for(keys: usize) -> usize {
-        slots_for(keys).saturating_mul(size_of::<Option<Full<K, A>>>())
+        Self::bytes_of(index_for(keys), keys)
     }
 
-    /// Bytes of this table, without what keys and values point to.
+    /// Bytes of the table, without what keys and values point to.
     pub(super) fn bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Option<Full<K, A>>>()
+        Self::bytes_of(self.index.capacity(), self.entries.capacity())
+    }
+
+    fn bytes_of(slots: usize, entries: usize) -> usize {
+        slots.saturating_mul(size_of::<u32>()).saturating_add(entries.saturating_mul(size_of::<(K, A)>()))
     }
 
     /// Keys that it holds before it grows.
+    #[inline]
     pub(super) fn capacity(&self) -> usize {
-        self.slots.len() / 4 * 3
+        capacity_of(self.index.len()).min(self.entries.capacity())
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.entries.len()
     }
 
-    /// The slot where a key with this hash is looked for first. Out of bounds in a table without slots.
-    #[inline(always)]
-    fn home(&self, hash: u64) -> usize {
-        hash as usize & self.slots.len().wrapping_sub(1)
+    /// Keys that it holds once it has grown, and the bytes that takes meanwhile. `None` if it cannot.
+    pub(super) fn growth(&self) -> Option<(usize, usize)> {
+        let (slots, keys) = self.grown()?;
+        // The entries move, and lie in both places while they do; an index is made when the old one has gone.
+        Some((keys, Self::bytes_of(slots, keys.saturating_add(self.entries.capacity()))))
     }
 
-    /// Has the memory fetched that a look-up of this hash reads.
+    /// The slots and the entries that it grows to.
+    fn grown(&self) -> Option<(usize, usize)> {
+        let keys = self.len().saturating_mul(2).max(FIRST);
+        let slots = index_for(keys).max(self.index.len());
+        (slots <= MOST).then_some((slots, keys))
+    }
+
     #[inline(always)]
-    pub(super) fn prefetch(&self, hash: u64) {
-        if let Some(slot) = self.slots.get(self.home(hash)) {
+    fn mask(&self) -> usize {
+        self.index.len() - 1
+    }
+
+    /// The bits of `hash` that stand in an index slot.
+    #[inline(always)]
+    fn tag(&self, hash: u64) -> u32 {
+        (hash >> 32) as u32 & !(self.mask() as u32)
+    }
+
+    /// Has the memory fetched that says where the entry of this hash is.
+    #[inline(always)]
+    pub(super) fn prefetch_index(&self, hash: u64) {
+        if let Some(slot) = self.index.get(hash as usize & self.mask()) {
             prefetch(slot);
         }
     }
 
-    /// Looks for a key. A table without slots has none free: see [`reserve`](Self::reserve).
+    /// Has the memory of the entry fetched that a key of this hash is likely to have; its number.
     #[inline(always)]
-    pub(super) fn find(&self, hash: u64, key: &K) -> Option<Found> {
-        let (mut at, tag) = (self.home(hash), tag(hash));
-        loop {
-            match self.slots.get(at)? {
-                Some(full) if full.tag == tag && full.key == *key => return Some(Found::At(at)),
-                Some(_) => at = (at + 1) & (self.slots.len() - 1),
-                None => return Some(Found::Free(at)),
+    pub(super) fn prefetch_entry(&self, hash: u64) -> u32 {
+        let (mask, tag) = (self.mask(), self.tag(hash));
+        let mut at = hash as usize & mask;
+        while let Some(&slot) = self.index.get(at)
+            && slot != FREE
+        {
+            if slot & !(mask as u32) == tag {
+                let entry = slot & mask as u32;
+                if let Some(entry) = self.entries.get(entry as usize) {
+                    prefetch(entry);
+                }
+                return entry;
             }
+            at = (at + 1) & mask;
+        }
+        FREE
+    }
+
+    /// The value of `key`, if that is entry `number`.
+    #[inline(always)]
+    pub(super) fn entry(&mut self, number: u32, key: &K) -> Option<&mut A> {
+        self.entries.get_mut(number as usize).filter(|(other, _)| other == key).map(|(_, value)| value)
+    }
+
+    /// The number of the entry of `key`.
+    #[inline(always)]
+    fn find(&self, hash: u64, key: &K) -> Option<usize> {
+        let mask = self.mask();
+        let mut at = hash as usize & mask;
+        loop {
+            // Of a free slot, too, this is no entry's number: there are never so many.
+            let number = *self.index.get(at)? as usize & mask;
+            if self.entries.get(number)?.0 == *key {
+                return Some(number);
+            }
+            at = (at + 1) & mask;
         }
     }
 
-    /// The value in slot `at`, which [`find`](Self::find) has just named.
+    /// The value of `key`.
+    #[inline(always)]
+    pub(super) fn find_mut(&mut self, hash: u64, key: &K) -> Option<&mut A> {
+        let number = self.find(hash, key)?;
+        Some(&mut self.entries[number].1)
+    }
+
+    /// Puts in a key that is not there. If `hash_of` panics, the table is not to be used again.
     ///
     /// # Panics
-    /// When that slot is empty.
-    #[inline(always)]
-    pub(super) fn value(&mut self, at: usize) -> &mut A {
-        match &mut self.slots[at] {
-            Some(full) => &mut full.value,
-            None => panic!("internal error: slot {at} holds no value"),
+    /// When there are more keys than there is memory for on any machine: see [`growth`](Self::growth).
+    pub(super) fn insert(&mut self, hash: u64, key: K, value: A, hash_of: impl Fn(&K) -> u64) {
+        if self.len() == self.capacity() {
+            self.grow(hash_of);
         }
+        self.point(hash, self.entries.len());
+        self.entries.push((key, value));
     }
 
-    /// Makes room for one key more. True if slots have moved, and where keys are has to be looked up again.
-    ///
-    /// If `hash_of` panics, keys are lost, and the table is not to be used again.
-    pub(super) fn reserve(&mut self, hash_of: impl Fn(&K) -> u64) -> bool {
-        if (self.len + 1).saturating_mul(4) <= self.slots.len().saturating_mul(3) {
-            return false;
-        }
-        let doubled = empty((self.slots.len() * 2).max(FIRST));
-        let before = std::mem::replace(&mut self.slots, doubled);
-        self.len = 0;
-        for full in before.into_iter().flatten() {
-            let hash = hash_of(&full.key);
-            // All keys differ: the first free slot is the one.
-            let mut at = self.home(hash);
-            while self.slots[at].is_some() {
-                at = (at + 1) & (self.slots.len() - 1);
+    fn grow(&mut self, hash_of: impl Fn(&K) -> u64) {
+        let len = self.len();
+        let Some((slots, keys)) = self.grown() else { panic!("internal error: a table of {len} keys") };
+        self.entries.reserve_exact(keys - len);
+        if slots != self.index.len() {
+            self.index = Vec::new();
+            self.index.resize(slots, FREE);
+            for number in 0..len {
+                self.point(hash_of(&self.entries[number].0), number);
             }
-            self.slots[at] = Some(full);
-            self.len += 1;
         }
-        true
     }
 
-    /// Fills the slot that [`find`](Self::find) said is free for `key`, with [room](Self::reserve) made before.
-    pub(super) fn fill(&mut self, at: usize, hash: u64, key: K, value: A) {
-        debug_assert!(self.slots[at].is_none());
-        self.slots[at] = Some(Full { tag: tag(hash), key, value });
-        self.len += 1;
+    /// Has the first free slot for `hash` lead to entry `number`.
+    fn point(&mut self, hash: u64, number: usize) {
+        let (mask, slot) = (self.mask(), self.tag(hash) | number as u32);
+        let mut at = hash as usize & mask;
+        while self.index[at] != FREE {
+            at = (at + 1) & mask;
+        }
+        self.index[at] = slot;
     }
 
-    /// Takes out what `leaves` says of the `most` slots from `at` on; `leaves` and `hash_of` are given the keys. How far it has come, or `None`
-    /// when that was the last slot. Everything has been looked at once if nothing is added or removed in between, except keys that stay.
+    /// The slot that leads to entry `number`, whose key has this hash.
+    fn slot_of(&self, hash: u64, number: usize) -> usize {
+        let (mask, slot) = (self.mask(), self.tag(hash) | number as u32);
+        let mut at = hash as usize & mask;
+        while self.index[at] != slot {
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    /// Takes out what `leaves` says of the `most` entries from `at` on; `leaves` and `hash_of` are given the keys. How far it has come, or `None`
+    /// when that was the last entry. Everything has been looked at if nothing is removed in between.
     ///
     /// If a closure panics, the table is not to be used again.
     pub(super) fn extract(
@@ -151,79 +207,55 @@ impl<K: Eq, A> FoldTable<K, A> {
         mut leaves: impl FnMut(u64) -> bool,
         mut out: impl FnMut(u64, (K, A)),
     ) -> Option<usize> {
-        let end = at.saturating_add(most).min(self.slots.len());
-        while at < end {
-            let Some(full) = &self.slots[at] else {
+        for _ in 0..most {
+            let (key, _) = self.entries.get(at)?;
+            let hash = hash_of(key);
+            if leaves(hash) {
+                out(hash, self.remove(hash, at, &hash_of));
+            } else {
                 at += 1;
-                continue;
-            };
-            let hash = hash_of(&full.key);
-            if !leaves(hash) {
-                at += 1;
-            } else if let Some(Full { key, value, .. }) = self.slots[at].take() {
-                self.len -= 1;
-                out(hash, (key, value));
-                // Another key may have come to this slot.
-                self.close_gap(at, &hash_of);
             }
         }
-        (at < self.slots.len()).then_some(at)
+        (at < self.len()).then_some(at)
     }
 
-    /// Moves keys that stand behind the empty slot `gap`, and were to be before it, to where they are found.
+    /// Takes out entry `number`, whose key has this hash. The last entry takes its place.
+    fn remove(&mut self, hash: u64, number: usize, hash_of: &impl Fn(&K) -> u64) -> (K, A) {
+        let gap = self.slot_of(hash, number);
+        let last = self.len() - 1;
+        if number != last {
+            let moved = hash_of(&self.entries[last].0);
+            let slot = self.slot_of(moved, last);
+            self.index[slot] = self.tag(moved) | number as u32;
+        }
+        let entry = self.entries.swap_remove(number);
+        self.close_gap(gap, hash_of);
+        entry
+    }
+
+    /// Moves slots that stand behind `gap`, and were to be before it, to where they are found.
     fn close_gap(&mut self, mut gap: usize, hash_of: &impl Fn(&K) -> u64) {
-        let mask = self.slots.len() - 1;
+        let mask = self.mask();
         let mut at = (gap + 1) & mask;
-        while let Some(full) = &self.slots[at] {
-            let from_home = at.wrapping_sub(self.home(hash_of(&full.key))) & mask;
-            if from_home >= at.wrapping_sub(gap) & mask {
-                self.slots[gap] = self.slots[at].take();
+        while self.index[at] != FREE {
+            let home = hash_of(&self.entries[self.index[at] as usize & mask].0) as usize & mask;
+            if at.wrapping_sub(home) & mask >= at.wrapping_sub(gap) & mask {
+                self.index[gap] = self.index[at];
                 gap = at;
             }
             at = (at + 1) & mask;
         }
+        self.index[gap] = FREE;
     }
 
-    /// Takes everything out.
+    /// Takes everything out, in the order in which it came as long as nothing was removed.
     pub(super) fn take(&mut self) -> Entries<K, A> {
-        let left = std::mem::take(&mut self.len);
-        Entries { slots: std::mem::take(&mut self.slots).into_iter(), left }
+        std::mem::replace(self, Self::with_room_for(0)).entries.into_iter()
     }
 }
 
-fn slots_for(keys: usize) -> usize {
-    (keys.saturating_mul(4) / 3 + 1).next_power_of_two().max(FIRST)
-}
-
-fn empty<K, A>(slots: usize) -> Vec<Option<Full<K, A>>> {
-    let mut empty = Vec::new();
-    empty.resize_with(slots, || None);
-    empty
-}
-
-/// The keys and values of a table, in the order of its slots.
-#[derive(Debug)]
-pub(super) struct Entries<K, A> {
-    slots: std::vec::IntoIter<Option<Full<K, A>>>,
-    left: usize,
-}
-
-impl<K, A> Iterator for Entries<K, A> {
-    type Item = (K, A);
-
-    #[inline]
-    fn next(&mut self) -> Option<(K, A)> {
-        let full = self.slots.by_ref().flatten().next()?;
-        self.left -= 1;
-        Some((full.key, full.value))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl<K, A> ExactSizeIterator for Entries<K, A> {}
+/// The keys and values of a table.
+pub(super) type Entries<K, A> = std::vec::IntoIter<(K, A)>;
 
 #[cfg(test)]
 mod tests {
@@ -236,42 +268,59 @@ mod tests {
     /// Adds one to the count of `key`.
     fn count(table: &mut FoldTable<u16, u64>, key: u16, hash_of: fn(&u16) -> u64) {
         let hash = hash_of(&key);
-        table.prefetch(hash);
-        if let Some(Found::At(at)) = table.find(hash, &key) {
-            *table.value(at) += 1;
-            return;
-        }
-        table.reserve(hash_of);
-        match table.find(hash, &key) {
-            Some(Found::Free(at)) => table.fill(at, hash, key, 1),
-            _ => panic!("a key that was not there is there after growth"),
+        table.prefetch_index(hash);
+        let likely = table.prefetch_entry(hash);
+        let found = table.find(hash, &key);
+        assert!(found.is_none() || likely != FREE, "where an entry is, there is a likely one");
+        if let Some(value) = table.entry(likely, &key) {
+            *value += 1;
+        } else if let Some(value) = table.find_mut(hash, &key) {
+            *value += 1;
+        } else {
+            table.insert(hash, key, 1, hash_of);
         }
     }
 
-    /// From a perfect spread to one slot and one tag for all.
-    const HASHES: [fn(&u16) -> u64; 4] =
-        [|key| crate::keyed::hash_key(key), |key| u64::from(key % 4) << 60, |key| u64::from(key % 8), |_| 0];
+    /// From a perfect spread to one slot and one tag for all, of all tags the one of free slots among them.
+    const HASHES: [fn(&u16) -> u64; 5] = [
+        |key| crate::keyed::hash_key(key),
+        |key| u64::from(key % 4) << 60,
+        |key| u64::from(key % 8),
+        |_| 0,
+        |_| u64::MAX,
+    ];
 
     proptest! {
         #[test]
         fn a_table_holds_what_a_map_holds_however_hashes_collide(
             keys in prop::collection::vec(0u16..200, 0..600),
-            expected in prop_oneof![Just(0usize), 1usize..300],
             hash in 0..HASHES.len(),
         ) {
-            let mut table = FoldTable::with_room_for(expected);
+            let mut table = FoldTable::with_room_for(0);
             let mut model = BTreeMap::new();
-            let slots = table.slots.len();
+            let mut order = Vec::new();
             for key in keys {
+                let grown = table.growth();
+                let (before, capacity, slots) = (table.len(), table.capacity(), table.index.len());
                 count(&mut table, key, HASHES[hash]);
-                *model.entry(key).or_insert(0) += 1;
+                let of = model.entry(key).or_insert(0);
+                *of += 1;
+                if *of == 1 {
+                    order.push(key);
+                }
                 prop_assert_eq!(table.len(), model.len());
-                prop_assert!(table.len() * 4 <= table.slots.len() * 3, "too full");
-                prop_assert!(table.len() > expected || table.slots.len() == slots, "grown before its time");
+                prop_assert!(table.len() <= table.capacity() && table.capacity() < table.index.len());
+                prop_assert!(slots == table.index.len() || before == capacity_of(slots), "grown before its time");
+                if capacity != table.capacity() {
+                    prop_assert!(before == capacity && grown.is_some_and(|(keys, _)| keys == table.capacity()));
+                    prop_assert!(grown.is_some_and(|(_, bytes)| table.bytes() <= bytes));
+                }
             }
             let entries = table.take();
             prop_assert_eq!((entries.len(), table.len()), (model.len(), 0));
-            prop_assert_eq!(entries.collect::<BTreeMap<_, _>>(), model);
+            let (keys, counts): (Vec<_>, Vec<_>) = entries.unzip();
+            prop_assert_eq!(&keys, &order);
+            prop_assert_eq!(keys.into_iter().zip(counts).collect::<BTreeMap<_, _>>(), model);
         }
     }
 
@@ -293,48 +342,55 @@ mod tests {
             // All keys with the hash of one of them.
             let away = hash_of(&leaving);
             let (mut out, mut at) = (BTreeMap::new(), Some(0));
+            let mut steps = 0;
             while let Some(from) = at {
                 at = table.extract(from, most, hash_of, |hash| hash == away, |hash, (key, n)| {
                     assert_eq!((hash, out.insert(key, n)), (away, None));
                 });
-                prop_assert!(at.is_none_or(|at| at > from), "it goes on");
+                steps += 1;
+                prop_assert!(steps <= 301 / most + 1, "it goes on");
             }
             let (gone, left): (BTreeMap<_, _>, BTreeMap<_, _>) =
                 model.into_iter().partition(|(key, _)| hash_of(key) == away);
             prop_assert_eq!(&out, &gone);
             for (key, n) in &left {
-                match table.find(hash_of(key), key) {
-                    Some(Found::At(at)) => prop_assert_eq!(*table.value(at), *n),
-                    _ => prop_assert!(false, "{} is lost", key),
-                }
+                prop_assert_eq!(table.find_mut(hash_of(key), key), Some(&mut n.clone()), "{} is lost", key);
             }
-            prop_assert_eq!(table.len(), left.len());
-            prop_assert_eq!(table.take().collect::<BTreeMap<_, _>>(), left);
+            for key in gone.keys() {
+                prop_assert_eq!(table.find(hash_of(key), key), None);
+            }
+            // What left may come back.
+            for (key, n) in &gone {
+                table.insert(hash_of(key), *key, *n, hash_of);
+            }
+            prop_assert_eq!(table.len(), left.len() + gone.len());
+            prop_assert_eq!(table.take().collect::<BTreeMap<_, _>>(), left.into_iter().chain(gone).collect());
         }
     }
 
     #[test]
-    fn an_empty_slot_costs_no_byte() {
-        assert_eq!(size_of::<Option<Full<u64, (u64, u64)>>>(), 32);
-        assert_eq!(FoldTable::<u64, u64>::with_room_for(0).slots.capacity(), 0);
+    fn an_index_has_more_slots_than_it_serves_keys() {
+        for keys in [0, 1, 2, 3, 4, 5, 1000, 1 << 30, usize::MAX] {
+            let slots = index_for(keys);
+            assert!(slots > keys && slots < 4 * keys.min(usize::MAX / 4) + 2 || keys == usize::MAX, "{keys}");
+        }
+        assert_eq!((size_of_val(&FREE), FoldTable::<u64, u64>::bytes_for(0)), (4, 4));
     }
 
     #[test]
     fn every_key_is_dropped_once_taken_out_or_not() {
         let key = std::rc::Rc::new(0);
-        let hash_of = |_: &std::rc::Rc<i32>| 7;
         for taken in [0, 1, 2] {
-            // Equal keys: `fill` trusts its caller that they differ.
+            // Equal keys: `insert` trusts its caller that they differ.
             let mut table = FoldTable::with_room_for(0);
-            for _ in 0..20 {
-                table.reserve(hash_of);
-                let free = (0..table.slots.len()).find(|&at| table.slots[at].is_none()).unwrap();
-                table.fill(free, 7, std::rc::Rc::clone(&key), ());
-            }
+            (0..20).for_each(|_| table.insert(7, std::rc::Rc::clone(&key), (), |_| 7));
             assert_eq!(std::rc::Rc::strong_count(&key), 21);
+            let mut left = 20;
+            table.extract(0, 5, |_| 7, |_| true, |_, _| left -= 1);
+            assert_eq!((left, std::rc::Rc::strong_count(&key)), (15, 16));
             let mut entries = table.take();
             entries.by_ref().take(taken).for_each(drop);
-            assert_eq!(entries.len(), 20 - taken);
+            assert_eq!(entries.len(), 15 - taken);
             drop(entries);
             assert_eq!(std::rc::Rc::strong_count(&key), 1);
         }
