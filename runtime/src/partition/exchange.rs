@@ -198,7 +198,7 @@ mod tests {
                 let route = routes.owner(hash);
                 prop_assert!(route == shards.owner(hash) || route == MANY as usize);
             }
-            if moves.is_empty() && shards.shards() <= SLICES && SLICES % shards.shards() == 0 {
+            if moves.is_empty() && shards.shards() <= SLICES && SLICES.is_multiple_of(shards.shards()) {
                 prop_assert!(!routes.owners.contains(&MANY), "every shard is some slices");
             }
         }
