@@ -2,12 +2,16 @@
 
 use crate::topology::EffectiveIdle;
 
-/// Empty steps before an adaptive idler stops spinning: some tens of microseconds.
+/// Looks for work in vain before an adaptive idler stops spinning: some tens of microseconds.
 const SPINS: u32 = 1_000;
-/// Empty steps with the core given away in between, before it parks.
+/// Looks with the core given away in between, before it parks.
 const YIELDS: u32 = 20;
-/// Empty steps after which counters are published.
+/// Looks after which counters are published.
 const REPORT_AFTER: u32 = 100;
+
+/// Looks for work of one step, where a core spins. A look at rings that have nothing new takes a few nanoseconds, the rest of a step several
+/// times as long.
+const LOOKS: u32 = 32;
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,16 +24,18 @@ pub(crate) enum Pause {
     Park,
 }
 
-/// Counts empty steps and chooses the pause by policy.
+/// Counts looks in vain and chooses the pause by policy.
 #[derive(Debug)]
 pub(crate) struct Idler {
     idle: EffectiveIdle,
     empty: u32,
+    /// What the last empty step has added.
+    added: u32,
 }
 
 impl Idler {
     pub(crate) fn new(idle: EffectiveIdle) -> Self {
-        Self { idle, empty: 0 }
+        Self { idle, empty: 0, added: 0 }
     }
 
     /// There was work.
@@ -38,10 +44,17 @@ impl Idler {
         self.empty = 0;
     }
 
-    /// There was none: what to do.
+    /// How often a step may look for work before it is an empty one: only where the core is kept anyway.
     #[inline]
-    pub(crate) fn pause(&mut self) -> Pause {
-        self.empty = self.empty.saturating_add(1);
+    pub(crate) fn looks(&self) -> u32 {
+        if self.idle.spin { LOOKS } else { 1 }
+    }
+
+    /// There was none in a step that looked so often: what to do.
+    #[inline]
+    pub(crate) fn pause(&mut self, looks: u32) -> Pause {
+        self.empty = self.empty.saturating_add(looks);
+        self.added = looks;
         let EffectiveIdle { spin, give_way, park, .. } = self.idle;
         let last = !give_way && !park;
         if spin && (last || self.empty <= SPINS) {
@@ -54,16 +67,18 @@ impl Idler {
         }
     }
 
-    /// Empty steps since there was work.
+    /// Whether the last empty step has passed another `looks` of them since there was work.
     #[inline]
-    pub(crate) fn empty(&self) -> u32 {
-        self.empty
+    pub(crate) fn passed(&self, looks: u32) -> bool {
+        (self.empty - self.added) / looks != self.empty / looks
     }
 
     /// Whether counters should be published now: once per idle phase.
     #[inline]
     pub(crate) fn should_report(&self) -> bool {
-        self.empty == REPORT_AFTER || (self.empty == 1 && !self.idle.spin && !self.idle.give_way)
+        let before = self.empty - self.added;
+        (before < REPORT_AFTER && self.empty >= REPORT_AFTER)
+            || (before == 0 && !self.idle.spin && !self.idle.give_way)
     }
 }
 
@@ -83,12 +98,28 @@ mod tests {
     #[test]
     fn an_adaptive_idler_spins_then_yields_then_parks_and_starts_over_after_work() {
         let mut idler = Idler::new(EffectiveIdle { spin: true, give_way: true, park: true, no_spin: None });
-        let pauses: Vec<Pause> = (0..SPINS + YIELDS + 2).map(|_| idler.pause()).collect();
+        let pauses: Vec<Pause> = (0..SPINS + YIELDS + 2).map(|_| idler.pause(1)).collect();
         assert_eq!(pauses[0], Pause::Spin);
         assert_eq!(pauses[SPINS as usize], Pause::Yield);
         assert_eq!(pauses[(SPINS + YIELDS) as usize], Pause::Park);
         idler.reset();
-        assert_eq!(idler.pause(), Pause::Spin);
+        assert_eq!(idler.pause(1), Pause::Spin);
+    }
+
+    #[test]
+    fn looks_count_however_many_a_step_makes() {
+        let spin = EffectiveIdle { spin: true, give_way: false, park: false, no_spin: None };
+        for looks in [1, 3, LOOKS] {
+            let mut idler = Idler::new(spin);
+            let (mut passed, mut reported) = (0, 0);
+            for _ in 0..1_000 {
+                assert_eq!(idler.pause(looks), Pause::Spin);
+                passed += u32::from(idler.passed(64));
+                reported += u32::from(idler.should_report());
+            }
+            assert_eq!((passed, reported), (1_000 * looks / 64, 1), "{looks} at a time");
+        }
+        assert_eq!(Idler::new(EffectiveIdle { spin: false, park: true, ..spin }).looks(), 1);
     }
 
     #[test]

@@ -9,9 +9,9 @@ use super::reading::Reading;
 use super::stride::Stride;
 use crate::partition::{Partition, Progress};
 
-/// Of so many empty steps in a row, one tells the core that it spins. That costs as much as the rest of an empty step, and what it delays
-/// is the item that comes next.
-const TELL_EVERY: u32 = 8;
+/// After so many looks in vain the core is told that it spins. That costs several times what a look does, and what it delays is the item
+/// that comes next.
+const TELL_EVERY: u32 = 64;
 
 /// What the driver does after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +42,16 @@ impl<'a> Stepper<'a> {
     /// One step, and the pause after an empty one unless that is to park.
     #[inline]
     pub(super) fn step(&mut self) -> Next {
+        let mut looks = self.idler.looks();
         if self.partition.wants_time() {
             self.reading.expire();
+            looks = 1;
         }
         let now = self.reading.next(|| self.clock.now());
         if let Some(nanos) = self.reading.step_nanos() {
             self.stride.fit(nanos);
         }
-        match self.partition.step(now, self.stride.items()) {
+        match self.partition.look(now, self.stride.items(), looks) {
             Progress::Worked(items) => {
                 self.stride.moved(items);
                 self.idler.reset();
@@ -60,12 +62,12 @@ impl<'a> Stepper<'a> {
             }
             Progress::Idle | Progress::Blocked => {
                 self.stride.rest();
-                let pause = self.idler.pause();
+                let pause = self.idler.pause(looks);
                 if self.idler.should_report() {
                     self.partition.report();
                 }
                 match pause {
-                    Pause::Spin if self.idler.empty().is_multiple_of(TELL_EVERY) => std::hint::spin_loop(),
+                    Pause::Spin if self.idler.passed(TELL_EVERY) => std::hint::spin_loop(),
                     Pause::Spin => {}
                     Pause::Yield => {
                         self.reading.expire();

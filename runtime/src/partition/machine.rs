@@ -162,11 +162,18 @@ impl Partition {
     ///
     /// Costs one virtual call per task that has not ended.
     pub fn step(&mut self, now: Now, budget: usize) -> Progress {
-        let pool = self.pool.clone();
-        pool.enter(|| self.step_at_home(now, budget))
+        self.look(now, budget, 1)
     }
 
-    fn step_at_home(&mut self, now: Now, budget: usize) -> Progress {
+    /// As [`step`](Self::step), and where it finds nothing at first, it looks again, `looks` times in all: what comes meanwhile is found sooner than by
+    /// the next step. All of it has the same time.
+    #[inline]
+    pub fn look(&mut self, now: Now, budget: usize, looks: u32) -> Progress {
+        let pool = self.pool.clone();
+        pool.enter(|| self.step_at_home(now, budget, looks))
+    }
+
+    fn step_at_home(&mut self, now: Now, budget: usize, looks: u32) -> Progress {
         let phase = self.control.phase();
         if phase != self.phase {
             self.change_phase(phase);
@@ -178,19 +185,13 @@ impl Partition {
             self.step_times.record(now.monotonic - self.now());
         }
         self.cx.begin(now, self.control.source_pause().is_paused());
-        let mut progress = Progress::Drained;
-        for (task, drained) in &mut self.tasks {
-            if *drained {
-                continue;
+        let mut progress = self.step_tasks(budget);
+        for _ in 1..looks {
+            if progress != Progress::Idle {
+                break;
             }
-            let one = task.step(budget, &self.cx);
-            if one == Progress::Drained {
-                *drained = true;
-                task.report(now.monotonic);
-                // The end has just been passed on: that is work, and the others must still be looked at.
-                progress = progress.and(Progress::Worked(1));
-            } else {
-                progress = progress.and(one);
+            if self.tasks.iter_mut().any(|(task, drained)| !*drained && task.may_have_input()) {
+                progress = self.step_tasks(budget);
             }
         }
         self.cx.end_span();
@@ -204,6 +205,26 @@ impl Partition {
             self.is_timed = self.pulse == Pulse::Working;
             if self.steps.is_multiple_of(REPORT_EVERY) {
                 self.report();
+            }
+        }
+        progress
+    }
+
+    #[inline]
+    fn step_tasks(&mut self, budget: usize) -> Progress {
+        let mut progress = Progress::Drained;
+        for (task, drained) in &mut self.tasks {
+            if *drained {
+                continue;
+            }
+            let one = task.step(budget, &self.cx);
+            if one == Progress::Drained {
+                *drained = true;
+                task.report(self.cx.now().monotonic);
+                // The end has just been passed on: that is work, and the others must still be looked at.
+                progress = progress.and(Progress::Worked(1));
+            } else {
+                progress = progress.and(one);
             }
         }
         progress

@@ -22,6 +22,8 @@ pub trait Task {
     fn open(&mut self) -> Result<(), (StageId, StageError)>;
     /// Moves up to `budget` items.
     fn step(&mut self, budget: usize, cx: &StepCx) -> Progress;
+    /// False if a step would find nothing to move, as the step before it did in which it had the same time. Costs less than a step.
+    fn may_have_input(&mut self) -> bool;
     /// A drain has begun: a source ends.
     fn end_input(&mut self);
     /// The earliest monotonic time after `now` at which a step has something to do without new input.
@@ -125,6 +127,10 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
         if self.chain.is_finished() { Progress::Drained } else { progress }
     }
 
+    fn may_have_input(&mut self) -> bool {
+        true // only the source knows
+    }
+
     fn end_input(&mut self) {
         self.ended = true;
     }
@@ -216,6 +222,10 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
         } else {
             Progress::Idle
         }
+    }
+
+    fn may_have_input(&mut self) -> bool {
+        self.inlet.has_input()
     }
 
     fn end_input(&mut self) {}
