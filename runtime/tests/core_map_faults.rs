@@ -48,6 +48,12 @@ fn refused(text: &str, token: &str, position: usize, problem: Problem) {
 }
 
 #[test]
+fn text_that_ends_where_more_was_expected_is_told_without_an_empty_quotation() {
+    let errors = CoreMap::from_toml("[stages]\nnot a\n").unwrap_err().to_string();
+    assert!(errors.contains("line 2") && !errors.contains("\"\""), "{errors}");
+}
+
+#[test]
 fn fault_31_bad_syntax_is_refused_with_token_and_place() {
     refused("0-", "0-", 0, Problem::OpenRange);
     refused("3-1", "3-1", 0, Problem::Backwards);

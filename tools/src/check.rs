@@ -39,10 +39,7 @@ pub struct Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.lines.len() {
-            1 => f.write_str("1 problem"),
-            n => write!(f, "{n} problems"),
-        }?;
+        f.write_str(&counted(self.lines.len(), "problem"))?;
         self.lines.iter().try_for_each(|line| write!(f, "\n{line}"))
     }
 }

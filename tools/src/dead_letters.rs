@@ -176,6 +176,9 @@ fn show(options: &ShowLetter) -> Result<(), DeadLettersError> {
 
 fn replay(options: &Replay) -> Result<(), DeadLettersError> {
     let opened = Opened::of(&options.file)?;
+    if opened.letters.is_empty() && !opened.damaged.is_empty() {
+        return opened.end(&options.file);
+    }
     let label: Arc<str> = Arc::from(options.file.to_string_lossy());
     let wanted = |letter: &&Letter| options.stage.as_ref().is_none_or(|s| letter.record.stage.as_str() == s);
     let chosen: Vec<&Letter> = opened.letters.iter().filter(wanted).collect();

@@ -141,6 +141,11 @@ fn what_cannot_be_done_has_its_exit_code_and_says_why() {
     expect(&["replay", file, "--", "--nope"], Exit::Usage, "--nope");
     expect(&["replay", file, "--", "--repeat", "2"], Exit::Usage, "--repeat");
     expect(&["list"], Exit::Usage, "FILE");
+    let other = dir.path().join("other");
+    fs::write(&other, "no dead letter\n").unwrap();
+    for command in ["list", "replay"] {
+        expect(&[command, other.to_str().unwrap()], Exit::Input, "line 1 is no dead letter");
+    }
     expect(&["replay", file, "--", "--dead-letters", file], Exit::Output, "is also an input");
     // A damaged line: the rest is listed, and it is said.
     let spoiled = format!("{}{{\"version\":1,\n", fs::read_to_string(&letters).unwrap());

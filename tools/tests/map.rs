@@ -153,6 +153,10 @@ fn a_pipeline_is_a_job_or_a_file_with_a_graph() {
     assert!(
         refused(&["check", "/nonexistent", "*=0"], Exit::Config).contains("/nonexistent: neither a pipeline")
     );
+    let circle = dir.path().join("circle");
+    std::os::unix::fs::symlink(&circle, &circle).unwrap();
+    let said = refused(&["check", circle.to_str().unwrap(), "*=0"], Exit::Config);
+    assert!(said.contains("circle: cannot read"), "it is there, and cannot be read: {said}");
     let file = dir.path().join("bad");
     fs::write(&file, "[[nodes]]\nid = \"a\"\nkind = \"source\"\n").unwrap();
     let said = refused(&["plan", file.to_str().unwrap()], Exit::Config);

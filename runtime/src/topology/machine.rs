@@ -54,7 +54,7 @@ pub struct NumaNode {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MachineError {
     /// No CPU is said to be online.
-    #[error("no CPU is online: sys/devices/system/cpu/online is missing or names none")]
+    #[error("no CPU is online: sys/devices/system/cpu/online is missing, cannot be read, or names none")]
     NothingOnline,
     /// Online CPUs, cpuset and affinity mask have nothing in common.
     #[error(

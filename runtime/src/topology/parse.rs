@@ -100,7 +100,7 @@ pub enum CoreMapParseError {
         token: String,
     },
     /// Text that is not TOML.
-    #[error("{place}: {message}: {token:?}")]
+    #[error("{place}: {message}{}", if .token.is_empty() { String::new() } else { format!(": {:?}", .token) })]
     Toml {
         /// Where.
         place: Place,

@@ -7,6 +7,7 @@ mod memory;
 
 use clap::Args;
 use corelane::driver::DriverChoice;
+use corelane::model::counted;
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -81,7 +82,7 @@ pub enum DoctorError {
     #[error(transparent)]
     Look(#[from] LookError),
     /// At least one problem; all of them have been printed.
-    #[error("{0} problems; see above")]
+    #[error("{}; see above", counted(*.0, "problem"))]
     Problems(usize),
 }
 

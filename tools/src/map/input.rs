@@ -29,7 +29,8 @@ pub(super) fn pipeline(place: &Where) -> Result<ValidatedGraph, MapError> {
     if place.pipeline == tune::Pipeline::Keyed.name() && !path.is_file() {
         return Ok(KeyedLoad::default().graph()?);
     }
-    if !path.exists() {
+    // One in a directory that may not be read is there, for all that is known.
+    if matches!(path.try_exists(), Ok(false)) {
         return Err(MapError::NoPipeline(place.pipeline.clone()));
     }
     let text = read_config(path)?;

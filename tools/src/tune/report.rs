@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use corelane::model::counted;
 use corelane_bench::stats::{Interval, median};
 use serde::Serialize;
 
@@ -186,7 +187,8 @@ impl Report {
     pub(super) fn beside_told(&self) -> Option<String> {
         let Beside { candidate, ratio, interval: Interval { low, high }, .. } = self.beside.as_ref()?;
         let reference = &self.candidates.get(*candidate).filter(|_| *candidate > 0)?.candidate;
-        Some(format!("x{ratio:.2} (x{low:.2} to x{high:.2}) of {reference}, measured in turn with it"))
+        let [ratio, low, high] = [*ratio, *low, *high].map(times);
+        Some(format!("{ratio} ({low} to {high}) of {reference}, measured in turn with it"))
     }
 
     /// The core map as a file for `corelane run --core-map`, with what else belongs to it as a comment.
@@ -219,14 +221,16 @@ impl Report {
         match ranked.standing {
             Standing::Best => "the best".to_owned(),
             Standing::Tied { ratio, close: true } => {
-                format!("the same: x{:.2} to x{:.2} of its cost", ratio.low, ratio.high)
+                format!("the same: {} of its cost", range(ratio))
             }
             Standing::Tied { ratio, close: false } => {
-                format!("cannot be told apart: x{:.2} to x{:.2}", ratio.low, ratio.high)
+                format!("cannot be told apart: {}", range(ratio))
             }
-            Standing::Behind { ratio } => format!("worse: x{:.2} to x{:.2}", ratio.low, ratio.high),
+            Standing::Behind { ratio } => format!("worse: {}", range(ratio)),
             Standing::Left { ratio, .. } if ratio > 1e6 => "did not hold".to_owned(),
-            Standing::Left { ratio, rounds } => format!("left after {rounds} common rounds at x{ratio:.2}"),
+            Standing::Left { ratio, rounds } => {
+                format!("left after {} at {}", counted(rounds, "common round"), times(ratio))
+            }
             Standing::Unknown => "not compared".to_owned(),
         }
     }
@@ -244,9 +248,8 @@ impl Report {
             );
         }
         if self.rounds < ROUNDS_OF_A_FINAL {
-            let rounds = self.rounds;
-            doubts
-                .push(format!("{rounds} rounds are few, the interval may be too narrow: give it more time"));
+            let rounds = counted(self.rounds, "round");
+            doubts.push(format!("only {rounds}, the interval may be too narrow: give it more time"));
         }
         if !self.with_drift {
             doubts.push("too few trials to see how far the machine drifts: a second search may find more than the interval says".to_owned());
@@ -258,6 +261,17 @@ impl Report {
     pub(super) fn disturbed(&self) -> usize {
         self.trials.iter().filter(|ran| ran.found.disturbed).count()
     }
+}
+
+/// A ratio to two decimals, or two digits where it is small.
+fn times(ratio: f64) -> String {
+    let small = ratio > 0.0 && ratio < 0.1;
+    let decimals = if small { 1 - ratio.log10().floor() as i32 } else { 2 };
+    format!("x{ratio:.*}", usize::try_from(decimals).unwrap_or(2))
+}
+
+fn range(ratio: Interval) -> String {
+    format!("{} to {}", times(ratio.low), times(ratio.high))
 }
 
 impl fmt::Display for Report {
@@ -273,7 +287,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "ended   {}", self.why_ended())?;
         if let Some(best) = self.best() {
-            writeln!(f, "best    {}, {} rounds", self.figure_told(), self.rounds)?;
+            writeln!(f, "best    {}, {}", self.figure_told(), counted(self.rounds, "round"))?;
             self.beside_told().iter().try_for_each(|beside| writeln!(f, "        {beside}"))?;
             writeln!(f, "        {best}\n        {}", best.map)?;
         }
@@ -286,5 +300,45 @@ impl fmt::Display for Report {
             writeln!(f, "              and {more} more")?;
         }
         self.doubts().iter().try_for_each(|doubt| writeln!(f, "WARNING {doubt}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::objective::Rate;
+    use super::super::search::Cost;
+    use super::*;
+
+    fn report(low: f64, high: f64) -> Report {
+        let how = Objective::MinLatency { percentile: "p99".parse().unwrap(), rate: Rate(1e3) };
+        let interval = Interval { low: how.cost(low), high: how.cost(high) };
+        let cost = Cost { median: how.cost(1_000.0), rounds: ROUNDS_OF_A_FINAL, interval, with_drift: true };
+        let ended = Some(Ended::Decided);
+        let verdict = Verdict { best: [0; 5], cost, beside: None, ended, standings: Vec::new() };
+        let asked = Asked {
+            pipeline: "keyed".to_owned(),
+            items: "pairs",
+            objective: how.to_string(),
+            exhaustive: false,
+            space: 1,
+            resolution: 0.05,
+            seed: 1,
+            time_s: 60.0,
+            machine: "CPUs 0-1".to_owned(),
+        };
+        Report::new(asked, how, &verdict, |_| None, &[])
+    }
+
+    #[test]
+    fn ratios_have_two_decimals_or_two_digits() {
+        let told = [0.0, 0.000_774, 0.05, 0.999, 35.861].map(times);
+        assert_eq!(told, ["x0.00", "x0.00077", "x0.050", "x1.00", "x35.86"]);
+    }
+
+    #[test]
+    fn a_figure_that_says_little_is_called_that() {
+        assert_eq!(report(500.0, 2_000.0).doubts(), Vec::<String>::new());
+        let doubts = report(100.0, 5_000.0).doubts();
+        assert!(doubts.len() == 1 && doubts[0].contains("go by the ratios"), "{doubts:?}");
     }
 }

@@ -290,6 +290,20 @@ fn the_reference_is_in_every_round_and_leaves_only_where_it_does_not_hold() {
 }
 
 #[test]
+fn what_is_called_the_best_is_never_behind_the_reference_where_all_are_the_same() {
+    let points = all_points([3, 2, 2, 1, 1]);
+    let more = |seed| {
+        let mut machine = Machine::new(seed, &points);
+        machine.costs.values_mut().for_each(|cost| *cost = 5.0);
+        let mut search = Search::new(settings(points.clone(), seed));
+        run(&mut search, |trial| machine.run(trial.point));
+        search.verdict().unwrap().beside.unwrap().1.median
+    };
+    let more: Vec<f64> = (0..20).map(more).collect();
+    assert!(more.iter().all(|more| *more <= 0.0), "{more:?}");
+}
+
+#[test]
 fn a_disturbed_trial_is_repeated_at_the_end_of_its_round_and_counts_after_the_third_time() {
     let mut search = Search::new(settings(all_points([3, 1, 1, 1, 1]), 1));
     let took = Duration::from_secs(1);
