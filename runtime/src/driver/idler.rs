@@ -2,10 +2,13 @@
 
 use crate::topology::EffectiveIdle;
 
-/// Looks for work in vain before an adaptive idler stops spinning: some tens of microseconds.
-const SPINS: u32 = 1_000;
-/// Looks with the core given away in between, before it parks.
+/// How long an adaptive idler spins before it gives the core away, in nanoseconds. By time: a look at rings takes a tenth of what a look at a
+/// source takes that reads a clock.
+const SPIN_NANOS: i64 = 30_000;
+/// Steps with the core given away in between, before it parks.
 const YIELDS: u32 = 20;
+/// The same where it does not spin: a peer on the same core gets its turns.
+const ONLY_YIELDS: u32 = 1_000;
 /// Looks after which counters are published.
 const REPORT_AFTER: u32 = 100;
 
@@ -31,11 +34,15 @@ pub(crate) struct Idler {
     empty: u32,
     /// What the last empty step has added.
     added: u32,
+    /// The time of the first empty step since there was work.
+    since: i64,
+    /// How often the core has been given away since then.
+    yields: u32,
 }
 
 impl Idler {
     pub(crate) fn new(idle: EffectiveIdle) -> Self {
-        Self { idle, empty: 0, added: 0 }
+        Self { idle, empty: 0, added: 0, since: 0, yields: 0 }
     }
 
     /// There was work.
@@ -50,17 +57,21 @@ impl Idler {
         if self.idle.spin { LOOKS } else { 1 }
     }
 
-    /// There was none in a step that looked so often: what to do.
+    /// There was none in a step of time `now` (monotonic nanoseconds) that looked so often: what to do.
     #[inline]
-    pub(crate) fn pause(&mut self, looks: u32) -> Pause {
+    pub(crate) fn pause(&mut self, looks: u32, now: i64) -> Pause {
+        if self.empty == 0 {
+            (self.since, self.yields) = (now, 0);
+        }
         self.empty = self.empty.saturating_add(looks);
         self.added = looks;
         let EffectiveIdle { spin, give_way, park, .. } = self.idle;
         let last = !give_way && !park;
-        if spin && (last || self.empty <= SPINS) {
+        let yields = if spin { YIELDS } else { ONLY_YIELDS };
+        if spin && (last || now - self.since <= SPIN_NANOS) {
             Pause::Spin
-        } else if give_way && (!park || self.empty <= SPINS + YIELDS) {
-            // Without spinning the steps up to here have all given way: a peer on the same core gets its turns.
+        } else if give_way && (!park || self.yields < yields) {
+            self.yields = self.yields.saturating_add(1);
             Pause::Yield
         } else {
             Pause::Park
@@ -98,12 +109,24 @@ mod tests {
     #[test]
     fn an_adaptive_idler_spins_then_yields_then_parks_and_starts_over_after_work() {
         let mut idler = Idler::new(EffectiveIdle { spin: true, give_way: true, park: true, no_spin: None });
-        let pauses: Vec<Pause> = (0..SPINS + YIELDS + 2).map(|_| idler.pause(1)).collect();
-        assert_eq!(pauses[0], Pause::Spin);
-        assert_eq!(pauses[SPINS as usize], Pause::Yield);
-        assert_eq!(pauses[(SPINS + YIELDS) as usize], Pause::Park);
+        let begun = 7_000_000;
+        for nanos in [0, 1_000, SPIN_NANOS] {
+            assert_eq!(idler.pause(LOOKS, begun + nanos), Pause::Spin);
+        }
+        let later = begun + SPIN_NANOS + 1;
+        let pauses: Vec<Pause> = (0..YIELDS + 2).map(|_| idler.pause(1, later)).collect();
+        assert!(pauses[..YIELDS as usize].iter().all(|pause| *pause == Pause::Yield));
+        assert_eq!(pauses[YIELDS as usize..], [Pause::Park, Pause::Park]);
         idler.reset();
-        assert_eq!(idler.pause(1), Pause::Spin);
+        assert_eq!(idler.pause(1, later), Pause::Spin);
+    }
+
+    #[test]
+    fn an_idler_that_does_not_spin_gives_way_more_often_before_it_parks() {
+        let idle = EffectiveIdle { spin: false, give_way: true, park: true, no_spin: None };
+        let mut idler = Idler::new(idle);
+        let first = (0..).find(|&now| idler.pause(1, now) == Pause::Park);
+        assert_eq!(first, Some(i64::from(ONLY_YIELDS)));
     }
 
     #[test]
@@ -113,7 +136,7 @@ mod tests {
             let mut idler = Idler::new(spin);
             let (mut passed, mut reported) = (0, 0);
             for _ in 0..1_000 {
-                assert_eq!(idler.pause(looks), Pause::Spin);
+                assert_eq!(idler.pause(looks, 0), Pause::Spin);
                 passed += u32::from(idler.passed(64));
                 reported += u32::from(idler.should_report());
             }

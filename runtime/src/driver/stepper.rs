@@ -62,7 +62,7 @@ impl<'a> Stepper<'a> {
             }
             Progress::Idle | Progress::Blocked => {
                 self.stride.rest();
-                let pause = self.idler.pause(looks);
+                let pause = self.idler.pause(looks, now.monotonic);
                 if self.idler.should_report() {
                     self.partition.report();
                 }
