@@ -106,6 +106,7 @@ fn what_nothing_comes_up_to_is_said_and_no_map_is_written() {
     let message = text(&output.stderr);
     assert_eq!((code(&output), text(&output.stdout)), (8, String::new()), "{message}");
     assert!(message.contains("nothing that was tried comes up to it"), "{message}");
+    assert!(message.contains("the lowest p50 that was seen is "), "{message}");
     let message = refused(&["keyed", "--min-latency-at", "10/s"], Exit::Environment);
     assert!(message.contains("p99 needs 1000 latencies"), "{message}");
 }

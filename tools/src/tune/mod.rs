@@ -29,7 +29,7 @@ use crate::map::MapError;
 use crate::output::OutputError;
 
 use load::LoadError;
-use objective::Objective;
+use objective::{Objective, Rate};
 pub use options::{Pipeline, Tune, WrongOptions};
 use report::{Asked, Report};
 use search::{Search, Settings, Trial};
@@ -65,10 +65,12 @@ pub enum TuneError {
     #[error("none of the core maps fits the pipeline and this machine; `corelane map check` says why")]
     NoMap,
     /// Nothing comes up to the objective.
-    #[error("nothing that was tried comes up to it: {objective}{}", .refused.as_ref().map(|why| format!("; {why}")).unwrap_or_default())]
+    #[error("nothing that was tried comes up to it: {objective}{}{}", behind(.closest), behind(.refused))]
     NothingHolds {
         /// What was to be had.
         objective: String,
+        /// The lowest percentile that was seen, and at which rate, if one was.
+        closest: Option<String>,
         /// Why a candidate did not start, if one did not.
         refused: Option<String>,
     },
@@ -171,8 +173,9 @@ pub fn tune(options: &Tune) -> Result<(), TuneError> {
     let told = Telling { objective, quiet: options.quiet };
     let (trials, failed) = race(&mut search, &space, &mut runner, &interrupted, told);
     let Some(verdict) = search.verdict() else {
+        let closest = closest(objective, &trials);
         let refused = trials.into_iter().find_map(|(_, found)| found.refused);
-        let nothing = TuneError::NothingHolds { objective: objective.to_string(), refused };
+        let nothing = TuneError::NothingHolds { objective: objective.to_string(), closest, refused };
         let nothing = if interrupted.load(Ordering::Relaxed) { TuneError::Nothing } else { nothing };
         return Err(failed.unwrap_or(nothing));
     };
@@ -187,6 +190,20 @@ pub fn tune(options: &Tune) -> Result<(), TuneError> {
         None if interrupted.load(Ordering::Relaxed) => Err(TuneError::Interrupted),
         None => Ok(()),
     }
+}
+
+/// One thing more in a message, if there is one.
+fn behind(more: &Option<String>) -> String {
+    more.as_ref().map(|more| format!("; {more}")).unwrap_or_default()
+}
+
+/// The load that the percentile was the lowest under, in words.
+fn closest(objective: Objective, trials: &[(Trial, Found)]) -> Option<String> {
+    let probes = trials.iter().flat_map(|(_, found)| &found.probes);
+    let told = probes.filter_map(|probe| Some((probe.latency_ns?, probe.rate)));
+    let (ns, rate) = told.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let (percentile, ns) = (objective.percentile(), objective::nanoseconds(ns));
+    Some(format!("the lowest {percentile} that was seen is {ns}, at {}", Rate(rate)))
 }
 
 /// What is said while it goes on.
