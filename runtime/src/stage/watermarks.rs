@@ -76,6 +76,8 @@ struct Track {
     doubted: u32,
     least_doubted: i64,
     ahead: u64,
+    /// While a batch goes by: a later time is believed if it is no further ahead. None is where `see` has to be asked.
+    reach: u64,
 }
 
 impl Track {
@@ -88,6 +90,7 @@ impl Track {
         doubted: 0,
         least_doubted: i64::MAX,
         ahead: 0,
+        reach: 0,
     };
 
     #[inline(always)]
@@ -149,19 +152,18 @@ impl Track {
     }
 }
 
-/// A track while a batch goes by: what most times are compared with, which an iterator owns, so that it lives in registers.
+/// A track while a batch goes by: what most times are compared with, which an iterator owns, so that it lives in a register.
 struct Watch<'a> {
     /// Times up to this say nothing new. What it is ahead of the track has still to be told to it.
     known: i64,
-    /// A later time is believed if it is no further ahead. None is where the track has to be asked.
-    reach: u64,
     track: &'a mut Track,
 }
 
 impl<'a> Watch<'a> {
     /// The first time in the batch says that there was one, whatever it is: the track is asked.
     fn of(track: &'a mut Track) -> Self {
-        Self { known: i64::MIN, reach: 0, track }
+        track.reach = 0;
+        Self { known: i64::MIN, track }
     }
 
     #[inline(always)]
@@ -169,10 +171,10 @@ impl<'a> Watch<'a> {
         if time <= self.known {
             return;
         }
-        if time.abs_diff(self.known) <= self.reach {
+        if time.abs_diff(self.known) <= self.track.reach {
             self.known = time;
         } else {
-            (self.known, self.reach) = ask(self.track, self.known, self.reach, time, max_ahead);
+            self.known = ask(self.track, self.known, time, max_ahead);
         }
     }
 }
@@ -180,20 +182,21 @@ impl<'a> Watch<'a> {
 /// Tells a track how far it has come, and of one time more; what times are to be compared with from now on.
 #[cold]
 #[inline(never)]
-fn ask(track: &mut Track, known: i64, reach: u64, time: i64, max_ahead: i64) -> (i64, u64) {
-    if reach > 0 {
+fn ask(track: &mut Track, known: i64, time: i64, max_ahead: i64) -> i64 {
+    if track.reach > 0 {
         track.believe(known, max_ahead);
     }
     track.see(time, max_ahead);
     let certain = track.trust == Trust::Settled && track.doubted == 0;
-    (track.known, if certain { max_ahead.unsigned_abs() } else { 0 })
+    track.reach = if certain { max_ahead.unsigned_abs() } else { 0 };
+    track.known
 }
 
 impl Drop for Watch<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.reach > 0 {
-            let max_ahead = self.reach.cast_signed();
+        if self.track.reach > 0 {
+            let max_ahead = self.track.reach.cast_signed();
             self.track.believe(self.known, max_ahead);
         }
     }
