@@ -34,7 +34,7 @@ impl Moments {
             while past < before(event) {
                 past += 1;
                 times.push(Timestamp(past * every));
-                due_ns.push(schedule.first_ns + index as u64 * schedule.period_ns);
+                due_ns.push(schedule.intended_ns(index as u64));
             }
         }
         Self { clock, times: times.into(), due_ns: due_ns.into() }

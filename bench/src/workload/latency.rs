@@ -47,12 +47,17 @@ impl Schedule {
         Self { items, period_ns: 1_000_000_000 / rate, first_ns: 50_000_000 }
     }
 
+    /// When item `index` should be sent, in nanoseconds of the run's [`Clock`].
+    #[inline]
+    pub fn intended_ns(&self, index: u64) -> u64 {
+        self.first_ns + index * self.period_ns
+    }
+
     /// Item `index`.
     #[inline]
     pub fn item(&self, index: u64) -> Item {
         let random = splitmix(index);
-        let intended_ns = self.first_ns + index * self.period_ns;
-        Item { intended_ns, key: below(random, KEYS), value: random & 0xFFFF }
+        Item { intended_ns: self.intended_ns(index), key: below(random, KEYS), value: random & 0xFFFF }
     }
 }
 
@@ -249,6 +254,16 @@ pub fn case(variant: &'static str, schedule: Schedule) -> Case {
     #[cfg(feature = "peers")]
     let case = crate::peers::of_latency(case, schedule);
     case
+}
+
+/// The noise floor as a system of another workload, whose right checksum is `right`: what the machine does to a loop that only sums, at the
+/// same rate. Its checksum is that one if its own result is right, and another if not.
+pub fn noise_floor(schedule: Schedule, right: u64) -> impl Fn(&Setup) -> Latencies {
+    let expected = expected(schedule);
+    move |setup| {
+        let floor = hand::same_thread(schedule, &setup.cores);
+        Latencies { checksum: if floor.checksum == expected { right } else { !right }, ..floor }
+    }
 }
 
 /// What a run that is not written by hand returns: its histogram and checksum.

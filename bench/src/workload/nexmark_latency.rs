@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::case::{Case, Latencies, Setup};
+use crate::case::{Case, Setup};
 use crate::lane;
 use crate::nexmark::{Feed, QUERIES, Settings, q5, q7, q8};
 use crate::workload::latency::{self, Schedule};
@@ -60,11 +60,7 @@ fn case(query: &'static str, feed: Feed, cores: usize, setup: &Setup) -> Case {
     if setup.cores.len() < 2 {
         return case;
     }
-    case.system("noise-floor", move |setup| {
-        let floor = latency::hand::same_thread(schedule, &setup.cores);
-        let is_right = floor.checksum == latency::expected(schedule);
-        Latencies { checksum: if is_right { right } else { !right }, ..floor }
-    })
+    case.system("noise-floor", latency::noise_floor(schedule, right))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::case::{Case, Latencies, Setup};
+use crate::case::{Case, Setup};
 use crate::lane;
 use crate::stats::splitmix;
 use crate::workload::latency::{self, Clock, KEYS, Schedule, histogram};
@@ -34,7 +34,7 @@ pub struct Delays {
 impl Delays {
     /// Nothing came out yet.
     pub fn new(schedule: Schedule) -> Self {
-        let last = schedule.first_ns + schedule.items.saturating_sub(1) * schedule.period_ns;
+        let last = schedule.intended_ns(schedule.items.saturating_sub(1));
         Self { histogram: histogram(), checksum: 0, last }
     }
 
@@ -90,12 +90,7 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
     let delay = Case::new("window", "sliding", 2, right_counts)
         .work(format!("{} M events at 1 M/s, windows of 10 s by 10 ms", schedule.items / RATE))
         .try_system("corelane", move |setup| lane::window::sliding(schedule, setup))
-        .system("noise-floor", move |setup| {
-            // What the machine does to a loop that only sums, at the same rate: right here if it is right there.
-            let floor = latency::hand::same_thread(schedule, &setup.cores);
-            let right = floor.checksum == latency::expected(schedule);
-            Latencies { checksum: if right { right_counts } else { !right_counts }, ..floor }
-        });
+        .system("noise-floor", latency::noise_floor(schedule, right_counts));
     let cost = Case::new("window", "cost", 1, items)
         .work(format!("{} M events, {KEYS} keys", items / 1_000_000))
         .reference("tumbling")
