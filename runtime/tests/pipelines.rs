@@ -13,6 +13,7 @@ use corelane::model::Timestamp;
 use corelane::observe::{Outcome, PipelineResult, StageState};
 use corelane::partition::MergePolicy;
 use corelane::policy::{Backoff, BufferPolicy, DropPolicy, ErrorPolicy, Parallelism};
+use corelane::stage::{Chain, Emitter, Produced, Source, StageError, StageSite};
 
 fn engine(cores: u32) -> Engine {
     Engine::new(ExecutionOptions {
@@ -51,6 +52,59 @@ fn a_chain_of_closures_gives_what_an_iterator_gives() {
     assert_eq!(out.take(), expected);
     assert_eq!(result.final_states[&"even".parse().unwrap()].metrics["filtered"], 5_000.0);
     assert_eq!(result.final_states[&"out".parse().unwrap()].state, StageState::Finished);
+}
+
+/// Emits slices of `lengths` items, one after the other, as far as there is room for each; items are numbered.
+struct Slices<const WORDS: usize> {
+    slices: Vec<Vec<[u64; WORDS]>>,
+    /// How far the first of them has gone.
+    gone: usize,
+}
+
+impl<const WORDS: usize> Slices<WORDS> {
+    fn of(lengths: &[usize]) -> Self {
+        let mut numbers = 0..;
+        let slices = lengths.iter().map(|n| numbers.by_ref().take(*n).map(|i| [i; WORDS]).collect());
+        Self { slices: slices.collect(), gone: 0 }
+    }
+}
+
+impl<const WORDS: usize> Source for Slices<WORDS> {
+    type Item = [u64; WORDS];
+
+    fn produce<C: Chain<[u64; WORDS]>>(
+        &mut self,
+        out: &mut Emitter<'_, [u64; WORDS], C>,
+    ) -> Result<Produced, StageError> {
+        while let Some(slice) = self.slices.first() {
+            let (room, left) = (out.room(), slice.len() - self.gone);
+            let emitted = out.emit_slice(&slice[self.gone..]);
+            assert_eq!((emitted, out.room()), (left.min(room), room - left.min(room)));
+            self.gone += emitted;
+            if self.gone < slice.len() {
+                return Ok(Produced::More);
+            }
+            self.slices.remove(0);
+            self.gone = 0;
+        }
+        Ok(Produced::End)
+    }
+}
+
+#[test]
+fn slices_are_emitted_whole_and_in_order_however_long_they_and_their_items_are() {
+    fn check<const WORDS: usize>() {
+        let lengths = [0, 1, 300, 0, 7_000, 1_024, 3];
+        let p = PipelineBuilder::new("slices");
+        let out = p.source("slices", move |_: &StageSite| Ok(Slices::<WORDS>::of(&lengths))).collect("out");
+        run(1, p.build().unwrap());
+        let total = lengths.iter().sum::<usize>() as u64;
+        assert_eq!(out.take(), (0..total).map(|i| [i; WORDS]).collect::<Vec<_>>());
+    }
+    check::<1>();
+    check::<4>();
+    check::<6>();
+    check::<40>();
 }
 
 #[test]

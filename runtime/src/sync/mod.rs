@@ -15,12 +15,12 @@ pub(crate) use crossbeam::utils::CachePadded;
 /// Has the cache line fetched in which `place` begins, so that it is there when it is read soon. Does nothing else, and on
 /// processors other than x86-64 nothing at all.
 #[inline(always)]
-pub(crate) fn prefetch<T>(place: &T) {
+pub(crate) fn prefetch<T>(place: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: fetching a line changes no memory and raises no fault, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = place;
