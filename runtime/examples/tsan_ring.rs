@@ -88,8 +88,11 @@ fn consume(mut consumer: Consumer<Item>, bell: &Doorbell) -> Consumer<Item> {
             next = **item + 1;
             taken += 1;
         };
-        let chunk = consumer.read(64);
-        if chunk.len().is_multiple_of(2) {
+        let mut chunk = consumer.read(64);
+        if chunk.len().is_multiple_of(3) {
+            chunk.run().for_each(|item| take(&item));
+            drop(chunk);
+        } else if chunk.len().is_multiple_of(2) {
             chunk.for_each(|item| take(&item));
         } else {
             let (first, second) = chunk.as_slices();

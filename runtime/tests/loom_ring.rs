@@ -28,7 +28,11 @@ fn bounded_model(f: impl Fn() + Send + Sync + 'static) {
 
 /// What the consumer can take right now.
 fn take(consumer: &mut Consumer<u64>, seen: &mut Vec<Seen>) {
-    consumer.read(usize::MAX).for_each(|item| seen.push(Item(item)));
+    let mut chunk = consumer.read(usize::MAX);
+    while chunk.len() > 0 {
+        seen.extend(chunk.run().map(Item));
+    }
+    drop(chunk);
     if let Some(signal) = consumer.next_signal() {
         seen.push(Seen::Signal(signal));
     }

@@ -165,6 +165,25 @@ fn a_panic_in_for_each_takes_the_items_it_was_given() {
 }
 
 #[test]
+fn a_panic_over_a_run_takes_the_items_it_was_given() {
+    for (moved, at) in (0..4).flat_map(|moved| (0..4).map(move |at| (moved, at))) {
+        let drops = Drops::default();
+        let (mut producer, mut consumer) = drops.ring(moved);
+        producer.extend(&mut drops.items(4));
+        producer.publish();
+        panics(|| {
+            let mut chunk = consumer.read(4);
+            while chunk.len() > 0 {
+                chunk.run().for_each(|item| assert!(item.id < moved + at, "the stage panics"));
+            }
+        });
+        assert_eq!((consumer.popped(), consumer.len()), ((moved + at + 1) as u64, 3 - at));
+        drop((producer, consumer));
+        drops.assert_each_once();
+    }
+}
+
+#[test]
 fn a_panic_in_the_iterator_of_extend_keeps_the_items_before() {
     for (moved, at) in (0..4).flat_map(|moved| (0..4).map(move |at| (moved, at))) {
         let drops = Drops::default();
@@ -246,6 +265,25 @@ fn items_not_taken_from_a_chunk_stay() {
 }
 
 #[test]
+fn items_not_taken_from_a_run_stay_in_the_chunk() {
+    let drops = Drops::default();
+    let (mut producer, mut consumer) = drops.ring(2);
+    producer.extend(&mut drops.items(4));
+    producer.publish();
+    let mut chunk = consumer.read(4);
+    assert_eq!(chunk.run().len(), 2, "up to the wrap");
+    assert_eq!(chunk.run().next().map(|item| item.id), Some(2));
+    assert_eq!(chunk.run().len(), 1);
+    assert_eq!(chunk.len(), 3);
+    assert_eq!(chunk.run().map(|item| item.id).collect::<Vec<_>>(), [3]);
+    assert_eq!(chunk.run().len(), 2, "behind it");
+    drop(chunk);
+    assert_eq!((consumer.popped(), producer.free_for(4)), (4, 2));
+    drop((producer, consumer));
+    drops.assert_each_once();
+}
+
+#[test]
 fn items_seen_in_place_are_dropped_once_whether_taken_or_left() {
     for (moved, taken) in (0..4).flat_map(|moved| (0..3).map(move |taken| (moved, taken))) {
         for commit in [false, true] {
@@ -303,6 +341,22 @@ fn a_leaked_chunk_leaks_its_items_and_drops_none_twice() {
     assert_eq!(producer.extend(&mut drops.items(9)), 4);
     drop((producer, consumer));
     assert_eq!(*drops.0.borrow(), [1, 0, 0, 1, 1, 1, 1, 1]);
+}
+
+#[test]
+fn a_leaked_run_leaks_its_items_and_drops_none_twice() {
+    let drops = Drops::default();
+    let (mut producer, mut consumer) = drops.ring(0);
+    producer.extend(&mut drops.items(4));
+    producer.publish();
+    let mut chunk = consumer.read(3);
+    let mut run = chunk.run();
+    drop(run.next());
+    std::mem::forget(run);
+    drop(chunk);
+    assert_eq!(consumer.read(4).map(|item| item.id).collect::<Vec<_>>(), [3]);
+    drop((producer, consumer));
+    assert_eq!(*drops.0.borrow(), [1, 0, 0, 1]);
 }
 
 #[test]

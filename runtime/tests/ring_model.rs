@@ -116,6 +116,11 @@ enum Op {
     Evict(usize),
     AllowEvictions,
     Available,
+    /// Read a chunk of at most `max` and take at most `take` of each of its runs, one by one.
+    ReadRuns {
+        max: usize,
+        take: usize,
+    },
     /// Read a chunk of at most `max` and take at most `take` of it one by one, or all of it by `for_each`.
     Read {
         max: usize,
@@ -150,6 +155,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::AllowEvictions),
         1 => Just(Op::Available),
         6 => (0..12usize, 0..12usize, any::<bool>()).prop_map(|(max, take, whole)| Op::Read { max, take, whole }),
+        3 => (0..12usize, 0..12usize).prop_map(|(max, take)| Op::ReadRuns { max, take }),
         3 => (0..12usize, 0..4usize, any::<bool>())
             .prop_map(|(max, take, commit)| Op::ReadSlices { max, take, commit }),
         1 => Just(Op::Peek),
@@ -325,6 +331,27 @@ impl Pair {
                     assert_eq!(taken.len(), n);
                 }
                 assert_eq!(taken, readable[..taken.len()]);
+                model.take(n, taken.len());
+            }
+            Op::ReadRuns { max, take } => {
+                let mut chunk = consumer.read(max);
+                let n = chunk.len();
+                let mut taken = Vec::new();
+                while chunk.len() > 0 {
+                    let (before, mut run) = (chunk.len(), chunk.run());
+                    let there = run.len();
+                    assert!(there > 0 && there <= before, "a run of {there} in a chunk of {before}");
+                    taken.extend(run.by_ref().take(take));
+                    let left = run.len();
+                    drop(run);
+                    assert_eq!(chunk.len(), before - there.min(take));
+                    if left > 0 {
+                        break;
+                    }
+                }
+                drop(chunk);
+                assert_eq!(taken, readable[..taken.len()]);
+                assert!(take <= n || taken.len() == n);
                 model.take(n, taken.len());
             }
             Op::ReadSlices { max, take, commit } => {

@@ -1,6 +1,8 @@
 //! Items read in place.
 
 use std::iter::FusedIterator;
+use std::mem::MaybeUninit;
+use std::slice;
 
 use super::Consumer;
 use super::slots::View;
@@ -66,6 +68,34 @@ impl<'a, T> Chunk<'a, T> {
         (first, second)
     }
 
+    /// The items that are left up to where the ring wraps, in order: to be taken one by one with less work for each than by the chunk itself. Those
+    /// behind the wrap are in the next run.
+    ///
+    /// ```
+    /// let (mut producer, mut consumer) = corelane::ring::ring::<u64>(4)?;
+    /// producer.push_slice(&[1, 2, 3]);
+    /// producer.publish();
+    /// consumer.read(2).for_each(drop);
+    /// producer.push_slice(&[4, 5]);
+    /// producer.publish();
+    ///
+    /// let mut chunk = consumer.read(usize::MAX);
+    /// assert_eq!(chunk.run().next(), Some(3));
+    /// assert_eq!(chunk.run().collect::<Vec<_>>(), [4]);
+    /// assert_eq!(chunk.run().collect::<Vec<_>>(), [5]);
+    /// assert_eq!(chunk.run().len(), 0);
+    /// # Ok::<(), corelane::ring::RingError>(())
+    /// ```
+    #[inline]
+    pub fn run(&mut self) -> Run<'_, T> {
+        let run = self.slots.run(self.at, self.end);
+        // As if all were taken, for the reason that a chunk does so.
+        self.at += run.len() as u64;
+        // SAFETY: the positions were available, are not taken yet, and nobody else does so while `self` is borrowed.
+        let slots = unsafe { self.slots.full(run) };
+        Run { slots: slots.iter(), at: &mut self.at }
+    }
+
     /// Takes all that is left, and drops it in place. If an item's drop panics, the others are dropped nonetheless.
     #[inline]
     pub fn commit_all(mut self) {
@@ -115,6 +145,41 @@ impl<T> Iterator for Chunk<'_, T> {
 impl<T> ExactSizeIterator for Chunk<'_, T> {}
 
 impl<T> FusedIterator for Chunk<'_, T> {}
+
+/// Items of a [`Chunk`] in slots one behind the other, being taken out. When it is dropped, those that were not taken stay in the chunk; leaking it
+/// leaks them.
+pub struct Run<'a, T> {
+    slots: slice::Iter<'a, MaybeUninit<T>>,
+    /// Where the chunk goes on.
+    at: &'a mut u64,
+}
+
+impl<T> Iterator for Run<'_, T> {
+    type Item = T;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<T> {
+        let slot = self.slots.next()?;
+        // SAFETY: it holds an item, which is taken once.
+        Some(unsafe { slot.assume_init_read() })
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.slots.size_hint()
+    }
+}
+
+impl<T> ExactSizeIterator for Run<'_, T> {}
+
+impl<T> FusedIterator for Run<'_, T> {}
+
+impl<T> Drop for Run<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.at -= self.slots.len() as u64;
+    }
+}
 
 impl<T> Drop for Chunk<'_, T> {
     #[inline]

@@ -38,7 +38,7 @@ mod slots;
 
 use slots::Slots;
 
-pub use chunk::Chunk;
+pub use chunk::{Chunk, Run};
 pub use consumer::Consumer;
 pub use pages::RingPages;
 pub use producer::Producer;

@@ -237,6 +237,19 @@ impl<T> View<T> {
         unsafe { std::slice::from_raw_parts(first, len) }
     }
 
+    /// The slots of `run`, which does not wrap, each with an item that may be taken out of it.
+    ///
+    /// # Safety
+    /// As [`slice`](Self::slice).
+    #[inline(always)]
+    pub(super) unsafe fn full<'a>(&self, run: Range<usize>) -> &'a [MaybeUninit<T>] {
+        let len = run.len();
+        // SAFETY: promised by the caller.
+        let first = unsafe { self.readable(run) };
+        // SAFETY: the slots are one behind the other, and nobody writes to them.
+        unsafe { std::slice::from_raw_parts(first.cast(), len) }
+    }
+
     /// Writes zeroes to at least one slot of every page.
     ///
     /// # Safety
