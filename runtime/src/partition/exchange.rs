@@ -25,12 +25,12 @@ const MANY: u32 = u32::MAX;
 
 /// Who owns the shards of a 256th of the key space, or that several do.
 struct Routes {
-    owners: Box<[u32; SLICES]>,
+    owners: [u32; SLICES],
 }
 
 impl Routes {
     fn of(shards: &ShardTable) -> Self {
-        let mut owners = Box::new([MANY; SLICES]);
+        let mut owners = [MANY; SLICES];
         let wide = (1u64 << 16) / SLICES as u64;
         for (slice, owner) in (0u64..).zip(owners.iter_mut()) {
             let ends = [slice * wide, (slice + 1) * wide - 1].map(|part| shards.shard(part << 32));

@@ -265,14 +265,19 @@ impl<T: Send + 'static> Inlet<T> {
             return 0;
         }
         let lane = &mut self.lanes[input.lane];
-        let items = input.ring.read(room.min(lane.left));
-        if items.len() > 0 {
-            n += items.len();
-            lane.took(items.len());
-            chain.run(items, cx);
+        let mut items = input.ring.read(room.min(lane.left));
+        let taken = items.len();
+        // Before the wrap, and behind it.
+        for _ in 0..2 {
+            if items.len() > 0 {
+                chain.run(items.run(), cx);
+            }
+        }
+        drop(items);
+        if taken > 0 {
+            n += taken;
+            lane.took(taken);
             self.valve.active(i);
-        } else {
-            drop(items);
         }
         n + self.take_signals(i, chain, cx)
     }
