@@ -11,7 +11,7 @@ use corelane::flow::{Collected, Pipeline, PipelineBuilder};
 use corelane::model::{Timed, Timestamp};
 use corelane::observe::StageAccount;
 use corelane::policy::{AccumulatorPolicy, Watermarks};
-use corelane_stages::join::{Kept, KeyedJoin, Within};
+use corelane_stages::join::{Kept, KeyedJoin, Side, SidesJoin, Within};
 use corelane_stages::process::{KeyedProcess, OnKey, Process, Timer};
 use corelane_stages::window::{Sliding, Tumbling};
 
@@ -75,6 +75,26 @@ macro_rules! joined {
                     .key_by(|event| event.0)
             };
             let ($left, $right) = (side("left", 1), side("right", 77));
+            let out = $join.collect("out");
+            (p.build().unwrap(), out)
+        }
+    };
+}
+
+/// The same items in one stream.
+macro_rules! joined_sides {
+    ($sides:ident, $join:expr) => {
+        || {
+            let p = PipelineBuilder::new("join");
+            let (left, right) = (events(300, 1), events(300, 77));
+            let both = left.into_iter().zip(right).flat_map(|(l, r)| [Side::Left(l), Side::Right(r)]);
+            let time = |side: &Side<Event, Event>| match side {
+                Side::Left(event) | Side::Right(event) => Timestamp(event.1),
+            };
+            let $sides = p
+                .items("both", both.collect::<Vec<_>>())
+                .watermarks("time", DISORDER, time)
+                .join_sides(|left| left.0, |right| right.0);
             let out = $join.collect("out");
             (p.build().unwrap(), out)
         }
@@ -158,6 +178,57 @@ fn items_that_are_kept_for_long_pair_with_all_of_their_key() {
         joined!(left, right, left.join(right).on(long).inner("kept", |l, r| (Some(l.2), Some(r.2)))),
         &kind(&all(|_, _| 1), false, false),
     );
+}
+
+#[test]
+fn two_kinds_of_items_in_one_stream_join_as_two_streams_do() {
+    let near = |l: &Event, r: &Event| usize::from((-20..=35).contains(&(r.1 - l.1)));
+    let within = Within::before(nanos(20)).after(nanos(35));
+    everywhere(
+        joined_sides!(sides, sides.on(within).full("full", |l, r| (l.map(|l| l.2), r.map(|r| r.2)))),
+        &all(near),
+    );
+    let tumbling = Tumbling::of(nanos(40));
+    let same = |l: &Event, r: &Event| {
+        usize::from(tumbling.window_of(l.timestamp()) == tumbling.window_of(r.timestamp()))
+    };
+    let shifted = |event: &Event| Timestamp(event.1 + 40);
+    everywhere(
+        joined_sides!(
+            sides,
+            sides.at(shifted, shifted).on(tumbling).left("left-join", |l, r| (Some(l.2), r.map(|r| r.2)))
+        ),
+        &kind(&all(same), true, false),
+    );
+    everywhere(
+        joined_sides!(sides, sides.on(Kept::to_the_end()).inner("kept", |l, r| (Some(l.2), Some(r.2)))),
+        &kind(&all(|_, _| 1), false, false),
+    );
+}
+
+/// Left items for which `pairs` finds partners.
+fn with_partners(pairs: impl Fn(&Event, &Event) -> usize) -> Vec<u64> {
+    let mut left: Vec<_> = kind(&all(pairs), false, false).into_iter().filter_map(|pair| pair.0).collect();
+    left.dedup();
+    left
+}
+
+#[test]
+fn a_semi_join_gives_each_left_item_with_partners_once() {
+    let tumbling = Tumbling::of(nanos(15));
+    let same = |l: &Event, r: &Event| {
+        usize::from(tumbling.window_of(l.timestamp()) == tumbling.window_of(r.timestamp()))
+    };
+    let expected = with_partners(same);
+    assert!(expected.len() < 290 && kind(&all(same), false, false).len() > expected.len());
+    everywhere(joined!(left, right, left.join(right).on(tumbling).semi("semi", |l| l.2)), &expected);
+    everywhere(joined_sides!(sides, sides.on(tumbling).semi("semi", |l| l.2)), &expected);
+
+    let near = |l: &Event, r: &Event| usize::from((-5..=3).contains(&(r.1 - l.1)));
+    let within = Within::before(nanos(5)).after(nanos(3));
+    let expected = with_partners(near);
+    everywhere(joined!(left, right, left.join(right).on(within).semi("semi", |l| l.2)), &expected);
+    everywhere(joined_sides!(sides, sides.on(within).semi("semi", |l| l.2)), &expected);
 }
 
 #[test]

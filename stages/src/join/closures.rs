@@ -44,9 +44,30 @@ where
     KR: FnMut(&R) -> K + Clone + Send + 'static,
 {
     move |item: &Side<L, R>| match item {
-        Side::Left(item) => left_key(item),
+        Side::Left(item) => apart(&mut left_key, item),
         Side::Right(item) => right_key(item),
     }
+}
+
+/// Not inlined: where the keys of both sides are read alike, one instruction would read them all. Keys are often far away in memory, and the
+/// processor guesses where the next one lies by what the same instruction has read before.
+#[inline(never)]
+fn apart<T, K>(key: &mut impl FnMut(&T) -> K, item: &T) -> K {
+    key(item)
+}
+
+/// As [`made`], for a stage that is given the key of both sides, too.
+pub(super) fn made_by_key<F, P, W, O>(
+    parts: P,
+    with: W,
+    make: Make<P, W, O>,
+) -> impl FnOnce(F, &StageSite) -> Result<O, StageError> + Clone + Send + 'static
+where
+    P: Clone + Send + 'static,
+    W: Clone + Send + 'static,
+    O: 'static,
+{
+    move |_key, site: &StageSite| make(parts, with, site)
 }
 
 /// Makes the stage of a join.

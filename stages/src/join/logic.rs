@@ -17,6 +17,8 @@ pub enum Side<L, R> {
 
 /// The user's code.
 pub trait JoinLogic: 'static {
+    /// Whether a left item that has partners has one result, however many there are, and no item has one alone.
+    const ONCE: bool;
     /// What items of both sides may have in common.
     type Key: Hash + Eq + 'static;
     /// An item of the first side.
@@ -26,12 +28,75 @@ pub trait JoinLogic: 'static {
     /// A result.
     type Out: 'static;
 
-    /// The key of an item.
-    fn key(&mut self, item: &Side<Self::Left, Self::Right>) -> Self::Key;
-    /// When it happened.
-    fn time(&self, item: &Side<Self::Left, Self::Right>) -> i64;
-    /// What becomes of a pair, or of one without a partner.
+    /// The key of a left item.
+    fn left_key(&mut self, item: &Self::Left) -> Self::Key;
+    /// The key of a right item.
+    fn right_key(&mut self, item: &Self::Right) -> Self::Key;
+    /// When a left item happened.
+    fn left_time(&self, item: &Self::Left) -> i64;
+    /// When a right item happened.
+    fn right_time(&self, item: &Self::Right) -> i64;
+    /// What becomes of a pair, or of one without a partner; with [`ONCE`](Self::ONCE), of a left item that has partners, given alone.
     fn result(&mut self, left: Option<&Self::Left>, right: Option<&Self::Right>) -> Option<Self::Out>;
+
+    /// The key of an item.
+    fn key(&mut self, item: &Side<Self::Left, Self::Right>) -> Self::Key {
+        match item {
+            Side::Left(item) => self.left_key(item),
+            Side::Right(item) => self.right_key(item),
+        }
+    }
+
+    /// When it happened.
+    fn time(&self, item: &Side<Self::Left, Self::Right>) -> i64 {
+        match item {
+            Side::Left(item) => self.left_time(item),
+            Side::Right(item) => self.right_time(item),
+        }
+    }
+}
+
+/// What becomes of pairs, and of items alone. Implemented for closures of both sides, and by [`Semi`].
+pub(super) trait Results<L, R>: Clone + Send + 'static {
+    /// A result.
+    type Out: Send + 'static;
+    /// See [`JoinLogic::ONCE`].
+    const ONCE: bool;
+
+    /// See [`JoinLogic::result`].
+    fn result(&mut self, left: Option<&L>, right: Option<&R>) -> Option<Self::Out>;
+}
+
+impl<L, R, O, F> Results<L, R> for F
+where
+    O: Send + 'static,
+    F: FnMut(Option<&L>, Option<&R>) -> Option<O> + Clone + Send + 'static,
+{
+    type Out = O;
+    const ONCE: bool = false;
+
+    #[inline(always)]
+    fn result(&mut self, left: Option<&L>, right: Option<&R>) -> Option<O> {
+        self(left, right)
+    }
+}
+
+/// One result for each left item that has partners.
+#[derive(Clone)]
+pub(super) struct Semi<F>(pub(super) F);
+
+impl<L, R, O, F> Results<L, R> for Semi<F>
+where
+    O: Send + 'static,
+    F: FnMut(&L) -> O + Clone + Send + 'static,
+{
+    type Out = O;
+    const ONCE: bool = true;
+
+    #[inline(always)]
+    fn result(&mut self, left: Option<&L>, _right: Option<&R>) -> Option<O> {
+        left.map(&mut self.0)
+    }
 }
 
 /// Lets go of an item that will get no more partners, given as one of its sides: counts it, and gives what becomes of it alone if it had
@@ -44,7 +109,7 @@ pub(super) fn part<J: JoinLogic>(
     tally: &mut Tally,
     out: &mut Pending<J::Out>,
 ) {
-    let alone = if matched { None } else { user.result(left, right) };
+    let alone = if matched || J::ONCE { None } else { user.result(left, right) };
     tally.leave(matched || alone.is_some());
     tally.results += u64::from(alone.is_some());
     out.extend(alone);

@@ -12,6 +12,8 @@ use crate::window::panes::{Entry, Store, insert};
 
 /// No item.
 const NONE: usize = usize::MAX;
+/// Of a side whose items are not held: there was one.
+const SEEN: usize = 0;
 
 /// An item that waits.
 struct Held<T> {
@@ -82,6 +84,20 @@ fn pair<T>(held: &mut [Held<T>], last: usize, mut give: impl FnMut(&T)) -> bool 
     }
 }
 
+/// Gives a result, if there is one.
+#[inline(always)]
+fn give<J: JoinLogic>(
+    user: &mut J,
+    (left, right): (Option<&J::Left>, Option<&J::Right>),
+    tally: &mut Tally,
+    out: &mut Pending<J::Out>,
+) {
+    if let Some(result) = user.result(left, right) {
+        tally.results += 1;
+        out.push(result);
+    }
+}
+
 /// Adds an item to those of its key.
 #[inline(always)]
 fn hold<T>(held: &mut Vec<Held<T>>, last: &mut usize, item: T, matched: bool) {
@@ -103,36 +119,68 @@ impl<K: Hash + Eq, L, R> Meeting<K, L, R> {
     ) where
         J: JoinLogic<Key = K, Left = L, Right = R>,
     {
-        let Self { keys, left, right } = self;
-        let key = user.key(&item);
-        let hash = hash_key(&key);
-        let mut give = |l: &L, r: &R| {
-            if let Some(result) = user.result(Some(l), Some(r)) {
-                tally.results += 1;
-                out.push(result);
-            }
-        };
-        let mut new = (NONE, NONE);
-        let known = keys.find_mut(hash, |lasts| lasts.key == key);
-        let is_new = known.is_none();
-        let (of_left, of_right) = match known {
-            Some(Lasts { left, right, .. }) => (left, right),
-            None => (&mut new.0, &mut new.1),
-        };
+        // Each side reads its keys by instructions of its own: the processor guesses where the next key lies by what the same one has read.
         match item {
-            Side::Left(item) => {
-                let matched = pair(right, *of_right, |other| give(&item, other));
-                hold(left, of_left, item, matched);
-            }
-            Side::Right(item) => {
-                let matched = pair(left, *of_left, |other| give(other, &item));
-                hold(right, of_right, item, matched);
-            }
-        }
-        if is_new {
-            insert(keys, hash, Lasts { key, left: new.0, right: new.1 });
+            Side::Left(item) => self.meet_left(user, item, tally, out),
+            Side::Right(item) => self.meet_right(user, item, tally, out),
         }
         tally.absorbed += 1;
+    }
+
+    /// Gives the last items of a key to `meet`, to look at and to change.
+    #[inline(always)]
+    fn at(keys: &mut HashTable<Lasts<K>>, key: K, meet: impl FnOnce(&mut usize, &mut usize)) {
+        let hash = hash_key(&key);
+        match keys.find_mut(hash, |lasts| lasts.key == key) {
+            Some(Lasts { left, right, .. }) => meet(left, right),
+            None => {
+                let mut new = Lasts { key, left: NONE, right: NONE };
+                meet(&mut new.left, &mut new.right);
+                insert(keys, hash, new);
+            }
+        }
+    }
+
+    /// Pairs a left item with the right ones of its key, then adds it.
+    #[inline(always)]
+    fn meet_left<J>(&mut self, user: &mut J, item: L, tally: &mut Tally, out: &mut Pending<J::Out>)
+    where
+        J: JoinLogic<Key = K, Left = L, Right = R>,
+    {
+        let key = user.left_key(&item);
+        let Self { keys, left, right } = self;
+        Self::at(keys, key, |of_left, of_right| {
+            if J::ONCE && *of_right == SEEN {
+                give(user, (Some(&item), None), tally, out);
+                tally.leave(true);
+            } else {
+                let matched = pair(right, *of_right, |r| give(user, (Some(&item), Some(r)), tally, out));
+                hold(left, of_left, item, matched);
+            }
+        });
+    }
+
+    /// Pairs a right item with the left ones of its key, then adds it.
+    #[inline(always)]
+    fn meet_right<J>(&mut self, user: &mut J, item: R, tally: &mut Tally, out: &mut Pending<J::Out>)
+    where
+        J: JoinLogic<Key = K, Left = L, Right = R>,
+    {
+        let key = user.right_key(&item);
+        let Self { keys, left, right } = self;
+        Self::at(keys, key, |of_left, of_right| {
+            if !J::ONCE {
+                let matched = pair(left, *of_left, |l| give(user, (Some(l), Some(&item)), tally, out));
+                hold(right, of_right, item, matched);
+                return;
+            }
+            // The first one is all that left items need to know of.
+            if *of_right != SEEN {
+                *of_right = SEEN;
+                pair(left, *of_left, |l| give(user, (Some(l), None), tally, out));
+            }
+            tally.leave(true);
+        });
     }
 
     /// Lets go of the items, from the last to the first. True if all have gone.

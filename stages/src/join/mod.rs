@@ -35,9 +35,12 @@
 //! | [`Tumbling`](crate::window::Tumbling), [`Sliding`](crate::window::Sliding) | times in one window; once for each window | until its last window ends |
 //! | [`Kept`] | whatever is kept on the other side | for a processing time |
 //!
-//! and then [`inner`](JoinOn::inner), [`left`](JoinOn::left) or [`full`](JoinOn::full). Pairs come as soon as both items are
-//! there; items that found nobody come when nobody can come any more. An item that is behind the watermark and whose
-//! partners are all past is late: counted, and dropped. One that leaves an inner join alone counts as expired.
+//! and then [`inner`](JoinOn::inner), [`left`](JoinOn::left), [`full`](JoinOn::full) or [`semi`](JoinOn::semi). Pairs come as soon as
+//! both items are there; items that found nobody come when nobody can come any more. An item that is behind the watermark and whose
+//! partners are all past is late: counted, and dropped. One that leaves an inner or a semi join alone counts as expired.
+//!
+//! Where both kinds of items come in one stream, [`join_sides`](SidesJoin::join_sides) joins them there: nothing is taken apart and
+//! put together again.
 //!
 //! [`Join::as_of`] gives each item of the left stream the row that was valid at its time in a table which the right stream
 //! changes.
@@ -47,6 +50,7 @@ mod logic;
 mod meeting;
 mod pairs;
 mod rule;
+mod sides;
 mod table;
 mod windowed;
 
@@ -57,14 +61,15 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 
 use corelane::flow::{Keyed, PortSegment, Segment, Stream};
-use corelane::keyed::StatefulOp;
+use corelane::keyed::{Stateful, StatefulOp};
 use corelane::model::{Timed, Timestamp};
 use corelane::stage::{StageError, StageSite};
 
 use crate::window::{OwnTime, TimeOf};
-use logic::JoinLogic;
 pub use logic::Side;
+use logic::{JoinLogic, Results, Semi};
 pub use rule::{JoinRule, Kept, KeptToTheEnd, Within};
+pub use sides::{Sides, SidesJoin, SidesOn};
 use table::AsOf;
 
 /// What a join is of.
@@ -89,37 +94,42 @@ impl<L, R, K, KL: Clone, KR: Clone, TL: Clone, TR: Clone, F: Clone> Clone
     }
 }
 
-impl<L, R, K, KL, KR, TL, TR, F, O> JoinLogic for Parts<L, R, K, KL, KR, TL, TR, F>
+impl<L, R, K, KL, KR, TL, TR, F> JoinLogic for Parts<L, R, K, KL, KR, TL, TR, F>
 where
     L: 'static,
     R: 'static,
-    O: 'static,
     K: Hash + Eq + 'static,
     KL: FnMut(&L) -> K + 'static,
     KR: FnMut(&R) -> K + 'static,
     TL: TimeOf<L>,
     TR: TimeOf<R>,
-    F: FnMut(Option<&L>, Option<&R>) -> Option<O> + 'static,
+    F: Results<L, R>,
 {
+    const ONCE: bool = F::ONCE;
     type Key = K;
     type Left = L;
     type Right = R;
-    type Out = O;
+    type Out = F::Out;
 
-    fn key(&mut self, item: &Side<L, R>) -> K {
-        match item {
-            Side::Left(item) => (self.keys.0)(item),
-            Side::Right(item) => (self.keys.1)(item),
-        }
+    #[inline(always)]
+    fn left_key(&mut self, item: &L) -> K {
+        (self.keys.0)(item)
     }
-    fn time(&self, item: &Side<L, R>) -> i64 {
-        match item {
-            Side::Left(item) => self.times.0.time_of(item).as_nanos(),
-            Side::Right(item) => self.times.1.time_of(item).as_nanos(),
-        }
+    #[inline(always)]
+    fn right_key(&mut self, item: &R) -> K {
+        (self.keys.1)(item)
     }
-    fn result(&mut self, left: Option<&L>, right: Option<&R>) -> Option<O> {
-        (self.result)(left, right)
+    #[inline(always)]
+    fn left_time(&self, item: &L) -> i64 {
+        self.times.0.time_of(item).as_nanos()
+    }
+    #[inline(always)]
+    fn right_time(&self, item: &R) -> i64 {
+        self.times.1.time_of(item).as_nanos()
+    }
+    #[inline(always)]
+    fn result(&mut self, left: Option<&L>, right: Option<&R>) -> Option<F::Out> {
+        self.result.result(left, right)
     }
 }
 
@@ -244,17 +254,16 @@ where
     }
 
     #[expect(clippy::type_complexity, reason = "all of the user's code has its own type")]
-    fn operator<O, F, S, W>(
+    fn operator<F, S, W>(
         self,
         name: &str,
         result: F,
         with: W,
         make: Make<Parts<L::Item, R::Item, K, KL, KR, TL, TR, F>, W, StatefulOp<Side<L::Item, R::Item>, S>>,
-    ) -> Stream<PortSegment<O>>
+    ) -> Stream<PortSegment<F::Out>>
     where
-        O: Send + 'static,
-        F: FnMut(Option<&L::Item>, Option<&R::Item>) -> Option<O> + Clone + Send + 'static,
-        S: corelane::keyed::Stateful<Side<L::Item, R::Item>, Out = O>,
+        F: Results<L::Item, R::Item>,
+        S: Stateful<Side<L::Item, R::Item>, Out = F::Out>,
         W: Clone + Send + 'static,
     {
         let Self { left, right, times, .. } = self;
@@ -310,15 +319,32 @@ where
         self.pairs(name, closures::full(f))
     }
 
-    fn pairs<O, F>(self, name: &str, result: F) -> Stream<PortSegment<O>>
+    /// A result for each item of the left stream that has a partner: one, however many there are, also of windows that overlap.
+    ///
+    /// Of the right stream, windows and [`Kept::to_the_end`] keep keys and no items.
+    pub fn semi<O, F>(self, name: &str, f: F) -> Stream<PortSegment<O>>
     where
         O: Send + 'static,
-        F: FnMut(Option<&L::Item>, Option<&R::Item>) -> Option<O> + Clone + Send + 'static,
+        F: FnMut(&L::Item) -> O + Clone + Send + 'static,
     {
-        let Self { join, rule } = self;
-        join.operator(name, result, rule, |parts, rule, site| {
-            let state = rule.state(parts).map_err(|error| StageError::User(Box::new(error)))?;
-            Ok(StatefulOp::new(state, site))
-        })
+        self.pairs(name, Semi(f))
     }
+
+    fn pairs<F: Results<L::Item, R::Item>>(self, name: &str, result: F) -> Stream<PortSegment<F::Out>> {
+        self.join.operator(name, result, self.rule, pairing)
+    }
+}
+
+/// The stage that pairs by a rule.
+type PairingOp<J, W> =
+    StatefulOp<Side<<J as JoinLogic>::Left, <J as JoinLogic>::Right>, <W as JoinRule>::State<J>>;
+
+/// Makes it.
+fn pairing<J: JoinLogic, W: JoinRule>(
+    user: J,
+    rule: W,
+    site: &StageSite,
+) -> Result<PairingOp<J, W>, StageError> {
+    let state = rule.state(user).map_err(|error| StageError::User(Box::new(error)))?;
+    Ok(StatefulOp::new(state, site))
 }

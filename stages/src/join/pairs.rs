@@ -40,20 +40,20 @@ pub struct Pairs<J: JoinLogic> {
     tally: Tally,
 }
 
-/// Pairs an item with those of the other side that lie from `from` to `to`; whether there was one.
+/// Gives those of the other side that lie from `from` to `to`, with whether there was one before it; whether there was one.
 fn pair<T>(
     others: &mut VecDeque<Waiting<T>>,
     (from, to): (i64, i64),
     now: Option<i64>,
-    mut give: impl FnMut(&T, i64),
+    mut give: impl FnMut(&Waiting<T>, bool),
 ) -> bool {
     let first = others.partition_point(|other| other.time < from);
     let mut any = false;
     for other in others.range_mut(first..).take_while(|other| other.time <= to) {
         // Its time may be up although its timer has not had its turn yet.
         if now.is_none_or(|now| other.expires > now) {
+            give(other, any);
             (any, other.matched) = (true, true);
-            give(&other.item, other.time);
         }
     }
     any
@@ -102,7 +102,8 @@ impl<J: JoinLogic> Pairs<J> {
         let (reach, expires) = ((place.from, place.to), place.expires);
         let until = (!rule.in_event_time()).then_some(now);
         let mut give = |l: &J::Left, r: &J::Right, other: i64| {
-            for _ in 0..rule.pairs(at, other) {
+            let times = if J::ONCE { 1 } else { rule.pairs(at, other) };
+            for _ in 0..times {
                 if let Some(result) = user.result(Some(l), Some(r)) {
                     tally.results += 1;
                     out.push(result);
@@ -112,7 +113,11 @@ impl<J: JoinLogic> Pairs<J> {
         let stays = expires > now;
         match item {
             Side::Left(item) => {
-                let matched = pair(right, reach, until, |other, time| give(&item, other, time));
+                let matched = pair(right, reach, until, |other, had_result| {
+                    if !(J::ONCE && had_result) {
+                        give(&item, &other.item, other.time);
+                    }
+                });
                 if stays {
                     wait(left, Waiting { item, time: at, expires, matched });
                 } else {
@@ -120,7 +125,11 @@ impl<J: JoinLogic> Pairs<J> {
                 }
             }
             Side::Right(item) => {
-                let matched = pair(left, reach, until, |other, time| give(other, &item, time));
+                let matched = pair(left, reach, until, |other, _| {
+                    if !(J::ONCE && other.matched) {
+                        give(&other.item, &item, other.time);
+                    }
+                });
                 if stays {
                     wait(right, Waiting { item, time: at, expires, matched });
                 } else {

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use corelane::keyed::Stateful;
+use corelane::policy::AccumulatorPolicy;
 
 use super::logic::{JoinLogic, Side};
 use super::pairs::Pairs;
 use super::windowed::{KeptPairs, WindowPairs};
+use crate::window::kind::lives;
 use crate::window::span::{Frame, LONGEST, length};
 use crate::window::{Sliding, Tumbling, WindowError};
 
@@ -96,6 +98,10 @@ pub trait JoinRule: Clone + Send + 'static {
 
     #[doc(hidden)]
     fn state<J: JoinLogic>(&self, user: J) -> Result<Self::State<J>, WindowError>;
+
+    /// What bounds the state, as data.
+    #[doc(hidden)]
+    fn policy(&self) -> AccumulatorPolicy;
 }
 
 /// Items pair whose times are near each other.
@@ -172,6 +178,10 @@ impl JoinRule for KeptToTheEnd {
     fn state<J: JoinLogic>(&self, user: J) -> Result<KeptPairs<J>, WindowError> {
         Ok(KeptPairs::new(user))
     }
+
+    fn policy(&self) -> AccumulatorPolicy {
+        AccumulatorPolicy::until_end()
+    }
 }
 
 fn or_zero(field: &'static str, duration: Duration) -> Result<i64, WindowError> {
@@ -185,6 +195,12 @@ impl JoinRule for Within {
         let (before, after) = (or_zero("before", self.before)?, or_zero("after", self.after)?);
         Ok(Pairs::new(user, Rule::Within(-before, after)))
     }
+
+    fn policy(&self) -> AccumulatorPolicy {
+        // An item at the very time of its partner waits, too.
+        let both = self.before.saturating_add(self.after);
+        AccumulatorPolicy::ttl(both.max(Duration::from_nanos(1))).in_event_time()
+    }
 }
 
 impl JoinRule for Kept {
@@ -192,6 +208,10 @@ impl JoinRule for Kept {
 
     fn state<J: JoinLogic>(&self, user: J) -> Result<Pairs<J>, WindowError> {
         Ok(Pairs::new(user, Rule::Kept(length("left", self.left)?, length("right", self.right)?)))
+    }
+
+    fn policy(&self) -> AccumulatorPolicy {
+        AccumulatorPolicy::ttl(self.left.max(self.right))
     }
 }
 
@@ -201,6 +221,10 @@ impl JoinRule for Sliding {
     fn state<J: JoinLogic>(&self, user: J) -> Result<Pairs<J>, WindowError> {
         Ok(Pairs::new(user, Rule::Windows(self.frame()?)))
     }
+
+    fn policy(&self) -> AccumulatorPolicy {
+        lives(self.size())
+    }
 }
 
 impl JoinRule for Tumbling {
@@ -208,5 +232,9 @@ impl JoinRule for Tumbling {
 
     fn state<J: JoinLogic>(&self, user: J) -> Result<WindowPairs<J>, WindowError> {
         Ok(WindowPairs::new(user, self.frame()?))
+    }
+
+    fn policy(&self) -> AccumulatorPolicy {
+        lives(self.size())
     }
 }

@@ -9,6 +9,7 @@ use corelane::stage::Pending;
 use proptest::prelude::*;
 use std::time::Duration;
 
+use super::logic::Semi;
 use super::pairs::Pairs;
 use super::rule::Rule;
 use super::windowed::WindowPairs;
@@ -25,6 +26,14 @@ fn parts() -> impl super::logic::JoinLogic<Key = u32, Left = Item, Right = Item,
     let key = |item: &Item| item.0;
     let time = |item: &Item| Timestamp(item.1);
     let result = |l: Option<&Item>, r: Option<&Item>| Some((l.map(|l| l.2), r.map(|r| r.2)));
+    Parts { keys: (key, key), times: (time, time), result, of: PhantomData }
+}
+
+/// The same, with one result for each left item that has partners.
+fn semi_parts() -> impl super::logic::JoinLogic<Key = u32, Left = Item, Right = Item, Out = Pair> {
+    let key = |item: &Item| item.0;
+    let time = |item: &Item| Timestamp(item.1);
+    let result = Semi(|left: &Item| (Some(left.2), None));
     Parts { keys: (key, key), times: (time, time), result, of: PhantomData }
 }
 
@@ -209,6 +218,38 @@ proptest! {
         prop_assert_eq!(got, expected);
         let account = account(&state, items);
         prop_assert_eq!((account.keys, account.items_open, account.items_expired), (0, 0, 0));
+    }
+}
+
+/// That `semi` gives each left item once that has a pair in what `all` gives, and nothing else.
+fn is_once<S, A>(ops: &[Op], mut semi: S, mut all: A) -> Result<(), TestCaseError>
+where
+    S: Stateful<Side<Item, Item>, Out = Pair>,
+    A: Stateful<Side<Item, Item>, Out = Pair>,
+{
+    let (got, items) = all_of(ops, &mut semi);
+    let (mut expected, _) = all_of(ops, &mut all);
+    expected.retain(|pair| pair.0.is_some() && pair.1.is_some());
+    expected.iter_mut().for_each(|pair| pair.1 = None);
+    expected.dedup();
+    prop_assert_eq!(&got, &expected);
+    let (semi, all) = (account(&semi, items), account(&all, items));
+    prop_assert_eq!((semi.absorbed, semi.late, semi.filtered), (all.absorbed, all.late, all.filtered));
+    prop_assert_eq!((semi.results_complete, semi.keys, semi.items_open), (got.len() as u64, 0, 0));
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_semi_join_has_each_left_item_once_that_has_pairs(ops in ops(), lower in -15i64..15, width in 1i64..20) {
+        let rule = Rule::Within(lower, lower + width);
+        is_once(&ops, Pairs::new(semi_parts(), rule), Pairs::new(parts(), rule))?;
+        let tumbling = Tumbling::of(Duration::from_nanos(width.unsigned_abs()));
+        is_once(&ops, tumbling.state(semi_parts()).unwrap(), tumbling.state(parts()).unwrap())?;
+        let sliding = Sliding::of(Duration::from_nanos(30)).every(Duration::from_nanos(width.unsigned_abs()));
+        is_once(&ops, sliding.state(semi_parts()).unwrap(), sliding.state(parts()).unwrap())?;
+        let kept = Kept::to_the_end();
+        is_once(&ops, kept.state(semi_parts()).unwrap(), kept.state(parts()).unwrap())?;
     }
 }
 

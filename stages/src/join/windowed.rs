@@ -7,17 +7,52 @@ use corelane::stage::Pending;
 use super::logic::{JoinLogic, Side};
 use super::meeting::Meeting;
 use crate::tally::Tally;
-use crate::window::panes::{Panes, Store};
+use crate::window::panes::{Pane, Panes, Store};
 use crate::window::span::Frame;
+
+/// The open windows, and the one that took the last item.
+struct Open<S> {
+    frame: Frame,
+    panes: Panes<S>,
+    at: usize,
+}
+
+impl<S: Store> Open<S> {
+    /// The window of `time`. None if it has gone, or there is none; then the item was counted.
+    #[inline(always)]
+    fn window(&mut self, time: i64, watermark: i64, tally: &mut Tally) -> Option<&mut Pane<S>> {
+        if !self.panes.covers(self.at, time) && !self.turn_to(time, watermark, tally) {
+            return None;
+        }
+        Some(self.panes.pane(self.at))
+    }
+
+    /// Makes the window of `time` the current one.
+    #[cold]
+    #[inline(never)]
+    fn turn_to(&mut self, time: i64, watermark: i64, tally: &mut Tally) -> bool {
+        if !self.frame.fits(time) {
+            tally.filtered += 1;
+            return false;
+        }
+        let (start, end) = self.frame.windows.tile(time);
+        if end <= watermark {
+            tally.late(false);
+            return false;
+        }
+        self.at = match self.panes.find(start) {
+            Some(slot) => slot,
+            None => self.panes.open(start, end),
+        };
+        true
+    }
+}
 
 /// Joins two sides by tumbling windows: an item is paired with those of its key on the other side that are in its window. Costs a
 /// look-up and the pairs. At its end a window goes as a whole: keys have no timers.
 pub struct WindowPairs<J: JoinLogic> {
     user: J,
-    frame: Frame,
-    windows: Panes<Meeting<J::Key, J::Left, J::Right>>,
-    /// The window that took the last item.
-    at: usize,
+    windows: Open<Meeting<J::Key, J::Left, J::Right>>,
     /// The window that is being let go of.
     leaving: Option<usize>,
     tally: Tally,
@@ -25,62 +60,31 @@ pub struct WindowPairs<J: JoinLogic> {
 
 impl<J: JoinLogic> WindowPairs<J> {
     pub(super) fn new(user: J, frame: Frame) -> Self {
-        Self { user, frame, windows: Panes::new(), at: usize::MAX, leaving: None, tally: Tally::default() }
-    }
-
-    #[inline(always)]
-    fn take(&mut self, item: Side<J::Left, J::Right>, watermark: i64, out: &mut Pending<J::Out>) {
-        let time = self.user.time(&item);
-        if !self.windows.covers(self.at, time) && !self.turn_to(time, watermark) {
-            return;
-        }
-        let Self { user, windows, tally, .. } = self;
-        let pane = windows.pane(self.at);
-        pane.table.meet(user, item, tally, out);
-        pane.items += 1;
-    }
-
-    /// Makes the window of `time` the current one; false if that has gone, or there is none, and the item was counted.
-    #[cold]
-    #[inline(never)]
-    fn turn_to(&mut self, time: i64, watermark: i64) -> bool {
-        if !self.frame.fits(time) {
-            self.tally.filtered += 1;
-            return false;
-        }
-        let (start, end) = self.frame.windows.tile(time);
-        if end <= watermark {
-            self.tally.late(false);
-            return false;
-        }
-        self.at = match self.windows.find(start) {
-            Some(slot) => slot,
-            None => self.windows.open(start, end),
-        };
-        true
+        let windows = Open { frame, panes: Panes::new(), at: usize::MAX };
+        Self { user, windows, leaving: None, tally: Tally::default() }
     }
 
     /// Lets go of a window. True if that is done.
     fn leave(&mut self, slot: usize, allowance: &mut Allowance, out: &mut Pending<J::Out>) -> bool {
-        let Self { user, windows, tally, .. } = self;
-        let pane = windows.pane(slot);
+        let Self { user, windows: Open { panes, .. }, tally, .. } = self;
+        let pane = panes.pane(slot);
         pane.held = pane.items as usize;
         let done = pane.table.leave(user, tally, allowance, out);
         if done {
-            windows.close(slot);
+            panes.close(slot);
         }
         done
     }
 
     /// The first window if it has ended by `now`.
     fn ended(&self, now: i64) -> Option<usize> {
-        self.windows.first().filter(|(_, end)| *end <= now).map(|(slot, _)| slot)
+        self.windows.panes.first().filter(|(_, end)| *end <= now).map(|(slot, _)| slot)
     }
 
     /// Keys, and bytes there is memory for.
     #[cfg(test)]
     pub(super) fn footprint(&self) -> (usize, usize) {
-        (self.windows.len(), self.windows.bytes())
+        (self.windows.panes.len(), self.windows.panes.bytes())
     }
 }
 
@@ -93,7 +97,14 @@ impl<J: JoinLogic> Stateful<Side<J::Left, J::Right>> for WindowPairs<J> {
         time: CheckTime,
         out: &mut Pending<J::Out>,
     ) {
-        items.for_each(|item| self.take(item, time.event.as_nanos(), out));
+        let watermark = time.event.as_nanos();
+        let Self { user, windows, tally, .. } = self;
+        items.for_each(|item| {
+            if let Some(pane) = windows.window(user.time(&item), watermark, tally) {
+                pane.table.meet(user, item, tally, out);
+                pane.items += 1;
+            }
+        });
     }
 
     fn is_due(&self, time: CheckTime) -> bool {
@@ -121,12 +132,12 @@ impl<J: JoinLogic> Stateful<Side<J::Left, J::Right>> for WindowPairs<J> {
 
     fn account(&self, account: &mut StageAccount) {
         self.tally.add_to(account);
-        account.keys += self.windows.len() as u64;
+        account.keys += self.windows.panes.len() as u64;
     }
 
     fn clear(&mut self) {
         self.tally.clear();
-        (self.windows, self.leaving) = (Panes::new(), None);
+        (self.windows.panes, self.leaving) = (Panes::new(), None);
     }
 }
 

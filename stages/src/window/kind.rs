@@ -87,7 +87,7 @@ fn refused(error: WindowError) -> StageError {
 }
 
 /// Keys live as long as their windows, in event time.
-fn lives(size: Duration) -> AccumulatorPolicy {
+pub(crate) fn lives(size: Duration) -> AccumulatorPolicy {
     AccumulatorPolicy::ttl(size).in_event_time()
 }
 

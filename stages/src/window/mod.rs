@@ -50,7 +50,7 @@
 mod aggregate;
 mod aligned;
 mod count;
-mod kind;
+pub(crate) mod kind;
 mod late;
 mod logic;
 pub(crate) mod panes;
