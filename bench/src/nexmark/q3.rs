@@ -9,8 +9,8 @@
 //! letters.
 
 use corelane::flow::{PipelineBuilder, Segment, Stream};
-use corelane::model::Timed;
-use corelane_stages::join::{Kept, KeyedJoin};
+use corelane_stages::gather::Gather;
+use corelane_stages::join::{Kept, Side, SidesJoin};
 
 use super::{Auction, Event, Feed, Person, events};
 
@@ -29,21 +29,19 @@ pub struct Row {
 
 /// The query.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
-    let [sellers, auctions] = events(p, feed)
-        .filter("of-interest", |event| match event {
-            Event::Person(person) => is_near(person),
-            Event::Auction(auction) => auction.category == 10,
-            Event::Bid(_) => false,
+    events(p, feed)
+        .filter_map("auctions-and-people", |event| match event {
+            Event::Auction(auction) => Some(Side::Left(auction)),
+            Event::Person(person) => Some(Side::Right(person)),
+            Event::Bid(_) => None,
         })
-        .split("kinds", ["sellers", "auctions"], |event| matches!(event, Event::Person(_)));
-    auctions
-        .filter_map("auctions", Event::auction)
-        .key_by(|auction| auction.seller)
-        .join_at(
-            Auction::timestamp,
-            sellers.filter_map("sellers", Event::person).key_by(|person| person.id),
-            Person::timestamp,
-        )
+        // One event in twelve; what is asked of it lies elsewhere.
+        .gather("gathered")
+        .filter("of-interest", |side| match side {
+            Side::Left(auction) => auction.category == 10,
+            Side::Right(person) => is_near(person),
+        })
+        .join_sides(|auction| auction.seller, |person| person.id)
         .on(Kept::to_the_end())
         .inner("sells", row)
 }

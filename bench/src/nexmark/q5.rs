@@ -58,8 +58,8 @@ where
         .key_by(counted)
         .window(Sliding::of(SIZE).every(EVERY))
         .aggregate("bids-per-auction", Sum::of(bids))
-        // A count counts as of the last moment of its window: one window in every step.
-        .per_core(window)
+        // A count counts as of the last moment of its window: of one window in every step, so that nothing has to tell them apart.
+        .per_core(all)
         .window(Tumbling::of(EVERY))
         .aggregate("hottest-here", Leaders::of(bids))
         .flat_map("candidates", leaders)
@@ -89,11 +89,13 @@ fn bids(count: &Bids) -> u64 {
     count.value
 }
 
+fn all(_: &Bids) {}
+
 fn window(count: &Bids) -> Window {
     count.window
 }
 
-fn leaders(hottest: Windowed<Window, Vec<Bids>>) -> Vec<Bids> {
+fn leaders<K>(hottest: Windowed<K, Vec<Bids>>) -> Vec<Bids> {
     hottest.value
 }
 

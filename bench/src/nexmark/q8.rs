@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use corelane::flow::{PipelineBuilder, Segment, Stream};
 use corelane::model::{Timed, Timestamp};
-use corelane_stages::join::KeyedJoin;
-use corelane_stages::window::{Count, KeyedWindows, Tumbling};
+use corelane_stages::join::{Side, SidesJoin};
+use corelane_stages::window::Tumbling;
 
 use super::{Event, Feed, Person, events};
 
@@ -35,24 +35,23 @@ pub struct Row {
     pub start: Timestamp,
 }
 
-/// The query.
+/// The query. A semi join groups sellers by itself: each person comes once, as soon as one of their auctions is there.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
-    let windows = Tumbling::of(SIZE);
-    let [people, auctions] = events(p, feed)
-        .filter("no-bids", |event| !matches!(event, Event::Bid(_)))
-        .split("kinds", ["people", "auctions"], |event| matches!(event, Event::Person(_)));
-    let sellers = auctions
-        .filter_map("auctions", Event::auction)
-        .key_by(|auction| auction.seller)
-        .window_at(Timed::timestamp, windows)
-        .aggregate("sellers", Count)
-        .key_by(|seller| seller.key);
-    people
-        .filter_map("people", Event::person)
-        .key_by(|person| person.id)
-        .join(sellers)
-        .on(windows)
-        .inner("new-sellers", |person, seller| row(person, seller.window.start))
+    events(p, feed)
+        .filter_map("people-and-auctions", |event| match event {
+            Event::Person(person) => Some(Side::Left(person)),
+            Event::Auction(auction) => Some(Side::Right(auction)),
+            Event::Bid(_) => None,
+        })
+        .join_sides(|person| person.id, |auction| auction.seller)
+        .on(Tumbling::of(SIZE))
+        .semi("new-sellers", |person| row(person, start(person.timestamp())))
+}
+
+/// When the window of `at` began.
+fn start(at: Timestamp) -> Timestamp {
+    let nanos = at.as_nanos();
+    Timestamp(nanos - nanos.rem_euclid(SIZE.as_nanos() as i64))
 }
 
 /// What is said of somebody in the window that began at `start`.
@@ -62,12 +61,11 @@ pub fn row(person: &Person, start: Timestamp) -> Row {
 
 /// The same by looking at everything.
 pub fn reference(events: &[Event]) -> Vec<Row> {
-    let window = |at: Timestamp| at.as_nanos().div_euclid(SIZE.as_nanos() as i64);
     let auctions = events.iter().filter_map(|event| event.auction());
-    let sellers: BTreeSet<_> = auctions.map(|a| (a.seller, window(a.timestamp()))).collect();
+    let sellers: BTreeSet<_> = auctions.map(|a| (a.seller, start(a.timestamp()))).collect();
     let people = events.iter().filter_map(|event| event.person());
     people
-        .filter(|person| sellers.contains(&(person.id, window(person.timestamp()))))
-        .map(|person| row(&person, Timestamp(window(person.timestamp()) * SIZE.as_nanos() as i64)))
+        .filter(|person| sellers.contains(&(person.id, start(person.timestamp()))))
+        .map(|person| row(&person, start(person.timestamp())))
         .collect()
 }
