@@ -176,16 +176,18 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
 /// How far ahead of what is emitted memory is fetched, in bytes: the processor's own look ahead ends with each page of 4 KiB, and holds the
 /// fewer items the more a chain does with each.
 const AHEAD_BYTES: usize = 8_192;
+/// Of shorter slices more than a quarter of what is fetched would lie behind the end.
+const FETCHED_FROM: usize = 4 * AHEAD_BYTES;
 /// Several smaller items share a cache line: they are cheap to load, and a fetch for each would not be.
 const FETCHED_BYTES: usize = 32;
 
-/// Copies each item, and has the memory fetched of one that comes later, if `items` goes that far.
+/// Copies each of `items`, and has the memory fetched of one that comes later.
 #[inline(always)]
 fn fetching_ahead<T: Copy>(items: &[T]) -> impl FnMut(&T) -> T + use<T> {
-    let last = items.as_ptr_range().end;
+    let ahead = if size_of_val(items) < FETCHED_FROM { 0 } else { AHEAD_BYTES };
     move |item| {
         if size_of::<T>() >= FETCHED_BYTES {
-            prefetch(std::ptr::from_ref(item).wrapping_byte_add(AHEAD_BYTES).min(last));
+            prefetch(std::ptr::from_ref(item).wrapping_byte_add(ahead));
         }
         *item
     }

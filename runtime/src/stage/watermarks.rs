@@ -180,9 +180,11 @@ impl<'a> Watch<'a> {
 }
 
 /// Tells a track how far it has come, and of one time more; what times are to be compared with from now on.
+///
+/// `extern "C"` because that cannot unwind: else the loop that calls it keeps all that it counts in memory, for the case that it does.
 #[cold]
 #[inline(never)]
-fn ask(track: &mut Track, known: i64, time: i64, max_ahead: i64) -> i64 {
+extern "C" fn ask(track: &mut Track, known: i64, time: i64, max_ahead: i64) -> i64 {
     if track.reach > 0 {
         track.believe(known, max_ahead);
     }
