@@ -86,8 +86,8 @@ pub struct ExecutionOptions {
     pub virtual_cores: Option<u32>,
     /// What partitions do between empty steps. Default: what the core map says for their core.
     pub idle: Option<IdlePolicy>,
-    /// Items that a task moves in one step. Up to eight times as many where steps of so many take less than four microseconds, but no more
-    /// than a quarter of the smallest ring at either end of which the partition stands.
+    /// Items that a task moves in one step. Up to eight times as many where steps of so many take less than eight microseconds, but no more
+    /// than a quarter of the smallest ring at either end of which the partition stands; half of it in an exchange by key, which has several.
     pub step_budget: usize,
     /// Bytes of memory that rings, the memory pool and keyed state may take together. At the limit cold keys go to disk where they may, input
     /// waits, and sources that rent wait; the process does not run out of memory on account of them. The pool counts with its limit if
@@ -220,7 +220,7 @@ impl Engine {
         let control = Arc::clone(launch.monitor.control());
         options.cancellation.attach(&control);
         let meeting = Meeting::new(launch.partitions.len());
-        let seats = self.seats(&placement, &machine, memory, &launch.smallest_rings);
+        let seats = self.seats(&placement, &machine, memory, &launch.slots);
         let idle = seats.iter().map(|seat| seat.idle).collect();
         let partitions = launch.partitions.into_iter().zip(seats);
         let workers = partitions.map(|(blueprint, seat)| {
@@ -247,18 +247,18 @@ impl Engine {
         placement: &Placement,
         machine: &Machine,
         memory: MemoryBinding,
-        smallest_rings: &[Option<u64>],
+        slots: &[Option<u64>],
     ) -> Vec<Seat> {
         let homes = memory.homes(placement, machine);
         let budget = self.options.step_budget.max(1);
-        let seat = |((place, home), ring): ((&PartitionPlace, Option<HomeNode>), &Option<u64>)| Seat {
+        let seat = |((place, home), slots): ((&PartitionPlace, Option<HomeNode>), &Option<u64>)| Seat {
             cpu: place.cpu,
             idle: effective_idle(self.options.idle.unwrap_or(place.idle), placement, machine),
             budget,
-            most: most_in_a_step(budget, *ring),
+            most: most_in_a_step(budget, *slots),
             home,
         };
-        placement.partitions.iter().zip(homes).zip(smallest_rings).map(seat).collect()
+        placement.partitions.iter().zip(homes).zip(slots).map(seat).collect()
     }
 }
 

@@ -161,6 +161,21 @@ fn stages_with_one_instance_are_one_core_and_a_fixed_number_takes_no_more_than_i
 }
 
 #[test]
+fn a_step_has_the_slots_of_its_smallest_ring_and_of_an_exchange_those_of_two() {
+    let graph = spread();
+    let slots = |stages: &str| {
+        let rings = "read->decode=1024;decode->fold=256;fold->write=4096";
+        let map: CoreMap = format!("{stages};{rings}").parse().unwrap();
+        let placement = map.resolve(&machine("two-sockets"), &graph.parallelism()).unwrap();
+        plan(&graph, &placement).unwrap().slots_of_a_step(&graph)
+    };
+    assert_eq!(slots("read=0;decode=0,1;fold=0,1;write=8"), [Some(512), Some(512), Some(4096)]);
+    // What one instance sends is spread over two rings, and each of those is all that the other end reads.
+    assert_eq!(slots("read=0;decode=0;fold=1,2;write=8"), [Some(512), Some(256), Some(256), Some(4096)]);
+    assert_eq!(slots("read=0;decode=0;fold=0;write=0"), [None]);
+}
+
+#[test]
 fn hops_say_what_each_ring_crosses() {
     let sockets = machine("two-sockets");
     let graph = spread();

@@ -69,8 +69,8 @@ fn list(errors: &[impl ToString]) -> String {
 pub(crate) struct Launch {
     pub(crate) partitions: Vec<PartitionBlueprint>,
     pub(crate) monitor: Monitor,
-    /// Slots of the smallest ring of which each partition has an end; `None` without rings.
-    pub(crate) smallest_rings: Vec<Option<u64>>,
+    /// What [`Plan::slots_of_a_step`](crate::plan::Plan::slots_of_a_step) says of each partition.
+    pub(crate) slots: Vec<Option<u64>>,
 }
 
 /// Finds what would keep `pipeline` from being prepared on `placement`, within `memory` bytes if that is given.
@@ -114,7 +114,7 @@ pub(crate) fn prepare(
     let sites = sites(&graph, &plan, (&doorbells, &pulses), &environment, seams, &shares.state)?;
     let ends = graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
     let places = plan.instances.clone().into();
-    let smallest_rings = plan.smallest_rings(&graph);
+    let slots = plan.slots_of_a_step(&graph);
     let assembled = pipeline.assemble(plan, sites, doorbells, pulses.clone(), control);
     let Assembled { partitions, sites, edges, control } = assembled.map_err(LaunchError::Assembly)?;
     let ids = graph.stages().iter().map(|stage| stage.id.clone()).collect();
@@ -130,7 +130,7 @@ pub(crate) fn prepare(
         memory: Arc::new(memory),
         control,
     };
-    Ok(Launch { partitions, monitor, smallest_rings })
+    Ok(Launch { partitions, monitor, slots })
 }
 
 fn sites(

@@ -3,9 +3,9 @@
 use super::Seat;
 
 /// Steps that take longer than this on average are not made longer, in nanoseconds.
-const SHORT_NANOS: i64 = 4_000;
-/// Steps that take longer than this on average are made shorter.
-const LONG_NANOS: i64 = 16_000;
+const SHORT_NANOS: i64 = 8_000;
+/// Steps that take longer than this on average are made shorter. More than twice as long: what has just been doubled stays so.
+const LONG_NANOS: i64 = 20_000;
 /// So many times as many items as usual at most.
 const GROWTH: usize = 8;
 
@@ -20,10 +20,10 @@ pub(super) struct Stride {
     full: bool,
 }
 
-/// The most items of a step that usually has `usual`, of a partition whose smallest ring has `ring` slots. More than a quarter of a ring
-/// at a time would leave the other end without work meanwhile.
-pub(crate) fn most_in_a_step(usual: usize, ring: Option<u64>) -> usize {
-    let quarter = ring.map_or(usize::MAX, |slots| usize::try_from(slots / 4).unwrap_or(usize::MAX));
+/// The most items of a step that usually has `usual`, of a partition whose steps go to or come from `slots` slots at least. More than a
+/// quarter of them at a time would leave the other end without work meanwhile.
+pub(crate) fn most_in_a_step(usual: usize, slots: Option<u64>) -> usize {
+    let quarter = slots.map_or(usize::MAX, |slots| usize::try_from(slots / 4).unwrap_or(usize::MAX));
     usual.saturating_mul(GROWTH).min(quarter).max(usual)
 }
 
@@ -65,8 +65,8 @@ impl Stride {
 mod tests {
     use super::*;
 
-    fn stride(ring: Option<u64>) -> Stride {
-        Stride { usual: 1_024, most: most_in_a_step(1_024, ring), items: 1_024, full: false }
+    fn stride(slots: Option<u64>) -> Stride {
+        Stride { usual: 1_024, most: most_in_a_step(1_024, slots), items: 1_024, full: false }
     }
 
     /// The items of each of `steps` full steps whose items take `nanos` in thousandths each, timed after every one.
@@ -83,9 +83,9 @@ mod tests {
     #[test]
     fn full_short_steps_grow_until_they_take_a_few_microseconds() {
         // The first fitting knows nothing of the steps before it.
-        assert_eq!(items(&mut stride(None), 6, 1_000), [1_024, 1_024, 2_048, 4_096, 4_096, 4_096]);
+        assert_eq!(items(&mut stride(None), 6, 2_000), [1_024, 1_024, 2_048, 4_096, 4_096, 4_096]);
         assert_eq!(items(&mut stride(None), 6, 100)[2..], [2_048, 4_096, 8_192, 8_192]);
-        assert_eq!(items(&mut stride(None), 4, 5_000), [1_024; 4]);
+        assert_eq!(items(&mut stride(None), 4, 10_000), [1_024; 4]);
     }
 
     #[test]
@@ -112,9 +112,9 @@ mod tests {
     }
 
     #[test]
-    fn a_step_takes_a_quarter_of_the_smallest_ring_unless_more_is_usual() {
+    fn a_step_takes_a_quarter_of_its_slots_unless_more_is_usual() {
         assert_eq!(
-            [Some(16_384), Some(4_096), Some(64), None].map(|ring| most_in_a_step(1_024, ring)),
+            [Some(16_384), Some(4_096), Some(64), None].map(|slots| most_in_a_step(1_024, slots)),
             [4_096, 1_024, 1_024, 8_192]
         );
         assert_eq!(most_in_a_step(usize::MAX, None), usize::MAX);

@@ -8,9 +8,9 @@ use crate::model::Signal;
 use crate::policy::DropPolicy;
 use crate::ring::Producer;
 
-/// Room that a sender looks for before it re-reads the other side's position; half the ring where that is less, so that a ring in
-/// which little waits is not looked at in every step.
-const ROOM_WANTED: usize = 1024;
+/// Room that a sender looks for before it re-reads the other side's position: that of a step which has grown. Half the ring where that is less,
+/// so that a ring in which little waits is not looked at in every step.
+const ROOM_WANTED: usize = 2048;
 
 /// One ring's producing end, with the policy for when it is full.
 ///

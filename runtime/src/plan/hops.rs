@@ -87,18 +87,26 @@ impl Plan {
         }
     }
 
-    /// For each partition the slots of the smallest ring that it has an end of; `None` if it has none.
+    /// For each partition the fewest slots that the items of one step go to or come from, over the edges that it has an end of; `None` if it
+    /// has none. Those are the slots of one ring. Of an exchange by key an instance with several rings has twice as many: its items are spread
+    /// over all of them, however unevenly.
     ///
     /// # Panics
     /// The plan is that of another graph than `graph`.
-    pub fn smallest_rings(&self, graph: &ValidatedGraph) -> Vec<Option<u64>> {
-        let mut smallest: Vec<Option<u64>> = vec![None; self.partitions];
-        for (edge, plan) in self.edges.iter().enumerate() {
-            for end in self.rings(graph, edge).into_iter().flat_map(|(from, to)| [from, to]) {
-                smallest[end] = Some(smallest[end].map_or(plan.capacity, |ring| ring.min(plan.capacity)));
+    pub fn slots_of_a_step(&self, graph: &ValidatedGraph) -> Vec<Option<u64>> {
+        let mut fewest: Vec<Option<u64>> = vec![None; self.partitions];
+        for ((edge, plan), ends) in self.edges.iter().enumerate().zip(graph.edges()) {
+            let slots = |others: usize| match plan.carriage {
+                Carriage::Exchange if self.instances[others].len() > 1 => plan.capacity.saturating_mul(2),
+                _ => plan.capacity,
+            };
+            for (from, to) in self.rings(graph, edge) {
+                for (at, others) in [(from, ends.to), (to, ends.from)] {
+                    fewest[at] = Some(fewest[at].map_or(slots(others), |least| least.min(slots(others))));
+                }
             }
         }
-        smallest
+        fewest
     }
 }
 
