@@ -1,9 +1,11 @@
 //! nexmark: queries over events in memory. The hand-written programs are single-threaded loops, also beside two cores.
 
-use crate::case::{Case, Setup};
+use core_affinity::CoreId;
+
+use crate::case::{Case, Measured, Setup};
 use crate::lane;
-use crate::nexmark::{self, Feed, QUERIES, Settings};
-use crate::pin;
+use crate::nexmark::{self, Event, Feed, QUERIES, Settings};
+use crate::pin::{self, Gate, Span};
 
 /// Events of a full run: 1 000 s of event time.
 const EVENTS: u64 = 10_000_000;
@@ -218,6 +220,29 @@ pub(super) fn is_large(query: &str) -> bool {
     matches!(query, "q14" | "q16" | "q18" | "q19" | "q20" | "q21" | "q22" | "q13")
 }
 
+/// Whether the query looks at each event by itself, so that a program by hand may take half of them on each core.
+fn is_stateless(query: &str) -> bool {
+    matches!(query, "q1" | "q2")
+}
+
+/// `program` over the first half of the events on one core and the second on the other: as fast as two cores read this memory.
+fn in_halves(events: &[Event], cores: &[CoreId], program: fn(&[Event]) -> u64) -> Measured {
+    let (first, second) = events.split_at(events.len() / 2);
+    let half = |part| {
+        move |gate: &Gate| {
+            let start = gate.wait();
+            let checksum = program(part);
+            (checksum, Span::since(start))
+        }
+    };
+    let (first, second) = pin::on_two(cores, half(first), half(second));
+    Measured {
+        items: events.len() as u64,
+        elapsed: first.1.union(second.1),
+        checksum: first.0.wrapping_add(second.0),
+    }
+}
+
 /// Whether `choice` has this query.
 pub(super) fn named(choice: &Choice, query: &str) -> bool {
     if choice.queries.is_empty() {
@@ -257,6 +282,12 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
                     pin::timed_on_one(events, setup.cores[0], || program(feed.events))
                 });
             }
+            if cores == 2
+                && let Some(program) = program
+                && is_stateless(query)
+            {
+                case = case.system("hand-halves", move |setup| in_halves(feed.events, &setup.cores, program));
+            }
             let case =
                 case.try_system("corelane", move |setup| lane::nexmark::query(query, feed, cores, setup));
             #[cfg(feature = "peers")]
@@ -282,6 +313,18 @@ mod tests {
             }
         }
         assert_eq!(QUERIES.iter().filter(|query| hand::program(query).is_some()).count(), 6);
+    }
+
+    #[test]
+    fn halves_give_what_the_whole_does_for_queries_that_look_at_each_event_by_itself() {
+        let cores = pin::allowed();
+        let cores = [cores[0], cores[cores.len() - 1]];
+        let feed = Feed::generate(Settings { events: 3_001, ..Settings::default() });
+        for query in QUERIES.iter().filter(|query| is_stateless(query)) {
+            let program = hand::program(query).unwrap();
+            let halves = in_halves(feed.events, &cores, program);
+            assert_eq!((halves.checksum, halves.items), (program(feed.events), 3_001), "{query}");
+        }
     }
 
     #[test]
