@@ -86,7 +86,7 @@ pub struct ExecutionOptions {
     pub virtual_cores: Option<u32>,
     /// What partitions do between empty steps. Default: what the core map says for their core.
     pub idle: Option<IdlePolicy>,
-    /// Items that a task moves in one step. Up to eight times as many where steps of so many take less than eight microseconds, but no more
+    /// Items that a task moves in one step. Up to sixteen times as many where steps of so many take less than eight microseconds, but no more
     /// than a quarter of the smallest ring at either end of which the partition stands; half of it in an exchange by key, which has several.
     pub step_budget: usize,
     /// Bytes of memory that rings, the memory pool and keyed state may take together. At the limit cold keys go to disk where they may, input

@@ -7,7 +7,7 @@ const SHORT_NANOS: i64 = 8_000;
 /// Steps that take longer than this on average are made shorter. More than twice as long: what has just been doubled stays so.
 const LONG_NANOS: i64 = 20_000;
 /// So many times as many items as usual at most.
-const GROWTH: usize = 8;
+const GROWTH: usize = 16;
 
 /// The items of a step: the usual number, and more where full steps are short. What a step costs beside its items (a few hundred
 /// instructions, and a break in the stream that the processor reads ahead of) is then shared by more of them, and the step still ends within
@@ -84,7 +84,7 @@ mod tests {
     fn full_short_steps_grow_until_they_take_a_few_microseconds() {
         // The first fitting knows nothing of the steps before it.
         assert_eq!(items(&mut stride(None), 6, 2_000), [1_024, 1_024, 2_048, 4_096, 4_096, 4_096]);
-        assert_eq!(items(&mut stride(None), 6, 100)[2..], [2_048, 4_096, 8_192, 8_192]);
+        assert_eq!(items(&mut stride(None), 6, 100)[2..], [2_048, 4_096, 8_192, 16_384]);
         assert_eq!(items(&mut stride(None), 4, 10_000), [1_024; 4]);
     }
 
@@ -92,7 +92,7 @@ mod tests {
     fn steps_that_become_long_shrink_again_down_to_the_usual_number() {
         let mut stride = stride(None);
         items(&mut stride, 5, 100);
-        assert_eq!(items(&mut stride, 6, 1_000_000), [8_192, 4_096, 2_048, 1_024, 1_024, 1_024]);
+        assert_eq!(items(&mut stride, 6, 1_000_000), [16_384, 8_192, 4_096, 2_048, 1_024, 1_024]);
     }
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
     fn a_step_takes_a_quarter_of_its_slots_unless_more_is_usual() {
         assert_eq!(
             [Some(16_384), Some(4_096), Some(64), None].map(|slots| most_in_a_step(1_024, slots)),
-            [4_096, 1_024, 1_024, 8_192]
+            [4_096, 1_024, 1_024, 16_384]
         );
         assert_eq!(most_in_a_step(usize::MAX, None), usize::MAX);
     }
