@@ -73,10 +73,11 @@ impl<'a, T> Chunk<'a, T> {
     ///
     /// ```
     /// let (mut producer, mut consumer) = corelane::ring::ring::<u64>(4)?;
-    /// producer.push_slice(&[1, 2, 3]);
+    /// producer.push_slice(&[1, 2]);
     /// producer.publish();
     /// consumer.read(2).for_each(drop);
-    /// producer.push_slice(&[4, 5]);
+    /// // The last of these is behind the wrap.
+    /// producer.push_slice(&[3, 4, 5]);
     /// producer.publish();
     ///
     /// let mut chunk = consumer.read(usize::MAX);
