@@ -56,20 +56,6 @@ fn apart<T, K>(key: &mut impl FnMut(&T) -> K, item: &T) -> K {
     key(item)
 }
 
-/// As [`made`], for a stage that is given the key of both sides, too.
-pub(super) fn made_by_key<F, P, W, O>(
-    parts: P,
-    with: W,
-    make: Make<P, W, O>,
-) -> impl FnOnce(F, &StageSite) -> Result<O, StageError> + Clone + Send + 'static
-where
-    P: Clone + Send + 'static,
-    W: Clone + Send + 'static,
-    O: 'static,
-{
-    move |_key, site: &StageSite| make(parts, with, site)
-}
-
 /// Makes the stage of a join.
 pub(super) fn made<P, W, O>(
     parts: P,
@@ -82,4 +68,11 @@ where
     O: 'static,
 {
     move |site: &StageSite| make(parts, with, site)
+}
+
+/// The same for where a stage is given the key of both sides, too: it has those of each.
+pub(super) fn without_key<F, O>(
+    made: impl FnOnce(&StageSite) -> Result<O, StageError> + Clone + Send + 'static,
+) -> impl FnOnce(F, &StageSite) -> Result<O, StageError> + Clone + Send + 'static {
+    move |_key, site: &StageSite| made(site)
 }

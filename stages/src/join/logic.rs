@@ -99,6 +99,20 @@ where
     }
 }
 
+/// Gives a result, if there is one.
+#[inline(always)]
+pub(super) fn give<J: JoinLogic>(
+    user: &mut J,
+    (left, right): (Option<&J::Left>, Option<&J::Right>),
+    tally: &mut Tally,
+    out: &mut Pending<J::Out>,
+) {
+    if let Some(result) = user.result(left, right) {
+        tally.results += 1;
+        out.push(result);
+    }
+}
+
 /// Lets go of an item that will get no more partners, given as one of its sides: counts it, and gives what becomes of it alone if it had
 /// none.
 #[inline]

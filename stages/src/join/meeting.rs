@@ -6,7 +6,7 @@ use corelane::keyed::{Allowance, hash_key};
 use corelane::stage::Pending;
 use hashbrown::HashTable;
 
-use super::logic::{JoinLogic, Side, part};
+use super::logic::{JoinLogic, Side, give, part};
 use crate::tally::Tally;
 use crate::window::panes::{Entry, Store, insert};
 
@@ -81,20 +81,6 @@ fn pair<T>(held: &mut [Held<T>], last: usize, mut give: impl FnMut(&T)) -> bool 
             return true;
         }
         at = other.next;
-    }
-}
-
-/// Gives a result, if there is one.
-#[inline(always)]
-fn give<J: JoinLogic>(
-    user: &mut J,
-    (left, right): (Option<&J::Left>, Option<&J::Right>),
-    tally: &mut Tally,
-    out: &mut Pending<J::Out>,
-) {
-    if let Some(result) = user.result(left, right) {
-        tally.results += 1;
-        out.push(result);
     }
 }
 

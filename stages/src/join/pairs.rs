@@ -7,7 +7,7 @@ use corelane::keyed::{Allowance, CheckTime, Release, Stateful, TimerId, TimerWhe
 use corelane::observe::StageAccount;
 use corelane::stage::Pending;
 
-use super::logic::{JoinLogic, Side, part};
+use super::logic::{JoinLogic, Side, give, part};
 use super::rule::{From, Rule};
 use crate::keys::Keys;
 use crate::tally::Tally;
@@ -101,13 +101,10 @@ impl<J: JoinLogic> Pairs<J> {
         let Waitings { left, right, .. } = &mut keys[of];
         let (reach, expires) = ((place.from, place.to), place.expires);
         let until = (!rule.in_event_time()).then_some(now);
-        let mut give = |l: &J::Left, r: &J::Right, other: i64| {
+        let mut give_all = |l: &J::Left, r: &J::Right, other: i64| {
             let times = if J::ONCE { 1 } else { rule.pairs(at, other) };
             for _ in 0..times {
-                if let Some(result) = user.result(Some(l), Some(r)) {
-                    tally.results += 1;
-                    out.push(result);
-                }
+                give(user, (Some(l), Some(r)), tally, out);
             }
         };
         let stays = expires > now;
@@ -115,7 +112,7 @@ impl<J: JoinLogic> Pairs<J> {
             Side::Left(item) => {
                 let matched = pair(right, reach, until, |other, had_result| {
                     if !(J::ONCE && had_result) {
-                        give(&item, &other.item, other.time);
+                        give_all(&item, &other.item, other.time);
                     }
                 });
                 if stays {
@@ -127,7 +124,7 @@ impl<J: JoinLogic> Pairs<J> {
             Side::Right(item) => {
                 let matched = pair(left, reach, until, |other, _| {
                     if !(J::ONCE && other.matched) {
-                        give(&other.item, &item, other.time);
+                        give_all(&other.item, &item, other.time);
                     }
                 });
                 if stays {

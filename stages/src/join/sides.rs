@@ -194,6 +194,6 @@ where
         let key = closures::key_of_side(keys.clone());
         let policy = rule.policy();
         let parts = Parts { keys, times, result, of };
-        stream.key_by(key).operator(name, policy, closures::made_by_key(parts, rule, pairing))
+        stream.key_by(key).operator(name, policy, closures::without_key(closures::made(parts, rule, pairing)))
     }
 }

@@ -9,7 +9,7 @@ use corelane::stage::Pending;
 use proptest::prelude::*;
 use std::time::Duration;
 
-use super::logic::Semi;
+use super::logic::{JoinLogic, Results, Semi};
 use super::pairs::Pairs;
 use super::rule::Rule;
 use super::windowed::WindowPairs;
@@ -22,18 +22,21 @@ use crate::window::{Sliding, Tumbling};
 type Item = (u32, i64, u64);
 type Pair = (Option<u64>, Option<u64>);
 
-fn parts() -> impl super::logic::JoinLogic<Key = u32, Left = Item, Right = Item, Out = Pair> {
-    let key = |item: &Item| item.0;
-    let time = |item: &Item| Timestamp(item.1);
-    let result = |l: Option<&Item>, r: Option<&Item>| Some((l.map(|l| l.2), r.map(|r| r.2)));
-    Parts { keys: (key, key), times: (time, time), result, of: PhantomData }
+/// Every pair, and every item alone.
+fn parts() -> impl JoinLogic<Key = u32, Left = Item, Right = Item, Out = Pair> {
+    parts_with(|l: Option<&Item>, r: Option<&Item>| Some((l.map(|l| l.2), r.map(|r| r.2))))
 }
 
-/// The same, with one result for each left item that has partners.
-fn semi_parts() -> impl super::logic::JoinLogic<Key = u32, Left = Item, Right = Item, Out = Pair> {
+/// One result for each left item that has partners.
+fn semi_parts() -> impl JoinLogic<Key = u32, Left = Item, Right = Item, Out = Pair> {
+    parts_with(Semi(|left: &Item| (Some(left.2), None)))
+}
+
+fn parts_with<F: Results<Item, Item, Out = Pair>>(
+    result: F,
+) -> impl JoinLogic<Key = u32, Left = Item, Right = Item, Out = Pair> {
     let key = |item: &Item| item.0;
     let time = |item: &Item| Timestamp(item.1);
-    let result = Semi(|left: &Item| (Some(left.2), None));
     Parts { keys: (key, key), times: (time, time), result, of: PhantomData }
 }
 
