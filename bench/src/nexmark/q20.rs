@@ -24,7 +24,7 @@ pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Sale
         .split("kinds", ["bids", "auctions"], |event| matches!(event, Event::Bid(_)));
     bids.filter_map("bids", Event::bid)
         .key_by(|bid| bid.auction)
-        .join(auctions.filter_map("auctions", Event::auction).key_by(|auction| auction.id as u64))
+        .join(auctions.filter_map("auctions", Event::auction).key_by(|auction| auction.id))
         .on(Kept::to_the_end())
         .inner("with-auction", |bid, auction| Sale { auction: *auction, bid: *bid })
 }
@@ -32,7 +32,7 @@ pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Sale
 /// The same by looking at everything.
 pub fn reference(events: &[Event]) -> Vec<Sale> {
     let auctions = events.iter().filter_map(|event| event.auction()).filter(|auction| auction.category == 10);
-    let auctions: BTreeMap<_, _> = auctions.map(|auction| (auction.id as u64, auction)).collect();
+    let auctions: BTreeMap<_, _> = auctions.map(|auction| (auction.id, auction)).collect();
     let bids = events.iter().filter_map(|event| event.bid());
     bids.filter_map(|bid| Some(Sale { auction: *auctions.get(&bid.auction)?, bid })).collect()
 }

@@ -48,13 +48,13 @@ pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row>
 
 /// Whether somebody lives in one of the three states.
 pub fn is_near(person: &Person) -> bool {
-    matches!(person.state.as_str(), "or" | "id" | "ca")
+    matches!(person.state, "or" | "id" | "ca")
 }
 
 /// What is said of an auction and its seller.
 pub fn row(auction: &Auction, seller: &Person) -> Row {
-    let nexmark::event::Person { name, city, state, .. } = seller.whole();
-    Row { name, city, state, auction: auction.id as u64 }
+    let nexmark::event::Person { name, city, .. } = seller.whole();
+    Row { name, city, state: seller.state, auction: auction.id }
 }
 
 /// The same by looking at everything.

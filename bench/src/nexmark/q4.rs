@@ -23,7 +23,7 @@ pub type Row = (u64, Average);
 /// The query.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
     sales(p, feed)
-        .map("category-and-price", |sale| (sale.auction.category as u64, sale.bid.price))
+        .map("category-and-price", |sale| (sale.auction.category, sale.bid.price))
         .key_by(|(category, _)| *category)
         .fold("average", Average::default, |average, (_, price)| average.add(price))
 }
@@ -32,7 +32,7 @@ pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row>
 pub fn reference(events: &[Event]) -> Vec<Row> {
     let mut averages: BTreeMap<u64, Average> = BTreeMap::new();
     for sale in sales_reference(events) {
-        averages.entry(sale.auction.category as u64).or_default().add(sale.bid.price);
+        averages.entry(sale.auction.category).or_default().add(sale.bid.price);
     }
     averages.into_iter().collect()
 }

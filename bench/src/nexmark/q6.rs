@@ -35,7 +35,7 @@ pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row>
 
 /// The same by looking at everything.
 pub fn reference(events: &[Event]) -> Vec<Row> {
-    let mut sellers: BTreeMap<usize, Vec<Sale>> = BTreeMap::new();
+    let mut sellers: BTreeMap<u64, Vec<Sale>> = BTreeMap::new();
     for sale in sales_reference(events) {
         sellers.entry(sale.auction.seller).or_default().push(sale);
     }
@@ -45,7 +45,7 @@ pub fn reference(events: &[Event]) -> Vec<Row> {
         for at in 0..sales.len() {
             let mut average = Average::default();
             sales[at.saturating_sub(LAST - 1)..=at].iter().for_each(|sale| average.add(sale.bid.price));
-            rows.push((sales[at].auction.seller as u64, sales[at].auction.id as u64, average));
+            rows.push((sales[at].auction.seller, sales[at].auction.id, average));
         }
     }
     rows
@@ -63,7 +63,7 @@ struct Seller {
 
 impl Seller {
     /// Counts the sales of auctions that ended before `watermark`.
-    fn count(&mut self, watermark: Option<Timestamp>, key: &mut OnKey<'_, usize, Row>) {
+    fn count(&mut self, watermark: Option<Timestamp>, key: &mut OnKey<'_, u64, Row>) {
         while let Some(first) = self.waiting.first()
             && watermark.is_none_or(|watermark| first.0 < watermark)
         {
@@ -73,7 +73,7 @@ impl Seller {
             }
             self.prices.push_back(price);
             let average = Average { sum: self.prices.iter().sum(), count: self.prices.len() as u64 };
-            let seller = *key.key() as u64;
+            let seller = *key.key();
             key.emit((seller, auction, average));
         }
         if let Some((end, ..)) = self.waiting.first() {
@@ -84,27 +84,27 @@ impl Seller {
 
 impl Process for LastSales {
     type In = Sale;
-    type Key = usize;
+    type Key = u64;
     type State = Seller;
     type Out = Row;
 
-    fn init(&mut self, _seller: &usize) -> Seller {
+    fn init(&mut self, _seller: &u64) -> Seller {
         Seller::default()
     }
 
-    fn process(&mut self, sale: Sale, seller: &mut Seller, key: &mut OnKey<'_, usize, Row>) {
+    fn process(&mut self, sale: Sale, seller: &mut Seller, key: &mut OnKey<'_, u64, Row>) {
         let Sale { auction, bid } = sale;
-        seller.waiting.insert((auction.expires_at(), auction.id as u64, bid.price));
+        seller.waiting.insert((auction.expires_at(), auction.id, bid.price));
         let watermark = key.watermark();
         seller.count(Some(watermark), key);
     }
 
-    fn on_timer(&mut self, _timer: Timer, seller: &mut Seller, key: &mut OnKey<'_, usize, Row>) {
+    fn on_timer(&mut self, _timer: Timer, seller: &mut Seller, key: &mut OnKey<'_, u64, Row>) {
         let watermark = key.watermark();
         seller.count(Some(watermark), key);
     }
 
-    fn on_end(&mut self, mut seller: Seller, key: &mut OnKey<'_, usize, Row>) {
+    fn on_end(&mut self, mut seller: Seller, key: &mut OnKey<'_, u64, Row>) {
         seller.count(None, key);
     }
 }

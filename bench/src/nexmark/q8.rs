@@ -56,7 +56,7 @@ fn start(at: Timestamp) -> Timestamp {
 
 /// What is said of somebody in the window that began at `start`.
 pub fn row(person: &Person, start: Timestamp) -> Row {
-    Row { person: person.id as u64, name: &person.whole().name, start }
+    Row { person: person.id, name: &person.whole().name, start }
 }
 
 /// The same by looking at everything.

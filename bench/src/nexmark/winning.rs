@@ -24,7 +24,7 @@ pub fn sales(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Sale
     events(p, feed)
         .filter("auctions-and-bids", |event| !matches!(event, Event::Person(_)))
         .key_by(|event| match event {
-            Event::Auction(auction) => auction.id as u64,
+            Event::Auction(auction) => auction.id,
             Event::Bid(bid) => bid.auction,
             Event::Person(_) => 0,
         })
@@ -38,7 +38,7 @@ pub fn sales_reference(events: &[Event]) -> Vec<Sale> {
         bids.entry(bid.auction).or_default().push(bid);
     }
     let sale = |auction: Auction| {
-        let in_time = bids.get(&(auction.id as u64))?.iter().filter(|bid| counts(&auction, bid));
+        let in_time = bids.get(&auction.id)?.iter().filter(|bid| counts(&auction, bid));
         Some(Sale { auction, bid: *in_time.max_by_key(|bid| rank(bid))? })
     };
     events.iter().filter_map(|event| event.auction()).filter_map(sale).collect()

@@ -76,8 +76,8 @@ pub mod hand {
     }
 
     fn q3(events: &[Event]) -> u64 {
-        let mut people: Map<usize, Person> = Map::with_hasher(hasher());
-        let mut auctions: Map<usize, Vec<Auction>> = Map::with_hasher(hasher());
+        let mut people: Map<u64, Person> = Map::with_hasher(hasher());
+        let mut auctions: Map<u64, Vec<Auction>> = Map::with_hasher(hasher());
         let mut sum = 0;
         for event in events {
             match event {
@@ -186,10 +186,10 @@ pub mod hand {
 
     fn q8(events: &[Event]) -> u64 {
         let mut spans = Spans::new(events, q8::SIZE.as_nanos() as i64);
-        let mut people: Map<usize, Person> = Map::with_hasher(hasher());
-        let mut sellers: HashSet<usize, RandomState> = HashSet::with_hasher(hasher());
+        let mut people: Map<u64, Person> = Map::with_hasher(hasher());
+        let mut sellers: HashSet<u64, RandomState> = HashSet::with_hasher(hasher());
         let mut sum = 0;
-        let mut close = |people: &mut Map<usize, Person>, sellers: &HashSet<usize, RandomState>, end| {
+        let mut close = |people: &mut Map<u64, Person>, sellers: &HashSet<u64, RandomState>, end| {
             for (id, person) in people.drain() {
                 if sellers.contains(&id) {
                     add(&mut sum, &q8::row(&person, Timestamp(end - q8::SIZE.as_nanos() as i64)));
