@@ -42,7 +42,7 @@ impl<'a> Stepper<'a> {
     /// One step, and the pause after an empty one unless that is to park.
     #[inline]
     pub(super) fn step(&mut self) -> Next {
-        let mut looks = self.idler.looks();
+        let mut looks = self.idler.looks(self.partition.has_source());
         if self.partition.wants_time() {
             self.reading.expire();
             looks = 1;

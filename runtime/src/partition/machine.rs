@@ -100,11 +100,12 @@ impl PartitionBlueprint {
                 task.open().map_err(named)?;
                 Ok((task, false))
             };
-            blueprints.into_iter().map(build).collect::<Result<_, _>>()
+            blueprints.into_iter().map(build).collect::<Result<Vec<_>, _>>()
         })?;
         let phase = Phase::Running;
         Ok(Partition {
             index: self.index,
+            has_source: tasks.iter().any(|(task, _)| task.is_source()),
             tasks,
             control: self.control,
             doorbell: self.doorbell,
@@ -124,6 +125,7 @@ impl PartitionBlueprint {
 pub struct Partition {
     index: usize,
     tasks: Vec<(Box<dyn Task>, bool)>,
+    has_source: bool,
     control: Arc<Control>,
     doorbell: Arc<Doorbell>,
     cells: Arc<PartitionCells>,
@@ -149,6 +151,12 @@ impl Partition {
     /// The bell that says there may be work.
     pub fn doorbell(&self) -> &Arc<Doorbell> {
         &self.doorbell
+    }
+
+    /// Whether it asks a source for items: that costs several times what a look at rings does.
+    #[inline]
+    pub fn has_source(&self) -> bool {
+        self.has_source
     }
 
     /// Whether the next step is to be given the time that it starts at: those whose length is recorded, and each behind one. Others may be
@@ -185,14 +193,12 @@ impl Partition {
             self.step_times.record(now.monotonic - self.now());
         }
         self.cx.begin(now, self.control.source_pause().is_paused());
-        let mut progress = self.step_tasks(budget);
+        let mut progress = self.ask_tasks(|task, cx| task.step(budget, cx));
         for _ in 1..looks {
             if progress != Progress::Idle {
                 break;
             }
-            if self.tasks.iter_mut().any(|(task, drained)| !*drained && task.may_have_input()) {
-                progress = self.step_tasks(budget);
-            }
+            progress = self.ask_tasks(|task, cx| task.look(budget, cx));
         }
         self.cx.end_span();
         if self.cx.is_failing() {
@@ -211,13 +217,13 @@ impl Partition {
     }
 
     #[inline]
-    fn step_tasks(&mut self, budget: usize) -> Progress {
+    fn ask_tasks(&mut self, mut ask: impl FnMut(&mut dyn Task, &StepCx) -> Progress) -> Progress {
         let mut progress = Progress::Drained;
         for (task, drained) in &mut self.tasks {
             if *drained {
                 continue;
             }
-            let one = task.step(budget, &self.cx);
+            let one = ask(&mut **task, &self.cx);
             if one == Progress::Drained {
                 *drained = true;
                 task.report(self.cx.now().monotonic);

@@ -22,8 +22,11 @@ pub trait Task {
     fn open(&mut self) -> Result<(), (StageId, StageError)>;
     /// Moves up to `budget` items.
     fn step(&mut self, budget: usize, cx: &StepCx) -> Progress;
-    /// False if a step would find nothing to move, as the step before it did in which it had the same time. Costs less than a step.
-    fn may_have_input(&mut self) -> bool;
+    /// Looks again for something to move, in a step that has found nothing so far: at the same time, so that nothing has become due. Costs less
+    /// than a step while there still is nothing.
+    fn look(&mut self, budget: usize, cx: &StepCx) -> Progress;
+    /// Whether a look asks user code, and not only rings.
+    fn is_source(&self) -> bool;
     /// A drain has begun: a source ends.
     fn end_input(&mut self);
     /// The earliest monotonic time after `now` at which a step has something to do without new input.
@@ -61,17 +64,20 @@ impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
         Self { source, chain, site, gate, timer, produced: 0, wait_until, ended: false, end_sent: false }
     }
 
-    fn produce(&mut self, budget: usize, cx: &StepCx) -> Progress {
+    /// What came of asking the source, and whether the chain has been given anything. Once for steps and looks: of two copies that are inlined
+    /// the one in steps takes more instructions for an item.
+    #[inline(never)]
+    fn produce(&mut self, budget: usize, cx: &StepCx) -> (Progress, bool) {
         let mut out = Emitter::new(&mut self.chain, cx, budget);
         if out.room() == 0 {
             let source = &self.source;
             self.ended = crate::stage::catch(|| source.is_exhausted()).unwrap_or(false);
-            return if self.ended { Progress::Worked(1) } else { Progress::Blocked };
+            return (if self.ended { Progress::Worked(1) } else { Progress::Blocked }, false);
         }
         let source = &mut self.source;
         let said = crate::stage::catch(|| source.produce(&mut out));
-        let emitted = out.emitted();
-        if let Some(time) = out.reached() {
+        let (emitted, reached) = (out.emitted(), out.reached());
+        if let Some(time) = reached {
             self.site.heard(Signal::Watermark(time));
         }
         let inner = out.take_error();
@@ -89,12 +95,13 @@ impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
             Produced::Until(time) => self.wait_until = time,
             Produced::More | Produced::Idle => {}
         }
-        match said {
+        let progress = match said {
             // A time that has come is no reason to wait.
             Produced::Until(time) if time <= cx.now().monotonic => Progress::Worked(emitted.max(1) as usize),
             Produced::Idle | Produced::Until(_) if emitted == 0 => Progress::Idle,
             _ => Progress::Worked(emitted.max(1) as usize),
-        }
+        };
+        (progress, emitted > 0 || reached.is_some())
     }
 }
 
@@ -115,7 +122,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
             if cx.sources_paused() {
                 progress = progress.and(Progress::Blocked);
             } else if cx.now().monotonic >= self.wait_until {
-                progress = progress.and(self.produce(budget, cx));
+                progress = progress.and(self.produce(budget, cx).0);
             }
         } else if !self.end_sent && self.chain.takes_signal() {
             self.chain.signal(Signal::End, cx);
@@ -127,8 +134,25 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
         if self.chain.is_finished() { Progress::Drained } else { progress }
     }
 
-    fn may_have_input(&mut self) -> bool {
-        true // only the source knows
+    #[inline]
+    fn look(&mut self, budget: usize, cx: &StepCx) -> Progress {
+        if self.ended {
+            return self.step(budget, cx);
+        }
+        if cx.now().monotonic < self.wait_until {
+            return Progress::Idle;
+        }
+        let started = self.timer.start();
+        let (progress, wrote) = self.produce(budget, cx);
+        if wrote {
+            self.chain.flush(cx);
+        }
+        self.timer.stop(started, progress != Progress::Idle);
+        progress
+    }
+
+    fn is_source(&self) -> bool {
+        true
     }
 
     fn end_input(&mut self) {
@@ -224,8 +248,13 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
         }
     }
 
-    fn may_have_input(&mut self) -> bool {
-        self.inlet.has_input()
+    #[inline]
+    fn look(&mut self, budget: usize, cx: &StepCx) -> Progress {
+        if self.inlet.has_input() { self.step(budget, cx) } else { Progress::Idle }
+    }
+
+    fn is_source(&self) -> bool {
+        false
     }
 
     fn end_input(&mut self) {}

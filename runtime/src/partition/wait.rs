@@ -8,9 +8,6 @@ use crate::stage::StageSite;
 
 /// Steps from the end of one probe to the start of the next.
 const EVERY: u32 = 64;
-/// Steps until the next try to time one, after one in which nothing moved: a core that waits must not read the clock all the
-/// time.
-const AGAIN: u32 = 8;
 
 /// Measures by probes: notes how many items have come in, and the time; once so many have been taken, the time between
 /// is how long the last of them waited. One probe at a time, to the resolution of steps: a comparison per step, and a look
@@ -101,10 +98,10 @@ impl BatchTimer {
     #[inline]
     pub(super) fn stop(&mut self, started: Option<i64>, moved: bool) {
         let Some(started) = started else { return };
-        self.rest = AGAIN;
+        // After one in which nothing moved too: a core that waits must not read the clock all the time.
+        self.rest = EVERY;
         if moved {
             self.times.record(self.clock.nanos() - started);
-            self.rest = EVERY;
         }
     }
 
