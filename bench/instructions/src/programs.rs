@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use corelane::driver::{DriverChoice, Simulation};
-use corelane::engine::{Engine, ExecutionOptions};
+use corelane::driver::Simulation;
 use corelane::flow::{Collected, PipelineBuilder};
 use corelane::model::Timestamp;
 use corelane::observe::PipelineResult;
-use corelane::policy::{IdlePolicy, Watermarks};
+use corelane::policy::Watermarks;
 use corelane::ring::ring;
 use corelane_bench::pipelines::{bare_chain, envelope_chain, fold_bits, keep, scramble, sums_by_key};
 use corelane_stages::window::{Count, KeyedWindows, Sliding};
@@ -136,18 +135,16 @@ fn number_of_all(items: u64) -> u64 {
     items
 }
 
-/// On one core and the thread driver: what a real core runs.
-fn on_a_core<T>(describe: impl FnOnce(&PipelineBuilder) -> Collected<T>) -> Result<Vec<T>, String> {
+/// In `partitions` that one thread steps by `BATCH` items. Steps of a real driver grow by how long they take, and partitions that wait for each
+/// other take steps as well: a count would depend on the machine.
+fn stepped<T>(
+    partitions: usize,
+    describe: impl FnOnce(&PipelineBuilder) -> Collected<T>,
+) -> Result<Vec<T>, String> {
     let p = PipelineBuilder::new("instructions");
     let out = describe(&p);
-    let options = ExecutionOptions {
-        driver: DriverChoice::Thread,
-        core_map: "*=0".parse().map_err(text)?,
-        idle: Some(IdlePolicy::Spin),
-        step_budget: BATCH,
-        ..ExecutionOptions::default()
-    };
-    verified(&Engine::new(options).run(p.build().map_err(text)?).map_err(text)?)?;
+    let simulation = Simulation::new(1).partitions(partitions).budgets(BATCH..BATCH + 1);
+    verified(&simulation.run(p.build().map_err(text)?).map_err(text)?.result)?;
     Ok(out.take())
 }
 
@@ -157,11 +154,11 @@ fn verified(result: &PipelineResult) -> Result<(), String> {
 }
 
 fn chain_bare(items: u64) -> Result<u64, String> {
-    Ok(on_a_core(|p| bare_chain(p, items, None))?.into_iter().fold(0, u64::wrapping_add))
+    Ok(stepped(1, |p| bare_chain(p, items, None))?.into_iter().fold(0, u64::wrapping_add))
 }
 
 fn chain_envelope(items: u64) -> Result<u64, String> {
-    Ok(on_a_core(|p| envelope_chain(p, items, None))?.into_iter().fold(0, u64::wrapping_add))
+    Ok(stepped(1, |p| envelope_chain(p, items, None))?.into_iter().fold(0, u64::wrapping_add))
 }
 
 fn chain_sum(items: u64) -> u64 {
@@ -180,20 +177,16 @@ fn sums(p: &PipelineBuilder, items: u64, keys: u64) -> Collected<u64> {
 }
 
 fn keyed_few(items: u64) -> Result<u64, String> {
-    Ok(on_a_core(|p| sums(p, items, FEW_KEYS))?.into_iter().fold(0, u64::wrapping_add))
+    Ok(stepped(1, |p| sums(p, items, FEW_KEYS))?.into_iter().fold(0, u64::wrapping_add))
 }
 
 fn keyed_many(items: u64) -> Result<u64, String> {
-    Ok(on_a_core(|p| sums(p, items, MANY_KEYS))?.into_iter().fold(0, u64::wrapping_add))
+    Ok(stepped(1, |p| sums(p, items, MANY_KEYS))?.into_iter().fold(0, u64::wrapping_add))
 }
 
-/// Between two partitions. They share a thread, or their waiting for each other would be counted, and differ from run to run.
+/// Between two partitions.
 fn exchange(items: u64) -> Result<u64, String> {
-    let p = PipelineBuilder::new("instructions");
-    let out = sums(&p, items, FEW_KEYS);
-    let simulation = Simulation::new(1).partitions(2).budgets(BATCH..BATCH + 1);
-    verified(&simulation.run(p.build().map_err(text)?).map_err(text)?.result)?;
-    Ok(out.take().into_iter().fold(0, u64::wrapping_add))
+    Ok(stepped(2, |p| sums(p, items, FEW_KEYS))?.into_iter().fold(0, u64::wrapping_add))
 }
 
 fn sums_in_a_map(items: u64, keys: u64) -> u64 {
@@ -217,7 +210,7 @@ fn many_sums(items: u64) -> u64 {
 /// How many items were counted, each once for every window that it lies in.
 fn windows(items: u64, size: Duration) -> Result<u64, String> {
     let time = |index: u64| Timestamp((index * EVENT_NS) as i64);
-    let counts = on_a_core(|p| {
+    let counts = stepped(1, |p| {
         p.generate("events", items, |i| (pair(i, FEW_KEYS).0, i))
             .watermarks("time", Watermarks::ascending(), move |event| time(event.1))
             .key_by(|event| event.0)
