@@ -10,9 +10,28 @@ use crate::link::{self, Link};
 
 /// How many times `repetitions` rounds may be run to get enough of one kind of link.
 const PATIENCE: usize = 3;
-/// How long a case may take before it is left at `repetitions` rounds: with slow systems and a link that flips, thrice as many take a
-/// quarter of an hour.
-const LONG: Duration = Duration::from_secs(180);
+
+/// Repetitions of each system.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounds {
+    /// So many over the same kind of link.
+    pub repetitions: usize,
+    /// Once a case has taken so long, as many over whatever link will do: with slow systems and a link that flips, thrice as many take a quarter
+    /// of an hour.
+    pub patience: Option<Duration>,
+}
+
+impl Rounds {
+    /// `repetitions` over the same kind of link, however long that takes.
+    pub fn exactly(repetitions: usize) -> Self {
+        Self { repetitions, patience: None }
+    }
+
+    /// `repetitions`, left at whatever link they had after three minutes.
+    pub fn about(repetitions: usize) -> Self {
+        Self { repetitions, patience: Some(Duration::from_secs(180)) }
+    }
+}
 
 /// One repetition of one system.
 #[derive(Clone, Debug, Default)]
@@ -101,14 +120,14 @@ pub struct Results {
     pub judged: Link,
 }
 
-/// Runs every system once to warm up, then in turn (A B A B ...) until each has `repetitions` over the same kind of
-/// link, or three times as many altogether; once a case has taken three minutes, `repetitions` of whatever link will do. Every
-/// run's result is checked, the warm-up's too.
+/// Runs every system once to warm up, then in turn (A B A B ...) until each has as many repetitions over the same kind of link as `rounds` asks
+/// for, or three times as many altogether. Every run's result is checked, the warm-up's too.
 ///
 /// # Errors
 /// The first wrong result, or a system that did not run.
-pub fn run(case: &Case, setup: &Setup, repetitions: usize) -> Result<Results, BenchError> {
+pub fn run(case: &Case, setup: &Setup, rounds: Rounds) -> Result<Results, BenchError> {
     let (before, begun) = (CpuTime::now(), Instant::now());
+    let Rounds { repetitions, patience } = rounds;
     let mut notes = Vec::new();
     let mut runs: Vec<Runs> = Vec::new();
     for system in &case.systems {
@@ -130,7 +149,8 @@ pub fn run(case: &Case, setup: &Setup, repetitions: usize) -> Result<Results, Be
             }
         }
         let alike = fewest(&runs, judged(&runs));
-        if alike >= repetitions || (alike > 0 && round >= repetitions && begun.elapsed() >= LONG) {
+        let is_long = || patience.is_some_and(|patience| begun.elapsed() >= patience);
+        if alike >= repetitions || (alike > 0 && round >= repetitions && is_long()) {
             break;
         }
     }
@@ -209,7 +229,7 @@ mod tests {
                 b.borrow_mut().push('b');
                 outcome(7)
             });
-        let results = run(&case, &setup(), 3).unwrap();
+        let results = run(&case, &setup(), Rounds::exactly(3)).unwrap();
         assert_eq!(*order.borrow(), "abababab");
         assert_eq!(results.judged, Link::Single);
         assert_eq!(results.runs[1].values(Metric::P50, Link::Single), [1.0; 3]);
@@ -235,7 +255,7 @@ mod tests {
     #[test]
     fn a_wrong_result_ends_the_case_and_names_the_system() {
         let case = Case::new("w", "v", 1, 7).system("a", |_| outcome(7)).system("b", |_| outcome(8));
-        let error = run(&case, &setup(), 3).unwrap_err();
+        let error = run(&case, &setup(), Rounds::exactly(3)).unwrap_err();
         assert!(
             matches!(&error, BenchError::WrongResult { expected: 7, got: 8, system } if system == "w/v/b")
         );
@@ -248,13 +268,16 @@ mod tests {
             *calls.borrow_mut() += 1;
             outcome(if *calls.borrow() == 3 { 8 } else { 7 })
         };
-        assert!(run(&Case::new("w", "v", 1, 7).system("a", later), &setup(), 3).is_err());
+        assert!(run(&Case::new("w", "v", 1, 7).system("a", later), &setup(), Rounds::exactly(3)).is_err());
     }
 
     #[test]
     fn a_system_that_does_not_run_is_an_error_with_its_reason() {
         let case = Case::new("w", "v", 1, 7).try_system("a", |_| Err::<Outcome, _>("no ring"));
-        assert_eq!(run(&case, &setup(), 1).unwrap_err().to_string(), "w/v/a did not run: no ring");
+        assert_eq!(
+            run(&case, &setup(), Rounds::exactly(1)).unwrap_err().to_string(),
+            "w/v/a did not run: no ring"
+        );
     }
 
     #[test]

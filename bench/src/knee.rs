@@ -7,7 +7,7 @@ pub use crate::bracket::{Knee, find};
 
 use crate::bracket::SECOND_NS;
 use crate::case::{BenchError, Case, Metric, Setup};
-use crate::harness;
+use crate::harness::{self, Rounds};
 use crate::link::Link;
 use crate::stats;
 use crate::workload::latency::{self, Schedule};
@@ -113,7 +113,8 @@ impl Search {
         if case.systems.is_empty() {
             return Err(SearchError::NoSuchSystem(system.to_owned()));
         }
-        let results = harness::run(&Case { references: Vec::new(), ..case }, setup, self.repetitions)?;
+        let results =
+            harness::run(&Case { references: Vec::new(), ..case }, setup, Rounds::about(self.repetitions))?;
         let values = results.runs.iter().flat_map(|runs| runs.values(self.percentile, results.judged));
         let found_ns = stats::median(&values.collect::<Vec<_>>());
         Ok(Probe { period_ns, found_ns, link: results.judged })

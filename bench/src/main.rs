@@ -10,6 +10,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use corelane_bench::case::{Driver, Metric, Setup};
 use corelane_bench::environment::Environment;
+use corelane_bench::harness::Rounds;
 use corelane_bench::knee::{Search, SearchError};
 use corelane_bench::nexmark::published::{self, Comparison};
 use corelane_bench::workload::Workload;
@@ -71,7 +72,8 @@ struct How {
     /// Cores by their number within the allowed set, such as 0,1 or 0-1. All allowed ones if not given.
     #[arg(long)]
     cores: Option<String>,
-    /// Repetitions of each system that must be comparable. 7 if not given, 3 with --quick and in searches.
+    /// Repetitions of each system that must be comparable, however long that takes. If not given: 7, 3 with --quick and in searches, and after three
+    /// minutes of one case as many of whatever kind.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     repetitions: Option<u32>,
 }
@@ -79,6 +81,15 @@ struct How {
 impl How {
     fn repetitions(&self, unless_quick: u32) -> usize {
         self.repetitions.unwrap_or(if self.quick { 3 } else { unless_quick }) as usize
+    }
+
+    /// What was asked for counts, however long it takes; what was not is left after a while.
+    fn rounds(&self) -> Rounds {
+        if self.repetitions.is_some() {
+            Rounds::exactly(self.repetitions(7))
+        } else {
+            Rounds::about(self.repetitions(7))
+        }
     }
 
     /// Where people read: standard output, unless programs read that.
@@ -291,7 +302,7 @@ fn compare(
     }
     let mut all = Vec::new();
     for case in cases {
-        let results = harness::run(&case, setup, arguments.how.repetitions(7));
+        let results = harness::run(&case, setup, arguments.how.rounds());
         let results = results.map_err(|error| Stop(FAILED, error.to_string()))?;
         write!(table, "\n{}", report::table(&results))?;
         if arguments.how.json {
