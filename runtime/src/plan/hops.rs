@@ -101,8 +101,8 @@ impl Plan {
                 _ => plan.capacity,
             };
             for (from, to) in self.rings(graph, edge) {
-                for (at, others) in [(from, ends.to), (to, ends.from)] {
-                    fewest[at] = Some(fewest[at].map_or(slots(others), |least| least.min(slots(others))));
+                for (at, slots) in [(from, slots(ends.to)), (to, slots(ends.from))] {
+                    fewest[at] = Some(fewest[at].map_or(slots, |least| least.min(slots)));
                 }
             }
         }
