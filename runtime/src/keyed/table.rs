@@ -1,22 +1,18 @@
 //! Where keys live: found by hash, kept in the order they came in, and gone without a trace.
 
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
-use ahash::RandomState;
+use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-const HASHER: RandomState = RandomState::with_seeds(
-    0x243f_6a88_85a3_08d3,
-    0x1319_8a2e_0370_7344,
-    0xa409_3822_299f_31d0,
-    0x082e_fa98_ec4e_6c89,
-);
+const HASHER: FixedState = FixedState::with_seed(0x243f_6a88_85a3_08d3);
 
 const NIL: u32 = u32::MAX;
 
 /// The hash of a key: the same on every core of this process, and what both the exchange and the tables use.
 ///
-/// It may differ between builds and machines: never let it leave the process.
+/// It may differ between builds and machines: never let it leave the process. It is made for tables: keys that follow a pattern may share some
+/// bits of their hashes more often than at random. What needs better ones has to mix them.
 #[inline(always)]
 pub fn hash_key<K: Hash + ?Sized>(key: &K) -> u64 {
     HASHER.hash_one(key)

@@ -18,22 +18,21 @@ struct Following {
     ended: bool,
 }
 
-/// Slices of the key space that are looked up at once.
-const SLICES: usize = 1 << 8;
+/// Spans of the key space, of as many slices each, whose owner is looked up at once.
+const SPANS: usize = 1 << 8;
 /// No instance has this number.
 const MANY: u32 = u32::MAX;
 
 /// Who owns the shards of a 256th of the key space, or that several do.
 struct Routes {
-    owners: [u32; SLICES],
+    owners: [u32; SPANS],
 }
 
 impl Routes {
     fn of(shards: &ShardTable) -> Self {
-        let mut owners = [MANY; SLICES];
-        let wide = (1u64 << 16) / SLICES as u64;
-        for (slice, owner) in (0u64..).zip(owners.iter_mut()) {
-            let ends = [slice * wide, (slice + 1) * wide - 1].map(|part| shards.shard(part << 32));
+        let mut owners = [MANY; SPANS];
+        for (span, owner) in (0u8..=u8::MAX).zip(owners.iter_mut()) {
+            let ends = [0, u8::MAX].map(|last| shards.shard_of(u16::from_be_bytes([span, last])));
             let of = &shards.owners()[ends[0]..=ends[1]];
             if of.iter().all(|one| *one == of[0]) {
                 *owner = u32::from(of[0]);
@@ -45,12 +44,12 @@ impl Routes {
     /// The owner of the shard of `hash`, or [`MANY`].
     #[inline(always)]
     fn owner(&self, hash: u64) -> usize {
-        // Half of the bits that choose a shard.
-        self.owners[usize::from((hash >> 40) as u8)] as usize
+        let [span, _] = ShardTable::slice(hash).to_be_bytes();
+        self.owners[usize::from(span)] as usize
     }
 }
 
-/// For a hash in whose slice several instances own shards.
+/// For a hash in whose span several instances own shards.
 #[cold]
 #[inline(never)]
 fn send_exactly<T: Send>(each: &mut [Sender<T>], shards: &ShardTable, hash: u64, item: T) {
@@ -192,14 +191,16 @@ mod tests {
                 .collect();
             let shards = ShardTable::even(shards, instances).with(&moves);
             let routes = Routes::of(&shards);
-            // Both ends of each slice, too.
-            let ends = (0..=u64::from(u16::MAX)).filter(|part| matches!(part & 0xFF, 0 | 0xFF)).map(|part| part << 32);
-            for hash in hashes.into_iter().chain(ends) {
+            for hash in hashes {
                 let route = routes.owner(hash);
                 prop_assert!(route == shards.owner(hash) || route == MANY as usize);
             }
-            if moves.is_empty() && shards.shards() <= SLICES && SLICES.is_multiple_of(shards.shards()) {
-                prop_assert!(!routes.owners.contains(&MANY), "every shard is some slices");
+            for slice in 0..=u16::MAX {
+                let route = routes.owners[usize::from(slice) / SPANS];
+                prop_assert!(route == u32::from(shards.owners()[shards.shard_of(slice)]) || route == MANY);
+            }
+            if moves.is_empty() && shards.shards() <= SPANS && SPANS.is_multiple_of(shards.shards()) {
+                prop_assert!(!routes.owners.contains(&MANY), "every shard is some spans");
             }
         }
     }

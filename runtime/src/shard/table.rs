@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+/// 2^64 divided by the golden ratio: the top bits of a product with it depend on all bits of the other factor.
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// Which instance owns which shard of a key space.
 ///
-/// A key belongs to the shard that bits 32 to 47 of its hash select; the table maps shards to instances, so that a
-/// shard can be moved without touching the others. (Low bits select the slot in an instance's table, the top bits its
-/// tags: a shard must not use those, or every instance would fill only part of its table.)
+/// A key belongs to the shard that the [slice](Self::slice) of its hash selects; the table maps shards to instances, so that a
+/// shard can be moved without touching the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardTable {
     owners: Arc<[u16]>,
@@ -30,11 +32,25 @@ impl ShardTable {
         Self { owners: (0..shards).map(owner).collect() }
     }
 
+    /// Which of 65536 slices of the key space a hash lies in.
+    ///
+    /// All bits of the hash have a part in it. Low bits select the slot in an instance's table and the top bits its tag: were those also what
+    /// selects the instance, each would fill only part of its table. No bits are left that are as good as random by themselves.
+    #[inline(always)]
+    pub fn slice(hash: u64) -> u16 {
+        (hash.wrapping_mul(SPREAD) >> 48) as u16
+    }
+
+    /// The shard that a slice lies in.
+    #[inline(always)]
+    pub fn shard_of(&self, slice: u16) -> usize {
+        (usize::from(slice) * self.owners.len()) >> 16
+    }
+
     /// The shard of a hash.
     #[inline(always)]
     pub fn shard(&self, hash: u64) -> usize {
-        let slice = (hash >> 32) as u16 as usize;
-        (slice * self.owners.len()) >> 16
+        self.shard_of(Self::slice(hash))
     }
 
     /// The instance that owns the shard of `hash`.
@@ -76,7 +92,7 @@ mod tests {
             let table = ShardTable::even(64, instances);
             let mut owned = vec![0usize; instances];
             for slice in 0..=u16::MAX {
-                owned[table.owner(u64::from(slice) << 32)] += 1;
+                owned[usize::from(table.owners()[table.shard_of(slice)])] += 1;
             }
             let (min, max) = (owned.iter().min().unwrap(), owned.iter().max().unwrap());
             assert!(*min > 0, "{instances} instances: {owned:?}");
@@ -85,11 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_depends_on_the_middle_bits_only() {
-        let table = ShardTable::even(16, 4);
-        let hash = 0x1234_9abc_5678_def0u64;
-        assert_eq!(table.owner(hash), table.owner(hash ^ 0xffff_0000_0000_0000));
-        assert_eq!(table.owner(hash), table.owner(hash ^ 0x0000_0000_ffff_ffff));
+    fn hashes_that_differ_in_few_bits_only_are_spread_over_all_instances() {
+        let table = ShardTable::even(256, 8);
+        for shift in 0..=48 {
+            let mut owned = [0; 8];
+            (0..1u64 << 16).for_each(|bits| owned[table.owner(bits << shift)] += 1);
+            assert!(owned.iter().all(|n| (7_000..9_400).contains(n)), "{shift}: {owned:?}");
+        }
     }
 
     #[test]
