@@ -11,9 +11,10 @@ use corelane::driver::{MoveShardsError, NotMovable, Simulation};
 use corelane::engine::{Engine, ExecutionOptions};
 use corelane::flow::PipelineBuilder;
 use corelane::graph::GraphError;
+use corelane::keyed::hash_key;
 use corelane::observe::{PipelineResult, ShardsState};
 use corelane::policy::{AutoRebalance, Parallelism, RebalancePolicy};
-use corelane::shard::{Kept, MoveError, Rebalance, ShardMove};
+use corelane::shard::{Kept, MoveError, Rebalance, ShardMove, ShardTable};
 use rebalance_kit::{Case, Item, Moved, judge, pipeline};
 
 type Change = fn(&mut Vec<Item>);
@@ -159,9 +160,13 @@ fn a_call_evens_out_what_can_be_evened_out_and_says_why_it_does_not() {
 
 #[test]
 fn uneven_load_is_evened_out_by_itself_and_even_load_left_alone() {
+    // Five keys that one instance has at first.
+    let all = ShardTable::even(128, 2);
+    let hot: Vec<u64> = (0..).filter(|key| all.owner(hash_key::<u64>(key)) == 0).take(5).collect();
     for (skewed, moves) in [(true, true), (false, false)] {
         let p = PipelineBuilder::new("automatic");
-        p.generate("in", 100_000, move |i| if skewed && i % 3 == 0 { i % 5 } else { i })
+        let hot = hot.clone();
+        p.generate("in", 100_000, move |i| if skewed && i % 3 == 0 { hot[i as usize % 5] } else { i })
             .parallel(Parallelism::Fixed(2))
             .key_by(|key| *key)
             .fold("sum", || 0u64, |n, _| *n += 1)
