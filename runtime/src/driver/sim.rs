@@ -302,8 +302,8 @@ struct Run {
     now: i64,
     clock: VirtualClock,
     steps: u64,
-    /// Partitions stepped since there was work last, and whole rounds of that.
-    empty_steps: usize,
+    /// Which partitions have been stepped, and had nothing to do, since any had; and whole rounds of that.
+    idle: Vec<bool>,
     empty_rounds: u32,
     /// A partition that is not stepped until this step.
     starved: Option<(usize, u64)>,
@@ -318,6 +318,7 @@ impl Run {
         let budgets = simulation.budgets.clone().unwrap_or(drawn);
         Self {
             rng,
+            idle: vec![false; partitions.len()],
             partitions: partitions.into_iter().map(|p| (p, false)).collect(),
             budgets,
             step_nanos: simulation.step_nanos.clone(),
@@ -325,7 +326,6 @@ impl Run {
             now: 0,
             clock: simulation.clock.clone(),
             steps: 0,
-            empty_steps: 0,
             empty_rounds: 0,
             starved: None,
             trace: xxhash_rust::xxh3::Xxh3::new(),
@@ -375,23 +375,27 @@ impl Run {
         }
         match progress {
             Progress::Worked(_) | Progress::Drained => {
-                self.empty_steps = 0;
+                self.idle.fill(false);
                 self.empty_rounds = 0;
             }
-            Progress::Idle | Progress::Blocked => self.empty_step(),
+            Progress::Idle | Progress::Blocked => {
+                self.idle[chosen] = true;
+                self.wait_if_all_are_idle();
+            }
         }
     }
 
-    fn empty_step(&mut self) {
-        self.empty_steps += 1;
-        // Picking is random: after a few times their number, all are likely to have had their turn.
-        if self.empty_steps < 4 * self.partitions.len() {
+    /// Time jumps only when every partition has said that there is nothing to do: one that has been starved may have much to do.
+    fn wait_if_all_are_idle(&mut self) {
+        let live = || self.partitions.iter().zip(&self.idle).filter(|((_, drained), _)| !drained);
+        if live().any(|(_, idle)| !idle) {
             return;
         }
-        self.empty_steps = 0;
+        let deadlines = live().filter_map(|((p, _), _)| p.next_deadline());
+        let next = deadlines.filter(|&d| d > self.now).min();
         self.starved = None;
-        let live = self.partitions.iter().filter(|(_, drained)| !drained);
-        match live.filter_map(|(p, _)| p.next_deadline()).filter(|&d| d > self.now).min() {
+        self.idle.fill(false);
+        match next {
             Some(deadline) => self.now = deadline,
             None => self.empty_rounds += 1,
         }
