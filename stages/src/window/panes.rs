@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use corelane::keyed::hash_key;
 use hashbrown::HashTable;
+use hashbrown::hash_table::OccupiedEntry;
 use std::hash::Hash;
 
 /// Stores that are kept for panes to come.
@@ -210,42 +211,55 @@ impl<E> Panes<HashTable<E>> {
             table.drain().for_each(give);
             return true;
         }
-        let mut left = most;
-        while left > 0 && *at < table.num_buckets() {
-            if let Ok(entry) = table.get_bucket_entry(*at) {
-                left -= 1;
-                give(entry.remove().0);
-            }
-            *at += 1;
-        }
+        walk(table, at, &mut { most }, |entry| give(entry.remove().0));
         table.is_empty()
     }
 
     /// Looks at the entries of a pane, at most `most`; true if it has been through all. `at` is where it goes on, 0 at first; nothing
     /// may be added in between.
-    pub(super) fn visit(&self, slot: usize, at: &mut usize, most: usize, give: impl FnMut(&E)) -> bool {
-        let mut left = most;
-        walk(&self.slots[slot].table, at, &mut left, give)
+    pub(super) fn visit(
+        &mut self,
+        slot: usize,
+        at: &mut usize,
+        most: usize,
+        mut give: impl FnMut(&E),
+    ) -> bool {
+        walk(&mut self.slots[slot].table, at, &mut { most }, |entry| give(entry.get()))
     }
 }
 
-/// Looks at the entries of a table from bucket `at` on, at most `left`, which it counts down; true if it has been through all.
+/// Buckets that are looked at together.
+const LOOK: usize = 64;
+
+/// Gives the entries of a table from bucket `at` on, at most `left`, which it counts down; true if it has been through all. Nothing may be
+/// added in between.
 #[inline]
 pub(super) fn walk<E>(
-    table: &HashTable<E>,
+    table: &mut HashTable<E>,
     at: &mut usize,
     left: &mut usize,
-    mut give: impl FnMut(&E),
+    mut give: impl FnMut(OccupiedEntry<'_, E>),
 ) -> bool {
+    let mut full = [0; LOOK];
     while *at < table.num_buckets() {
         if *left == 0 {
             return false;
         }
-        if let Some(entry) = table.get_bucket(*at) {
-            *left -= 1;
-            give(entry);
+        // Which buckets are full nobody can foresee, so they are found first, without a branch for each.
+        let (start, end) = (*at, (*at + LOOK).min(table.num_buckets()));
+        let mut found = 0;
+        for bucket in start..end {
+            full[found % LOOK] = bucket;
+            found += usize::from(table.get_bucket(bucket).is_some());
         }
-        *at += 1;
+        let given = found.min(*left);
+        for bucket in &full[..given] {
+            if let Ok(entry) = table.get_bucket_entry(*bucket) {
+                give(entry);
+            }
+        }
+        *left -= given;
+        *at = if given < found { full[given] } else { end };
     }
     true
 }
@@ -255,4 +269,34 @@ pub(super) fn walk<E>(
 #[inline(never)]
 pub(crate) fn insert<E: Entry>(table: &mut HashTable<E>, hash: u64, entry: E) {
     table.insert_unique(hash, entry, |entry| hash_key(entry.key()));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_walk_that_stops_and_goes_on_gives_each_entry_once(keys in 0u64..400, gone in 0u64..400, most in 1usize..150) {
+            let mut table = HashTable::new();
+            (0..keys).for_each(|key| insert(&mut table, hash_key(&key), (key, ())));
+            table.retain(|(key, ())| *key >= gone);
+            let (mut at, mut given, mut calls) = (0, Vec::new(), 0);
+            loop {
+                let (mut left, before) = (most, given.len());
+                let done = walk(&mut table, &mut at, &mut left, |entry| given.push(entry.get().0));
+                prop_assert_eq!(given.len() - before, most - left);
+                calls += 1;
+                if done {
+                    break;
+                }
+                prop_assert_eq!(left, 0);
+            }
+            given.sort_unstable();
+            prop_assert_eq!(&given, &(gone..keys.max(gone)).collect::<Vec<_>>());
+            prop_assert!(calls <= 1 + given.len() / most);
+        }
+    }
 }

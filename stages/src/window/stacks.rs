@@ -6,6 +6,7 @@ use corelane::keyed::hash_key;
 use hashbrown::HashTable;
 
 use super::logic::Logic;
+use super::panes::walk;
 
 /// Queues that are kept for keys to come.
 const SPARE: usize = 1024;
@@ -94,26 +95,22 @@ impl<K: std::hash::Hash + Eq + Clone, A> Stacks<K, A> {
         left: &mut usize,
         mut give: impl FnMut(K, U::Value),
     ) -> bool {
-        while *at < self.keys.num_buckets() {
-            if *left == 0 {
-                return false;
-            }
-            if let Ok(mut entry) = self.keys.get_bucket_entry(*at) {
-                *left -= 1;
-                let panes = entry.get_mut();
-                give(panes.key.clone(), panes.value(user));
-                panes.evict(user, until);
-                if panes.panes.is_empty() {
-                    let (gone, _) = entry.remove();
-                    if self.spare.len() < SPARE {
-                        self.spare.push(gone.panes);
-                    }
+        let Self { keys, spare } = self;
+        let done = walk(keys, at, left, |mut entry| {
+            let panes = entry.get_mut();
+            give(panes.key.clone(), panes.value(user));
+            panes.evict(user, until);
+            if panes.panes.is_empty() {
+                let (gone, _) = entry.remove();
+                if spare.len() < SPARE {
+                    spare.push(gone.panes);
                 }
             }
-            *at += 1;
+        });
+        if done {
+            self.shrink();
         }
-        self.shrink();
-        true
+        done
     }
 
     /// Gives memory back that is far more than needed.
