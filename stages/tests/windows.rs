@@ -13,8 +13,8 @@ use corelane::model::{Envelope, Timed, Timestamp};
 use corelane::policy::{Parallelism, Watermarks};
 use corelane::testing::StageTest;
 use corelane_stages::window::{
-    Count, Counted, Distinct, Global, KeyedWindows, Max, Mean, Pane, Percentiles, Session, Sliding, Sum,
-    Timing, TopK, Trigger, Tumbling, Window, Windowed,
+    Count, Counted, Distinct, Global, KeyedWindows, Leaders, Max, Mean, Pane, Percentiles, Session, Sliding,
+    Sum, Timing, TopK, Trigger, Tumbling, Window, Windowed,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,6 +145,34 @@ fn sliding_windows_are_the_same_everywhere() {
             pipeline!(1_000, |bids| by_auction(bids)
                 .window(windows)
                 .aggregate("max", Max::of(|bid: &Bid| bid.price))),
+            &expected,
+        );
+    }
+}
+
+#[test]
+fn what_leads_a_window_of_all_keys_is_the_same_everywhere() {
+    let price = |of_auction: &Windowed<u32, u64>| of_auction.value;
+    for (size, every) in [(60, 60), (100, 20), (20, 70)] {
+        let windows = Sliding::of(nanos(size)).every(nanos(every));
+        let of = |at| windows.windows_of(Timestamp(at)).unwrap().collect();
+        let all = expected(1_000, of, |bids| bids.iter().map(|bid| bid.price).sum::<u64>());
+        let mut most = BTreeMap::new();
+        for of_auction in &all {
+            let most = most.entry(of_auction.window).or_default();
+            *most = of_auction.value.max(*most);
+        }
+        let expected: Vec<_> =
+            all.into_iter().filter(|of_auction| most[&of_auction.window] == of_auction.value).collect();
+        everywhere(
+            pipeline!(1_000, |bids| by_auction(bids)
+                .window(windows)
+                .aggregate_across("leaders-here", Sum::of(|bid: &Bid| bid.price), Leaders::of(price))
+                .flat_map("candidates", |leaders| leaders.value)
+                .key_by(|of_auction| of_auction.window)
+                .window(Tumbling::of(nanos(1)))
+                .aggregate("leaders", Leaders::of(price))
+                .flat_map("rows", |leaders| leaders.value)),
             &expected,
         );
     }

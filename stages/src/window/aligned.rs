@@ -8,6 +8,7 @@ use corelane::observe::StageAccount;
 use corelane::stage::Pending;
 use hashbrown::HashTable;
 
+use super::across::{EachKey, Values};
 use super::logic::Logic;
 use super::panes::{self, Panes, insert};
 use super::slider::Slider;
@@ -17,9 +18,10 @@ use crate::tally::Tally;
 
 /// Windows of one frame. Items go into the table of their pane: one look-up each. Tumbling windows are panes: at the end of
 /// one its table is given out. Sliding windows are made of several: at the end of a pane its table goes into the slider,
-/// which gives out each window.
-pub struct AlignedWindows<In, U: Logic<In>> {
+/// which gives out each window. What is given out is up to `V`.
+pub struct AlignedWindows<In, U: Logic<In>, V = EachKey> {
     user: U,
+    values: V,
     frame: Frame,
     panes: Panes<HashTable<(U::Key, U::Acc)>>,
     /// The pane that took the last item.
@@ -93,11 +95,20 @@ fn put<In, U: Logic<In>>(user: &mut U, table: &mut HashTable<(U::Key, U::Acc)>, 
     }
 }
 
-impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
-    pub(super) fn new(user: U, frame: Frame) -> Self {
+#[inline(always)]
+fn emit<T>(result: Option<T>, tally: &mut Tally, out: &mut Pending<T>) {
+    if let Some(result) = result {
+        tally.results += 1;
+        out.push(result);
+    }
+}
+
+impl<In: 'static, U: Logic<In>, V: Values<In, U>> AlignedWindows<In, U, V> {
+    pub(super) fn new(user: U, values: V, frame: Frame) -> Self {
         let slider = Slider::new(&user);
         Self {
             user,
+            values,
             frame,
             panes: Panes::new(),
             at: usize::MAX,
@@ -130,7 +141,7 @@ impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
     }
 
     /// Takes an item that does not lie in the current pane, or the first one in a pane.
-    fn take(&mut self, item: In, watermark: i64, out: &mut Pending<U::Out>) {
+    fn take(&mut self, item: In, watermark: i64, out: &mut Pending<V::Out>) {
         let time = self.user.time(&item);
         if !self.panes.covers(self.at, time) && !self.turn_to(time, watermark) {
             return self.miss(item, time, watermark, out);
@@ -162,14 +173,14 @@ impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
     /// An item whose pane has closed: there may be windows it lies in that have not. Or one that lies in no window.
     #[cold]
     #[inline(never)]
-    fn miss(&mut self, item: In, time: i64, watermark: i64, out: &mut Pending<U::Out>) {
+    fn miss(&mut self, item: In, time: i64, watermark: i64, out: &mut Pending<V::Out>) {
         let last = if self.frame.fits(time) { self.frame.last_start(time) } else { None };
         let Some(last) = last else {
             self.tally.filtered += 1;
             return;
         };
         if last + self.frame.size <= watermark {
-            let late = self.user.late(item);
+            let late = self.values.late(&self.user, item);
             self.tally.late(late.is_some());
             out.extend(late);
             return;
@@ -215,17 +226,22 @@ impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
         }
     }
 
+    /// How many keys to go through at most.
+    fn most(allowance: &Allowance, out: &Pending<V::Out>) -> usize {
+        if V::GATHERS { allowance.work } else { allowance.most(out.len()) }
+    }
+
     /// Moves a pane into the slider, or gives it out. True if that is done.
     fn pane(
         &mut self,
         slot: usize,
         at: &mut usize,
         allowance: &mut Allowance,
-        out: &mut Pending<U::Out>,
+        out: &mut Pending<V::Out>,
     ) -> bool {
-        let most = allowance.most(out.len());
+        let most = Self::most(allowance, out);
         let next_end = self.next_window();
-        let Self { user, frame, panes, slider, tally, .. } = self;
+        let Self { user, values, frame, panes, slider, tally, .. } = self;
         let pane = panes.pane(slot);
         let (start, items) = (pane.start, pane.items);
         if !frame.is_tumbling() {
@@ -239,11 +255,11 @@ impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
         let window = frame.window(start);
         let done = panes.drain(slot, at, most, |(key, acc)| {
             allowance.work();
-            tally.results += 1;
             let value = user.finish(acc);
-            out.push(user.emit(Windowed { key, window, value, pane: Pane::ONLY }));
+            emit(values.value(user, Windowed { key, window, value, pane: Pane::ONLY }), tally, out);
         });
         if done {
+            emit(values.over(window), tally, out);
             tally.complete += items;
             panes.close(slot);
         }
@@ -256,19 +272,19 @@ impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
         end: i64,
         at: &mut usize,
         allowance: &mut Allowance,
-        out: &mut Pending<U::Out>,
+        out: &mut Pending<V::Out>,
     ) -> bool {
-        let most = allowance.most(out.len());
-        let Self { user, frame, panes, slider, tally, .. } = self;
+        let most = Self::most(allowance, out);
+        let Self { user, values, frame, panes, slider, tally, .. } = self;
         let window = Window::from_nanos(end - frame.size, end);
         let until = window.start.as_nanos() + frame.every;
         let mut left = most;
         let done = slider.fire(user, (panes, until), at, &mut left, |key, value| {
-            tally.results += 1;
-            out.push(user.emit(Windowed { key, window, value, pane: Pane::ONLY }));
+            emit(values.value(user, Windowed { key, window, value, pane: Pane::ONLY }), tally, out);
         });
         allowance.work -= most - left;
         if done {
+            emit(values.over(window), tally, out);
             let gone = self.held.partition_point(|(start, _)| *start < until);
             self.tally.complete += self.held.drain(..gone).map(|(_, items)| items).sum::<u64>();
             self.next_end = (!self.slider.is_empty()).then(|| end + self.frame.every);
@@ -283,11 +299,11 @@ impl<In: 'static, U: Logic<In>> AlignedWindows<In, U> {
     }
 }
 
-impl<In: 'static, U: Logic<In>> Stateful<In> for AlignedWindows<In, U> {
-    type Out = U::Out;
+impl<In: 'static, U: Logic<In>, V: Values<In, U>> Stateful<In> for AlignedWindows<In, U, V> {
+    type Out = V::Out;
 
     #[inline]
-    fn add<I: Iterator<Item = In>>(&mut self, items: &mut I, time: CheckTime, out: &mut Pending<U::Out>) {
+    fn add<I: Iterator<Item = In>>(&mut self, items: &mut I, time: CheckTime, out: &mut Pending<V::Out>) {
         let watermark = time.event.as_nanos();
         while let Some(item) = self.take_run(items) {
             self.take(item, watermark, out);
@@ -305,7 +321,7 @@ impl<In: 'static, U: Logic<In>> Stateful<In> for AlignedWindows<In, U> {
         which: Release,
         time: CheckTime,
         allowance: &mut Allowance,
-        out: &mut Pending<U::Out>,
+        out: &mut Pending<V::Out>,
     ) -> bool {
         let upto = if which == Release::All { i64::MAX } else { time.event.as_nanos() };
         loop {
@@ -346,5 +362,6 @@ impl<In: 'static, U: Logic<In>> Stateful<In> for AlignedWindows<In, U> {
         self.slider = Slider::new(&self.user);
         self.held = VecDeque::new();
         self.doing = Doing::Nothing;
+        self.values.clear();
     }
 }

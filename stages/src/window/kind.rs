@@ -7,6 +7,7 @@ use corelane::policy::AccumulatorPolicy;
 use corelane::stage::{Operator, StageError, StageSite};
 use serde::{Deserialize, Serialize};
 
+use super::across::{EachKey, Values};
 use super::aligned::AlignedWindows;
 use super::count::CountWindows;
 use super::logic::Logic;
@@ -91,18 +92,50 @@ pub(crate) fn lives(size: Duration) -> AccumulatorPolicy {
     AccumulatorPolicy::ttl(size).in_event_time()
 }
 
+/// Windows that begin and end at the same times for all keys: [`Tumbling`] and [`Sliding`].
+pub trait SharedWindows: Clone + Send + 'static {
+    /// What keeps them, with `values` to say what is given out at the end of one.
+    ///
+    /// # Errors
+    /// Sizes that cannot be; the pipeline does not start.
+    fn kept<In: 'static, U: Logic<In>, V: Values<In, U>>(
+        self,
+        user: U,
+        values: V,
+        site: &StageSite,
+    ) -> Result<StatefulOp<In, AlignedWindows<In, U, V>>, StageError>;
+
+    /// What bounds their state.
+    fn lives(&self) -> AccumulatorPolicy;
+}
+
 macro_rules! framed {
     ($($kind:ty),+) => {$(
+        impl SharedWindows for $kind {
+            fn kept<In: 'static, U: Logic<In>, V: Values<In, U>>(
+                self,
+                user: U,
+                values: V,
+                site: &StageSite,
+            ) -> Result<StatefulOp<In, AlignedWindows<In, U, V>>, StageError> {
+                let frame = self.frame().map_err(refused)?;
+                Ok(StatefulOp::new(AlignedWindows::new(user, values, frame), site))
+            }
+
+            fn lives(&self) -> AccumulatorPolicy {
+                lives(self.size())
+            }
+        }
+
         impl<In: 'static, U: Logic<In>> WindowKind<In, U> for $kind {
             type Op = StatefulOp<In, AlignedWindows<In, U>>;
 
             fn operator(self, user: U, site: &StageSite) -> Result<Self::Op, StageError> {
-                let frame = self.frame().map_err(refused)?;
-                Ok(StatefulOp::new(AlignedWindows::new(user, frame), site))
+                self.kept(user, EachKey, site)
             }
 
             fn policy(&self) -> AccumulatorPolicy {
-                lives(self.size())
+                self.lives()
             }
         }
 

@@ -45,8 +45,10 @@
 //! Windows are in event time, and close when a watermark reaches their end; the end of the input closes all. An item that
 //! comes too late for its windows is counted as `late` and dropped, or goes out on its own stream:
 //! [`Windows::aggregate_with_late`]. A [`Trigger`] asks for early results, and for late ones with corrections. What a key
-//! has is forgotten with its window. [`PerCore`] is for windows in two phases, of which the first one stays on its core.
+//! has is forgotten with its window. [`PerCore`] is for windows in two phases, of which the first one stays on its core;
+//! [`Windows::aggregate_across`] makes one value of those of all keys of a window.
 
+mod across;
 mod aggregate;
 mod aligned;
 mod count;
@@ -74,13 +76,14 @@ use corelane::model::{Batch, Envelope, Timed, Timestamp};
 use corelane::stage::{StageError, StageSite};
 use serde::{Deserialize, Serialize};
 
+pub use across::{Across, EachKey, Values};
 pub use aggregate::{
     Aggregate, Count, Distinct, DistinctEstimate, Fold, Leaders, Max, Mean, Min, Percentiles, Quantiles, Sum,
     ToVec, TopK, fold,
 };
 pub use aligned::AlignedWindows;
 pub use count::CountWindows;
-pub use kind::{Counted, Global, Session, Triggered, WindowKind};
+pub use kind::{Counted, Global, Session, SharedWindows, Triggered, WindowKind};
 pub use late::Fired;
 pub use logic::{DropLate, KeepLate, LateItems, Logic, OwnTime, Parts, TimeOf};
 pub use per_core::{OwnKeys, OwnWindows, PerCore};

@@ -13,6 +13,7 @@ use corelane::model::{Now, StageId, Timestamp};
 use corelane::observe::StageAccount;
 use corelane::stage::Pending;
 
+use super::across::{Across, EachKey};
 use super::aligned::AlignedWindows;
 use super::logic::{Logic, Parts};
 use super::session::SessionWindows;
@@ -52,7 +53,17 @@ pub(super) fn sliding_of<A: Aggregate<Item, Out = Vec<Item>>>(
     origin: i64,
 ) -> AlignedWindows<Item, impl Logic<Item, Out = Out>> {
     let frame = Sliding::of(nanos(size)).every(nanos(every)).aligned_to(Timestamp(origin)).frame();
-    AlignedWindows::new(parts(aggregate), frame.unwrap())
+    AlignedWindows::new(parts(aggregate), EachKey, frame.unwrap())
+}
+
+/// One result for all keys: the values that each would have had.
+pub(super) fn across(
+    size: u64,
+    every: u64,
+    origin: i64,
+) -> impl Stateful<Item, Out = Windowed<(), Vec<Windowed<u32, Vec<Item>>>>> {
+    let frame = Sliding::of(nanos(size)).every(nanos(every)).aligned_to(Timestamp(origin)).frame();
+    AlignedWindows::new(parts(TakingOut), Across::new(ToVec), frame.unwrap())
 }
 
 /// All items, and can take them out again.
@@ -196,7 +207,7 @@ pub(super) fn sorted(out: Vec<Out>) -> (Vec<Windowed<u32, Vec<Item>>>, Vec<Item>
 #[test]
 fn tumbling_windows_close_when_the_watermark_reaches_their_end_and_not_before() {
     let frame = Tumbling::of(nanos(10)).frame().unwrap();
-    let mut hand = Hand::new(AlignedWindows::new(parts(ToVec), frame));
+    let mut hand = Hand::new(AlignedWindows::new(parts(ToVec), EachKey, frame));
     hand.give([(1, 0, 0), (1, 9, 1), (1, 10, 2), (2, -1, 3)]).watermark(9);
     let keys =
         |out: Vec<Out>| sorted(out).0.into_iter().map(|r| (r.key, r.window.start.0)).collect::<Vec<_>>();

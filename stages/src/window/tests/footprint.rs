@@ -30,7 +30,7 @@ fn no_key_stays_in_tumbling_or_sliding_windows_and_tables_return_to_their_floor(
 
 fn leave_nothing<A: Aggregate<Item>>(every: u64, aggregate: A) {
     let frame = Sliding::of(nanos(100)).every(nanos(every)).frame().unwrap();
-    let mut hand = Hand::new(AlignedWindows::new(parts(aggregate), frame));
+    let mut hand = Hand::new(AlignedWindows::new(parts(aggregate), EachKey, frame));
     let floor = hand.state.footprint();
     // Tables of so many keys are not kept.
     waves(&mut hand, 8 * FEW as u32, 3);
@@ -49,7 +49,7 @@ fn leave_nothing<A: Aggregate<Item>>(every: u64, aggregate: A) {
 #[test]
 fn windows_of_few_keys_keep_two_tables_and_no_more_for_those_to_come() {
     let frame = Sliding::of(nanos(100)).every(nanos(25)).frame().unwrap();
-    let mut hand = Hand::new(AlignedWindows::new(parts(Count), frame));
+    let mut hand = Hand::new(AlignedWindows::new(parts(Count), EachKey, frame));
     waves(&mut hand, 5_000, 3);
     let (keys, kept) = hand.watermark(1_000).state.footprint();
     assert!(keys == 0 && (1..=2 * FEW * 32).contains(&kept), "{keys} keys, {kept} bytes");
@@ -60,7 +60,7 @@ fn windows_of_few_keys_keep_two_tables_and_no_more_for_those_to_come() {
 #[test]
 fn ten_million_keys_leave_nothing_behind() {
     let frame = Tumbling::of(nanos(100)).frame().unwrap();
-    let mut hand = Hand::new(AlignedWindows::new(parts(Count), frame));
+    let mut hand = Hand::new(AlignedWindows::new(parts(Count), EachKey, frame));
     let floor = hand.state.footprint();
     waves(&mut hand, 100_000, 100);
     assert_eq!(hand.account().items_complete, 10_000_000);

@@ -47,6 +47,29 @@ fn played<S: Stateful<Item>>(state: S, ops: &[Op]) -> (Vec<(Item, i64)>, Vec<S::
     (came, hand.take(), hand.account())
 }
 
+/// That `state` gives a result for each window with items, in the order of their ends, with what all keys have in it.
+fn one_for_all_keys<S>(
+    ops: &[Op],
+    state: S,
+    mut expected: Vec<Windowed<u32, Vec<Item>>>,
+) -> Result<(), TestCaseError>
+where
+    S: Stateful<Item, Out = Windowed<(), Vec<Windowed<u32, Vec<Item>>>>>,
+{
+    let (_, wholes, account) = played(state, ops);
+    prop_assert!(wholes.is_sorted_by(|a, b| a.window.end < b.window.end));
+    prop_assert!(wholes.iter().all(|whole| !whole.value.is_empty() && whole.pane == Pane::ONLY));
+    prop_assert!(wholes.iter().all(|whole| whole.value.iter().all(|of_key| of_key.window == whole.window)));
+    let mut values: Vec<_> = wholes.iter().flat_map(|whole| whole.value.clone()).collect();
+    values.iter_mut().for_each(|of_key| of_key.value.sort_unstable());
+    values.sort();
+    expected.sort();
+    prop_assert_eq!(values, expected);
+    prop_assert_eq!(account.results_complete, wholes.len() as u64);
+    prop_assert_eq!((account.passed, account.keys, account.items_open), (0, 0, 0));
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn each_window_has_the_items_in_it_that_came_before_its_end(
@@ -76,7 +99,9 @@ proptest! {
             value.sort_unstable();
             Windowed { key, window, value, pane: Pane::ONLY }
         });
-        prop_assert_eq!(results, expected.collect::<Vec<_>>());
+        let expected: Vec<_> = expected.collect();
+        prop_assert_eq!(&results, &expected);
+        one_for_all_keys(&ops, across(size, every, origin), expected)?;
         prop_assert_eq!((account.filtered, account.late), (in_none, expected_late.len() as u64));
         prop_assert_eq!(late, expected_late);
         prop_assert_eq!((account.keys, account.items_open), (0, 0));
