@@ -57,12 +57,9 @@ where
         .aggregate("bids-here", Count)
         .key_by(counted)
         .window(Sliding::of(SIZE).every(EVERY))
-        .aggregate("bids-per-auction", Sum::of(bids))
-        // A count counts as of the last moment of its window: of one window in every step, so that nothing has to tell them apart.
-        .per_core(all)
-        .window(Tumbling::of(EVERY))
-        .aggregate("hottest-here", Leaders::of(bids))
+        .aggregate_across("hottest-here", Sum::of(bids), Leaders::of(bids))
         .flat_map("candidates", leaders)
+        // A count counts as of the last moment of its window.
         .key_by(window)
         .window(Tumbling::of(EVERY))
         .aggregate("hottest", Leaders::of(bids))
@@ -88,8 +85,6 @@ fn counted(count: &Bids) -> u64 {
 fn bids(count: &Bids) -> u64 {
     count.value
 }
-
-fn all(_: &Bids) {}
 
 fn window(count: &Bids) -> Window {
     count.window
