@@ -161,6 +161,7 @@ type Kept<In, K, F, T, A, X> =
     StatefulOp<In, AlignedWindows<In, Parts<K, F, T, A, DropLate>, Across<K, <A as Aggregate<In>>::Out, X>>>;
 
 /// Not in the method: a closure has the type of everything around it in its own.
+#[expect(clippy::type_complexity, reason = "what it makes, and how")]
 fn made<In, K, F, T, A, X, W>(
     windows: W,
     time: T,

@@ -111,21 +111,13 @@ impl<K: Hash + Eq + Clone, A> Running<K, A> {
     ) -> bool {
         // Buckets of the keys first, then those of the pane that leaves.
         let buckets = self.keys.num_buckets();
-        let keys = &mut self.keys;
-        let gone_through = walk(keys, at, left, |entry| {
-            let Whole { key, acc, .. } = entry.get();
-            give(key.clone(), user.result(acc));
-        });
-        if !gone_through {
+        if !walk(&mut self.keys, at, left, |whole| give(whole.key.clone(), user.result(&whole.acc))) {
             return false;
         }
         let Self { keys, panes } = self;
         while let Some((_, pane)) = panes.front_mut().filter(|(start, _)| *start < until) {
             let mut bucket = *at - buckets;
-            let done = walk(pane, &mut bucket, left, |entry| {
-                let (key, acc) = entry.get();
-                Self::take_out(keys, user, key, acc);
-            });
+            let done = walk(pane, &mut bucket, left, |(key, acc)| Self::take_out(keys, user, key, acc));
             *at = buckets + bucket;
             if !done {
                 return false;

@@ -6,7 +6,7 @@ use corelane::keyed::hash_key;
 use hashbrown::HashTable;
 
 use super::logic::Logic;
-use super::panes::walk;
+use super::panes::walk_entries;
 
 /// Queues that are kept for keys to come.
 const SPARE: usize = 1024;
@@ -96,7 +96,7 @@ impl<K: std::hash::Hash + Eq + Clone, A> Stacks<K, A> {
         mut give: impl FnMut(K, U::Value),
     ) -> bool {
         let Self { keys, spare } = self;
-        let done = walk(keys, at, left, |mut entry| {
+        let done = walk_entries(keys, at, left, |mut entry| {
             let panes = entry.get_mut();
             give(panes.key.clone(), panes.value(user));
             panes.evict(user, until);
