@@ -57,7 +57,7 @@ fn hand_written(cores: &[pin::CoreId]) {
         return;
     }
     assert_none_per_item("hand keyed", THREADS, |pairs| {
-        assert_eq!(keyed::hand::exchange(pairs, 1_000, cores).items, pairs);
+        assert_eq!(keyed::hand::exchange(pairs, 1_000, keyed::hasher(), cores).items, pairs);
     });
     assert_none_per_item("hand latency", THREADS, |items| {
         let run = latency::hand::busy_poll(schedule(items), cores);

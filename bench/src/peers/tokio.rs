@@ -163,7 +163,9 @@ pub(super) fn tumbling(events: u64, cores: &[CoreId]) -> Measured {
     let cores = &cores[..2];
     pin::timed_on_all(events, cores, || {
         let parts = [0, 1].map(|core| tumbling::part(events, core, 2));
-        exchanged(cores, parts, tumbling::event, Counts::new).into_iter().fold(0, u64::wrapping_add)
+        exchanged(cores, parts, tumbling::event, || Counts::new(hasher()))
+            .into_iter()
+            .fold(0, u64::wrapping_add)
     })
 }
 

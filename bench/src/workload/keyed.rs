@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ahash::RandomState;
+use foldhash::fast::FixedState;
 
 use crate::case::{Case, Setup};
 use crate::lane;
@@ -18,9 +19,14 @@ pub fn pair(index: u64, keys: u64) -> (u64, u64) {
     (below(random, keys), random & 0xFFFF)
 }
 
-/// The hash of every system: ahash with fixed seeds.
+/// The hash of every program by hand and of every peer: ahash with fixed seeds.
 pub fn hasher() -> RandomState {
     RandomState::with_seeds(1, 2, 3, 4)
+}
+
+/// The hash that corelane has, for `hand-foldhash`.
+pub fn foldhash() -> FixedState {
+    FixedState::with_seed(1)
 }
 
 /// The result, independent of the order of keys.
@@ -61,6 +67,7 @@ impl Totals {
 
 /// The program written by hand: two pinned threads, a chunked ring each way, half of the keys each.
 pub mod hand {
+    use std::hash::BuildHasher;
     use std::ops::Range;
     use std::time::Duration;
 
@@ -96,7 +103,7 @@ pub mod hand {
 
     /// Which of two cores has `key`.
     #[inline]
-    pub fn owner(hasher: &RandomState, key: u64) -> usize {
+    pub fn owner(hasher: &impl BuildHasher, key: u64) -> usize {
         // A middle bit: the tables use the lowest and the highest.
         (hasher.hash_one(key) >> 32) as usize & 1
     }
@@ -108,16 +115,23 @@ pub mod hand {
     }
 
     /// Sum and count of each key, in the table a user would take.
-    pub struct Sums {
+    pub struct Sums<H = RandomState> {
         table: HashTable<Entry>,
-        hasher: RandomState,
+        hasher: H,
     }
 
     impl Sums {
-        /// Room for half of `keys` and a little more: who makes it knows how many keys there are.
+        /// As [`with_hasher`](Self::with_hasher), by the hash of every peer.
         pub fn new(keys: u64) -> Self {
+            Self::with_hasher(keys, hasher())
+        }
+    }
+
+    impl<H: BuildHasher> Sums<H> {
+        /// Room for half of `keys` and a little more: who makes it knows how many keys there are.
+        pub fn with_hasher(keys: u64, hasher: H) -> Self {
             let expected = (keys / 2 + keys / 16) as usize;
-            Self { table: HashTable::with_capacity(expected), hasher: hasher() }
+            Self { table: HashTable::with_capacity(expected), hasher }
         }
 
         /// Adds one pair.
@@ -142,7 +156,7 @@ pub mod hand {
         }
     }
 
-    impl Shard for Sums {
+    impl<H: BuildHasher> Shard for Sums<H> {
         type Out = Totals;
 
         #[inline]
@@ -155,17 +169,18 @@ pub mod hand {
         }
     }
 
-    struct Worker<I, M> {
+    struct Worker<I, M, H> {
         me: usize,
         blocks: I,
         make: M,
+        hasher: H,
         out: Producer<Pair>,
         inward: Consumer<Pair>,
     }
 
-    impl<I: Iterator<Item = Range<u64>>, M: Fn(u64) -> Pair> Worker<I, M> {
+    impl<I: Iterator<Item = Range<u64>>, M: Fn(u64) -> Pair, H: BuildHasher> Worker<I, M, H> {
         fn run<S: Shard>(mut self, shard: impl FnOnce() -> S, gate: &Gate) -> (Span, S::Out) {
-            let (mut shard, hasher) = (shard(), hasher());
+            let mut shard = shard();
             let mut staged = [(0, 0); BLOCK as usize];
             let start = gate.wait();
             while let Some(block) = self.blocks.next() {
@@ -173,7 +188,7 @@ pub mod hand {
                 let (mut front, mut back) = (0, BLOCK as usize);
                 for index in block {
                     let pair = (self.make)(index);
-                    let other = owner(&hasher, pair.0) ^ self.me;
+                    let other = owner(&self.hasher, pair.0) ^ self.me;
                     back -= other;
                     let place = if other == 0 { front } else { back };
                     staged[place & (BLOCK as usize - 1)] = pair;
@@ -216,27 +231,35 @@ pub mod hand {
     }
 
     /// The pairs that `make` makes of the numbers in `parts`, each core those of its own part, of at most [`BLOCK`] at a time, go to the
-    /// core that has their key. How long it took, and what the shards came to.
+    /// core that has their key, by `hasher`. How long it took, and what the shards came to.
     pub fn exchanged<S: Shard>(
         cores: &[CoreId],
+        hasher: impl BuildHasher + Clone + Send,
         parts: [impl Iterator<Item = Range<u64>> + Send; 2],
         make: impl Fn(u64) -> Pair + Copy + Send + Sync,
         shard: impl Fn() -> S + Copy + Send + Sync,
     ) -> (Duration, [S::Out; 2]) {
         let ((there, arriving), (back, returning)) = (RingBuffer::new(SLOTS), RingBuffer::new(SLOTS));
         let [one, two] = parts;
-        let first = Worker { me: 0, blocks: one, make, out: there, inward: returning };
-        let second = Worker { me: 1, blocks: two, make, out: back, inward: arriving };
+        let of_first = hasher.clone();
+        let first = Worker { me: 0, blocks: one, make, hasher: of_first, out: there, inward: returning };
+        let second = Worker { me: 1, blocks: two, make, hasher, out: back, inward: arriving };
         let (one, two) = pin::on_two(cores, |gate| first.run(shard, gate), |gate| second.run(shard, gate));
         (one.0.union(two.0), [one.1, two.1])
     }
 
-    /// Sums `pairs` pairs over `keys` keys on the first two of `cores`.
-    pub fn exchange(pairs: u64, keys: u64, cores: &[CoreId]) -> Measured {
+    /// Sums `pairs` pairs over `keys` keys, hashed by `hasher`, on the first two of `cores`.
+    pub fn exchange(
+        pairs: u64,
+        keys: u64,
+        hasher: impl BuildHasher + Clone + Send + Sync,
+        cores: &[CoreId],
+    ) -> Measured {
         let half = pairs / 2;
         let parts = [0..half, half..pairs].map(|range| blocks(range, BLOCK, BLOCK));
         let make = move |index| pair(index, keys);
-        let (elapsed, [mut totals, more]) = exchanged(cores, parts, make, || Sums::new(keys));
+        let shard = || Sums::with_hasher(keys, hasher.clone());
+        let (elapsed, [mut totals, more]) = exchanged(cores, hasher.clone(), parts, make, shard);
         totals.merge(&more);
         Measured { items: pairs, elapsed, checksum: totals.checksum() }
     }
@@ -262,7 +285,8 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
         Case::new("keyed", variant, 2, expected(pairs, keys).checksum())
             .work(format!("{} M pairs over {keys} keys", pairs / 1_000_000))
             .reference("hand")
-            .system("hand", move |setup| hand::exchange(pairs, keys, &setup.cores))
+            .system("hand", move |setup| hand::exchange(pairs, keys, hasher(), &setup.cores))
+            .system("hand-foldhash", move |setup| hand::exchange(pairs, keys, foldhash(), &setup.cores))
             .try_system("corelane", move |setup| lane::keyed::exchange(pairs, keys, None, setup))
             .try_system("corelane-combining", move |setup| lane::keyed::combining(pairs, keys, setup))
     };
@@ -284,7 +308,11 @@ mod tests {
         for (pairs, keys) in [(0, 10), (1, 1), (1_001, 1), (100_003, 1_000), (60_000, 50_000)] {
             let right = expected(pairs, keys).checksum();
             let cores = &setup.cores;
-            assert_eq!(hand::exchange(pairs, keys, cores).checksum, right, "{pairs} pairs over {keys} keys");
+            let by_hand = [
+                hand::exchange(pairs, keys, hasher(), cores),
+                hand::exchange(pairs, keys, foldhash(), cores),
+            ];
+            assert_eq!(by_hand.map(|one| one.checksum), [right; 2], "{pairs} pairs over {keys} keys");
             let combined = lane::keyed::combining(pairs, keys, &setup).unwrap().checksum;
             assert_eq!(combined, right, "combined, {pairs} pairs over {keys} keys");
         }

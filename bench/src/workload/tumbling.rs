@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::blocks;
 use super::keyed::hand::BLOCK;
+use super::keyed::{foldhash, hasher};
 use crate::case::{Case, Measured, Setup};
 use crate::lane;
 use crate::stats::{below, splitmix};
@@ -49,47 +50,42 @@ pub fn counted(key: u64, window: u64, count: u64) -> u64 {
 /// The program written by hand.
 pub mod hand {
     use std::collections::VecDeque;
+    use std::hash::BuildHasher;
 
-    use ahash::RandomState;
     use core_affinity::CoreId;
     use hashbrown::HashMap;
 
     use super::{BLOCK_NS, KEYS, counted, event, part, window};
     use crate::case::Measured;
     use crate::workload::keyed::hand::{Pair, Shard, exchanged};
-    use crate::workload::keyed::hasher;
 
-    type Table = HashMap<u64, u64, RandomState>;
+    type Table<H> = HashMap<u64, u64, H>;
 
     /// Counts of a core's keys in the windows that are open, for makers that are two and in order but for a block.
-    pub struct Counts {
+    pub struct Counts<H> {
+        hasher: H,
         /// Of the windows from number `first` on.
-        open: VecDeque<Table>,
+        open: VecDeque<Table<H>>,
         first: u64,
         /// The window that each maker has reached: from it, none before comes any more.
         reached: [u64; 2],
-        spare: Vec<Table>,
+        spare: Vec<Table<H>>,
         checksum: u64,
     }
 
-    impl Counts {
-        /// Room for half of the keys and a little more.
-        #[expect(clippy::new_without_default, reason = "it allocates")]
-        pub fn new() -> Self {
-            let table = || Table::with_capacity_and_hasher((KEYS / 2 + KEYS / 16) as usize, hasher());
-            Self {
-                open: VecDeque::new(),
-                first: 0,
-                reached: [0; 2],
-                spare: vec![table(), table()],
-                checksum: 0,
-            }
+    impl<H: BuildHasher + Clone> Counts<H> {
+        /// Room for half of the keys and a little more, which are hashed by `hasher`.
+        pub fn new(hasher: H) -> Self {
+            let table = || Table::with_capacity_and_hasher((KEYS / 2 + KEYS / 16) as usize, hasher.clone());
+            let spare = vec![table(), table()];
+            Self { hasher, open: VecDeque::new(), first: 0, reached: [0; 2], spare, checksum: 0 }
         }
 
-        fn table(&mut self, number: u64) -> &mut Table {
+        fn table(&mut self, number: u64) -> &mut Table<H> {
             let place = (number - self.first) as usize;
             while self.open.len() <= place {
-                self.open.push_back(self.spare.pop().unwrap_or_else(|| Table::with_hasher(hasher())));
+                let another = || Table::with_hasher(self.hasher.clone());
+                self.open.push_back(self.spare.pop().unwrap_or_else(another));
             }
             &mut self.open[place]
         }
@@ -110,7 +106,7 @@ pub mod hand {
         }
     }
 
-    impl Shard for Counts {
+    impl<H: BuildHasher + Clone> Shard for Counts<H> {
         type Out = u64;
 
         #[inline]
@@ -134,10 +130,15 @@ pub mod hand {
         }
     }
 
-    /// Counts `events` events on the first two of `cores`.
-    pub fn exchange(events: u64, cores: &[CoreId]) -> Measured {
+    /// Counts `events` events, whose keys are hashed by `hasher`, on the first two of `cores`.
+    pub fn exchange(
+        events: u64,
+        hasher: impl BuildHasher + Clone + Send + Sync,
+        cores: &[CoreId],
+    ) -> Measured {
         let parts = [part(events, 0, 2), part(events, 1, 2)];
-        let (elapsed, [one, two]) = exchanged(cores, parts, event, Counts::new);
+        let shard = || Counts::new(hasher.clone());
+        let (elapsed, [one, two]) = exchanged(cores, hasher.clone(), parts, event, shard);
         Measured { items: events, elapsed, checksum: one.wrapping_add(two) }
     }
 }
@@ -159,7 +160,8 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
     let case = Case::new("tumbling", "k10000", 2, expected(events))
         .work(format!("{} M events of {KEYS} keys, windows of a million events", events / 1_000_000))
         .reference("hand")
-        .system("hand", move |setup| hand::exchange(events, &setup.cores))
+        .system("hand", move |setup| hand::exchange(events, hasher(), &setup.cores))
+        .system("hand-foldhash", move |setup| hand::exchange(events, foldhash(), &setup.cores))
         .try_system("corelane", corelane(lane::tumbling::exchange))
         .try_system("corelane-combining", corelane(lane::tumbling::combining));
     vec![case]
@@ -185,7 +187,11 @@ mod tests {
         // The last one has a block that lies in two windows.
         for events in [0, 1, BLOCK + 1, 2_100_017] {
             let right = expected(events);
-            assert_eq!(hand::exchange(events, &setup.cores).checksum, right, "hand, {events} events");
+            assert_eq!(
+                hand::exchange(events, hasher(), &setup.cores).checksum,
+                right,
+                "hand, {events} events"
+            );
             for plan in [lane::tumbling::exchange, lane::tumbling::combining] {
                 assert_eq!(plan(events, &setup).unwrap().checksum, right, "{events} events");
             }
@@ -200,7 +206,7 @@ mod tests {
         let backwards = blocks(0..events, BLOCK, BLOCK).flat_map(|block| block.rev().map(event));
         let pairs: Vec<_> = backwards.collect();
         for length in [1, 777, 1_500, 4_096] {
-            let mut counts = hand::Counts::new();
+            let mut counts = hand::Counts::new(hasher());
             pairs.chunks(length).for_each(|chunk| counts.take(0, chunk));
             assert_eq!(counts.finish(), expected(events), "in chunks of {length}");
         }

@@ -1,17 +1,22 @@
 //! How many different ones.
 
-use std::hash::{BuildHasher, Hash};
+use std::hash::Hash;
 use std::marker::PhantomData;
 
+use ahash::RandomState;
 use cardinality_estimator::CardinalityEstimator;
 use corelane::keyed::hash_key;
-use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
 use super::Aggregate;
 
 /// An estimate is only as good as the hashes it goes by: those of tables would not do.
-const HASHER: FixedState = FixedState::with_seed(0x1319_8a2e_0370_7344);
+const HASHER: RandomState = RandomState::with_seeds(
+    0x243f_6a88_85a3_08d3,
+    0x1319_8a2e_0370_7344,
+    0xa409_3822_299f_31d0,
+    0x082e_fa98_ec4e_6c89,
+);
 
 /// How many different values, exactly. Keeps them all.
 #[derive(Clone, Copy, Debug)]
