@@ -9,7 +9,6 @@
 //! letters.
 
 use corelane::flow::{PipelineBuilder, Segment, Stream};
-use corelane_stages::gather::Gather;
 use corelane_stages::join::{Kept, Side, SidesJoin};
 
 use super::{Auction, Event, Feed, Person, events};
@@ -30,16 +29,10 @@ pub struct Row {
 /// The query.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
     events(p, feed)
-        .filter_map("auctions-and-people", |event| match event {
-            Event::Auction(auction) => Some(Side::Left(auction)),
-            Event::Person(person) => Some(Side::Right(person)),
-            Event::Bid(_) => None,
-        })
-        // One event in twelve; what is asked of it lies elsewhere.
-        .gather("gathered")
-        .filter("of-interest", |side| match side {
-            Side::Left(auction) => auction.category == 10,
-            Side::Right(person) => is_near(person),
+        .filter_map("of-interest", |event| match event {
+            Event::Auction(auction) if auction.category == 10 => Some(Side::Left(auction)),
+            Event::Person(person) if is_near(&person) => Some(Side::Right(person)),
+            Event::Auction(_) | Event::Person(_) | Event::Bid(_) => None,
         })
         .join_sides(|auction| auction.seller, |person| person.id)
         .on(Kept::to_the_end())
