@@ -15,8 +15,8 @@ const REPORT_AFTER: u32 = 100;
 /// Looks for work of one step, where a core spins: what comes in the rest of a step, which takes as long as some twenty looks at rings
 /// that have nothing new, waits for the next. All of them take about a microsecond, for which the step's time is not renewed.
 const LOOKS: u32 = 256;
-/// The same where each look asks a source too, which may read a clock.
-const LOOKS_AT_SOURCE: u32 = 32;
+/// The same where each look asks a source too, which may read a clock: a few microseconds. That is no older than a time that short steps share.
+const LOOKS_AT_SOURCE: u32 = 128;
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
