@@ -85,11 +85,8 @@ impl How {
 
     /// What was asked for counts, however long it takes; what was not is left after a while.
     fn rounds(&self) -> Rounds {
-        if self.repetitions.is_some() {
-            Rounds::exactly(self.repetitions(7))
-        } else {
-            Rounds::about(self.repetitions(7))
-        }
+        let rounds = if self.repetitions.is_some() { Rounds::exactly } else { Rounds::about };
+        rounds(self.repetitions(7))
     }
 
     /// Where people read: standard output, unless programs read that.
