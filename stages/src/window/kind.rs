@@ -7,23 +7,25 @@ use corelane::policy::AccumulatorPolicy;
 use corelane::stage::{Operator, StageError, StageSite};
 use serde::{Deserialize, Serialize};
 
-use super::across::{EachKey, Values};
+use super::across::{Across, EachKey, Values};
 use super::aligned::AlignedWindows;
 use super::count::CountWindows;
 use super::logic::Logic;
 use super::session::SessionWindows;
 use super::span::{Frame, length};
 use super::triggered::TriggeredWindows;
-use super::{Sliding, Trigger, Tumbling, WindowError};
+use super::{Aggregate, Sliding, Trigger, Tumbling, WindowError, Windowed};
 
 /// How items are cut into windows.
 ///
-/// Implemented by [`Tumbling`], [`Sliding`], [`Session`], [`Counted`] and [`Global`], and with early and late results by
-/// [`Triggered`] versions of them. For windows of your own, write a [`Stateful`](corelane::keyed::Stateful) and implement
-/// this for what describes it.
+/// Implemented by [`Tumbling`], [`Sliding`], [`Session`], [`Counted`] and [`Global`], with early and late results by
+/// [`Triggered`] versions of them, and with one value for all keys by [`AcrossKeys`] versions of the first two. For windows
+/// of your own, write a [`Stateful`](corelane::keyed::Stateful) and implement this for what describes it.
 pub trait WindowKind<In, U: Logic<In>>: Clone + Send + 'static {
+    /// What is given out: [`Logic::Out`] where each key has a result.
+    type Out: Send + 'static;
     /// What keeps the windows.
-    type Op: Operator<In, Out = U::Out>;
+    type Op: Operator<In, Out = Self::Out>;
 
     /// Makes it.
     ///
@@ -40,6 +42,13 @@ pub trait WindowKind<In, U: Logic<In>>: Clone + Send + 'static {
 pub struct Triggered<W> {
     pub(super) windows: W,
     pub(super) trigger: Trigger,
+}
+
+/// Windows that give out one value for all keys; see [`Windows::aggregate_across`](super::Windows::aggregate_across).
+#[derive(Clone, Copy, Debug)]
+pub struct AcrossKeys<W, X> {
+    pub(super) windows: W,
+    pub(super) across: X,
 }
 
 /// Items of a key that follow each other by less than a gap: two that are a whole gap apart are in two sessions.
@@ -92,54 +101,51 @@ pub(crate) fn lives(size: Duration) -> AccumulatorPolicy {
     AccumulatorPolicy::ttl(size).in_event_time()
 }
 
-/// Windows that begin and end at the same times for all keys: [`Tumbling`] and [`Sliding`].
-pub trait SharedWindows: Clone + Send + 'static {
-    /// What keeps them, with `values` to say what is given out at the end of one.
-    ///
-    /// # Errors
-    /// Sizes that cannot be; the pipeline does not start.
-    fn kept<In: 'static, U: Logic<In>, V: Values<In, U>>(
-        self,
-        user: U,
-        values: V,
-        site: &StageSite,
-    ) -> Result<StatefulOp<In, AlignedWindows<In, U, V>>, StageError>;
-
-    /// What bounds their state.
-    fn lives(&self) -> AccumulatorPolicy;
+fn aligned<In: 'static, U: Logic<In>, V: Values<In, U>>(
+    frame: Result<Frame, WindowError>,
+    user: U,
+    values: V,
+    site: &StageSite,
+) -> Result<StatefulOp<In, AlignedWindows<In, U, V>>, StageError> {
+    Ok(StatefulOp::new(AlignedWindows::new(user, values, frame.map_err(refused)?), site))
 }
 
+/// Windows that begin and end at the same times for all keys.
 macro_rules! framed {
     ($($kind:ty),+) => {$(
-        impl SharedWindows for $kind {
-            fn kept<In: 'static, U: Logic<In>, V: Values<In, U>>(
-                self,
-                user: U,
-                values: V,
-                site: &StageSite,
-            ) -> Result<StatefulOp<In, AlignedWindows<In, U, V>>, StageError> {
-                let frame = self.frame().map_err(refused)?;
-                Ok(StatefulOp::new(AlignedWindows::new(user, values, frame), site))
+        impl<In: 'static, U: Logic<In>> WindowKind<In, U> for $kind {
+            type Out = U::Out;
+            type Op = StatefulOp<In, AlignedWindows<In, U>>;
+
+            fn operator(self, user: U, site: &StageSite) -> Result<Self::Op, StageError> {
+                aligned(self.frame(), user, EachKey, site)
             }
 
-            fn lives(&self) -> AccumulatorPolicy {
+            fn policy(&self) -> AccumulatorPolicy {
                 lives(self.size())
             }
         }
 
-        impl<In: 'static, U: Logic<In>> WindowKind<In, U> for $kind {
-            type Op = StatefulOp<In, AlignedWindows<In, U>>;
+        impl<In, U, X> WindowKind<In, U> for AcrossKeys<$kind, X>
+        where
+            In: 'static,
+            U: Logic<In>,
+            X: Aggregate<Windowed<U::Key, U::Value>>,
+        {
+            type Out = Windowed<(), X::Out>;
+            type Op = StatefulOp<In, AlignedWindows<In, U, Across<U::Key, U::Value, X>>>;
 
             fn operator(self, user: U, site: &StageSite) -> Result<Self::Op, StageError> {
-                self.kept(user, EachKey, site)
+                aligned(self.windows.frame(), user, Across::new(self.across), site)
             }
 
             fn policy(&self) -> AccumulatorPolicy {
-                self.lives()
+                lives(self.windows.size())
             }
         }
 
         impl<In: 'static, U: Logic<In>> WindowKind<In, U> for Triggered<$kind> {
+            type Out = U::Out;
             type Op = StatefulOp<In, TriggeredWindows<In, U>>;
 
             fn operator(self, user: U, site: &StageSite) -> Result<Self::Op, StageError> {
@@ -157,6 +163,7 @@ macro_rules! framed {
 framed!(Tumbling, Sliding);
 
 impl<In: 'static, U: Logic<In>> WindowKind<In, U> for Session {
+    type Out = U::Out;
     type Op = StatefulOp<In, SessionWindows<In, U>>;
 
     fn operator(self, user: U, site: &StageSite) -> Result<Self::Op, StageError> {
@@ -169,6 +176,7 @@ impl<In: 'static, U: Logic<In>> WindowKind<In, U> for Session {
 }
 
 impl<In: 'static, U: Logic<In>> WindowKind<In, U> for Triggered<Session> {
+    type Out = U::Out;
     type Op = StatefulOp<In, SessionWindows<In, U>>;
 
     fn operator(self, user: U, site: &StageSite) -> Result<Self::Op, StageError> {
@@ -182,6 +190,7 @@ impl<In: 'static, U: Logic<In>> WindowKind<In, U> for Triggered<Session> {
 }
 
 impl<In: 'static, U: Logic<In>> WindowKind<In, U> for Counted {
+    type Out = U::Out;
     type Op = AccumulateOp<In, CountWindows<U>>;
 
     fn operator(self, user: U, site: &StageSite) -> Result<Self::Op, StageError> {
@@ -196,6 +205,7 @@ impl<In: 'static, U: Logic<In>> WindowKind<In, U> for Counted {
 }
 
 impl<In: 'static, U: Logic<In>> WindowKind<In, U> for Global {
+    type Out = U::Out;
     type Op = StatefulOp<In, TriggeredWindows<In, U>>;
 
     fn operator(self, user: U, site: &StageSite) -> Result<Self::Op, StageError> {
@@ -208,6 +218,7 @@ impl<In: 'static, U: Logic<In>> WindowKind<In, U> for Global {
 }
 
 impl<In: 'static, U: Logic<In>> WindowKind<In, U> for Triggered<Global> {
+    type Out = U::Out;
     type Op = StatefulOp<In, TriggeredWindows<In, U>>;
 
     fn operator(self, user: U, site: &StageSite) -> Result<Self::Op, StageError> {

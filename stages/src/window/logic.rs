@@ -94,7 +94,7 @@ pub trait Logic<In>: 'static {
     /// What becomes of it.
     type Value: 'static;
     /// What the stage emits.
-    type Out: 'static;
+    type Out: Send + 'static;
 
     /// The key of an item.
     fn key(&mut self, item: &In) -> Self::Key;

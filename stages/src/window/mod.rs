@@ -83,7 +83,7 @@ pub use aggregate::{
 };
 pub use aligned::AlignedWindows;
 pub use count::CountWindows;
-pub use kind::{Counted, Global, Session, SharedWindows, Triggered, WindowKind};
+pub use kind::{AcrossKeys, Counted, Global, Session, Triggered, WindowKind};
 pub use late::Fired;
 pub use logic::{DropLate, KeepLate, LateItems, Logic, OwnTime, Parts, TimeOf};
 pub use per_core::{OwnKeys, OwnWindows, PerCore};
@@ -199,7 +199,7 @@ where
     ) -> Stream<impl Segment<Item = Windowed<K, A::Out>> + use<S, K, F, T, W, A>>
     where
         A: Aggregate<S::Item>,
-        W: WindowKind<S::Item, Parts<K, F, T, A, DropLate>>,
+        W: WindowKind<S::Item, Parts<K, F, T, A, DropLate>, Out = Windowed<K, A::Out>>,
     {
         self.operator(name, aggregate, DropLate)
     }
@@ -218,7 +218,7 @@ where
     )
     where
         A: Aggregate<S::Item>,
-        W: WindowKind<S::Item, Parts<K, F, T, A, KeepLate>>,
+        W: WindowKind<S::Item, Parts<K, F, T, A, KeepLate>, Out = Fired<K, A::Out, S::Item>>,
     {
         let fired = self.operator(name, aggregate, KeepLate);
         let [results, late] = fired.split(&format!("{name}.outputs"), ["results", "late"], Fired::is_result);
@@ -228,12 +228,67 @@ where
         )
     }
 
+    /// Makes a value of each window and key with `aggregate`, and of these, for all keys that an instance has, one value of the window with
+    /// `across`: which keys lead, or how values are distributed. Only that is emitted, once a window is over; nothing for a window without
+    /// items. Items that come too late are dropped, and counted.
+    ///
+    /// Keys are spread over the instances: with several, combine what they say of a window behind a key that is the same in all of them.
+    /// Otherwise as [`aggregate`](Self::aggregate), for less than an `aggregate` and another one behind it: values of keys are not moved.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use corelane::engine::Engine;
+    /// use corelane::flow::PipelineBuilder;
+    /// use corelane::model::Timestamp;
+    /// use corelane::policy::Watermarks;
+    /// use corelane_stages::window::{Count, KeyedWindows, Leaders, Tumbling, Windowed};
+    ///
+    /// let minutes = Tumbling::of(Duration::from_secs(60));
+    /// let p = PipelineBuilder::new("most-active");
+    /// let most_active = p
+    ///     .generate("requests", 600, |i| (if i < 300 { i % 2 } else { i % 3 / 2 }, Timestamp(i as i64 * 1_000_000_000)))
+    ///     .watermarks("time", Watermarks::ascending(), |(_, time)| *time)
+    ///     .key_by(|(user, _)| *user)
+    ///     .window_at(|(_, time)| *time, minutes)
+    ///     .aggregate_across("leaders-here", Count, Leaders::of(|user: &Windowed<u64, u64>| user.value))
+    ///     .flat_map("candidates", |leaders| leaders.value)
+    ///     .key_by(|_| ())
+    ///     .window(minutes)
+    ///     .aggregate("leaders", Leaders::of(|user: &Windowed<u64, u64>| user.value))
+    ///     .collect("out");
+    /// assert!(Engine::default().run(p.build()?)?.success);
+    ///
+    /// let minutes = most_active.take();
+    /// assert_eq!(minutes.len(), 10);
+    /// // Two users with as many requests each, then one with twice as many as the other.
+    /// let leaders = |minute: usize| minutes[minute].value.iter().map(|user| (user.key, user.value)).collect::<Vec<_>>();
+    /// assert_eq!(leaders(0).len(), 2);
+    /// assert_eq!(leaders(9), [(0, 40)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn aggregate_across<A, X>(
+        self,
+        name: &str,
+        aggregate: A,
+        across: X,
+    ) -> Stream<impl Segment<Item = Windowed<(), X::Out>> + use<S, K, F, T, W, A, X>>
+    where
+        A: Aggregate<S::Item>,
+        X: Aggregate<Windowed<K, A::Out>>,
+        AcrossKeys<W, X>: WindowKind<S::Item, Parts<K, F, T, A, DropLate>, Out = Windowed<(), X::Out>>,
+    {
+        let Self { keyed, time, windows, key } = self;
+        let windows = AcrossKeys { windows, across };
+        Windows { keyed, time, windows, key }.operator(name, aggregate, DropLate)
+    }
+
     fn operator<A, L>(
         self,
         name: &str,
         aggregate: A,
         late: L,
-    ) -> Stream<impl Segment<Item = L::Out> + use<S, K, F, T, W, A, L>>
+    ) -> Stream<impl Segment<Item = W::Out> + use<S, K, F, T, W, A, L>>
     where
         A: Aggregate<S::Item>,
         L: LateItems<S::Item, K, A::Out>,
@@ -279,7 +334,7 @@ where
         name: &str,
     ) -> Stream<impl Segment<Item = Windowed<K, Batch<P>>> + use<S, K, F, T, W, P>>
     where
-        W: WindowKind<Envelope<P>, Parts<K, F, T, ToVec, IntoBatch>>,
+        W: WindowKind<Envelope<P>, Parts<K, F, T, ToVec, IntoBatch>, Out = Windowed<K, Batch<P>>>,
     {
         self.operator(name, ToVec, IntoBatch)
     }

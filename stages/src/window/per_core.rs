@@ -124,7 +124,7 @@ where
     ) -> Stream<impl Segment<Item = Windowed<K, A::Out>> + use<S, K, F, T, W, A>>
     where
         A: Aggregate<S::Item>,
-        W: WindowKind<S::Item, Parts<K, F, T, A, DropLate>>,
+        W: WindowKind<S::Item, Parts<K, F, T, A, DropLate>, Out = Windowed<K, A::Out>>,
     {
         let Self { keys: OwnKeys { stream, key, .. }, time, windows } = self;
         stream.operator(name, with_key(key, made(windows, time, aggregate, DropLate)))
