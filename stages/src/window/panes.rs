@@ -249,7 +249,7 @@ pub(super) fn walk<E>(
     })
 }
 
-/// As [`walk`], with entries that may be removed.
+/// As [`walk`], with entries that may be changed or removed.
 #[inline]
 pub(super) fn walk_entries<E>(
     table: &mut HashTable<E>,

@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 
 use super::Windowed;
 use super::logic::Logic;
-use super::panes::{Entry, Panes, insert};
+use super::panes::{Entry, Panes, insert, walk_entries};
 use super::span::Frame;
 use super::trigger::{Progress, Timing, Trigger};
 use crate::tally::Tally;
@@ -178,21 +178,18 @@ impl<In: 'static, U: Logic<In>> TriggeredWindows<In, U> {
         let Self { user, trigger, windows, on_time, frame, tally, .. } = self;
         let pane = windows.pane(slot);
         let (window, last) = (frame.window(pane.start), trigger.lateness() == 0);
-        while *at < pane.table.num_buckets() {
-            if allowance.is_spent(out.len()) {
-                return false;
+        let done = walk_entries(&mut pane.table, at, &mut { allowance.most(out.len()) }, |mut entry| {
+            allowance.work();
+            let held = entry.get_mut();
+            if trigger.wants(Timing::OnTime, &held.progress) {
+                tally.results += 1;
+                out.push(fire(user, trigger, window, held, Timing::OnTime, last));
             }
-            if let Some(held) = pane.table.get_bucket_mut(*at) {
-                allowance.work();
-                if trigger.wants(Timing::OnTime, &held.progress) {
-                    tally.results += 1;
-                    out.push(fire(user, trigger, window, held, Timing::OnTime, last));
-                }
-            }
-            *at += 1;
+        });
+        if done {
+            *on_time = (*on_time).max(pane.end);
         }
-        *on_time = (*on_time).max(pane.end);
-        true
+        done
     }
 
     /// Gives out what late items have changed in a window, and forgets it. True if that is done.
@@ -234,18 +231,16 @@ impl<In: 'static, U: Logic<In>> TriggeredWindows<In, U> {
             let pane = windows.pane(slot);
             (*from, *at) = if pane.start == *from { (*from, *at) } else { (pane.start, 0) };
             let window = frame.window(pane.start);
-            while *at < pane.table.num_buckets() {
-                if allowance.is_spent(out.len()) {
-                    return false;
+            let done = walk_entries(&mut pane.table, at, &mut { allowance.most(out.len()) }, |mut entry| {
+                allowance.work();
+                let held = entry.get_mut();
+                if held.progress.fresh > 0 {
+                    tally.early += 1;
+                    out.push(fire(user, trigger, window, held, Timing::Early, false));
                 }
-                if let Some(held) = pane.table.get_bucket_mut(*at) {
-                    allowance.work();
-                    if held.progress.fresh > 0 {
-                        tally.early += 1;
-                        out.push(fire(user, trigger, window, held, Timing::Early, false));
-                    }
-                }
-                *at += 1;
+            });
+            if !done {
+                return false;
             }
             allowance.work();
             (*from, *at) = (*from + 1, 0);
@@ -289,22 +284,27 @@ impl<In: 'static, U: Logic<In>> Stateful<In> for TriggeredWindows<In, U> {
                 },
                 doing => doing,
             };
-            let done = match doing {
+            match doing {
                 Doing::Nothing => return true,
-                _ if allowance.is_spent(out.len()) => Err(doing),
+                _ if allowance.is_spent(out.len()) => {
+                    self.doing = doing;
+                    return false;
+                }
                 Doing::OnTime(slot, mut at) => {
-                    self.in_time(slot, &mut at, allowance, out).then_some(()).ok_or(Doing::OnTime(slot, at))
+                    if !self.in_time(slot, &mut at, allowance, out) {
+                        self.doing = Doing::OnTime(slot, at);
+                    }
                 }
                 Doing::Expire(slot, mut at) => {
-                    self.expire(slot, &mut at, allowance, out).then_some(()).ok_or(Doing::Expire(slot, at))
+                    if !self.expire(slot, &mut at, allowance, out) {
+                        self.doing = Doing::Expire(slot, at);
+                    }
                 }
                 Doing::Early(mut from, mut at) => {
-                    self.early(&mut from, &mut at, allowance, out).then_some(()).ok_or(Doing::Early(from, at))
+                    if !self.early(&mut from, &mut at, allowance, out) {
+                        self.doing = Doing::Early(from, at);
+                    }
                 }
-            };
-            if let Err(doing) = done {
-                self.doing = doing;
-                return false;
             }
             allowance.work();
         }
