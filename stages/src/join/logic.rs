@@ -57,7 +57,7 @@ pub trait JoinLogic: 'static {
 }
 
 /// What becomes of pairs, and of items alone. Implemented for closures of both sides, and by [`Semi`].
-pub(super) trait Results<L, R>: Clone + Send + 'static {
+pub trait Results<L, R>: Clone + Send + 'static {
     /// A result.
     type Out: Send + 'static;
     /// See [`JoinLogic::ONCE`].

@@ -69,7 +69,7 @@ use crate::window::{OwnTime, TimeOf};
 pub use logic::Side;
 use logic::{JoinLogic, Results, Semi};
 pub use rule::{JoinRule, Kept, KeptToTheEnd, Within};
-pub use sides::{Sides, SidesJoin, SidesOn};
+pub use sides::{Sides, SidesJoin};
 use table::AsOf;
 
 /// What a join is of.
@@ -215,11 +215,27 @@ pub struct Join<L, R, K, KL, KR, TL, TR> {
     key: PhantomData<fn() -> K>,
 }
 
-/// Two streams with a key and a rule for what pairs; see [`Join::on`].
+/// What is joined, [`Join`] or [`Sides`], and a rule for what pairs; see [`Join::on`] and [`Sides::on`].
 #[must_use = "say what becomes of a pair"]
-pub struct JoinOn<L, R, K, KL, KR, TL, TR, W> {
-    join: Join<L, R, K, KL, KR, TL, TR>,
+pub struct JoinOn<J, W> {
+    joined: J,
     rule: W,
+}
+
+/// What can be joined: two streams, or the two kinds of items of one. Implemented by [`Join`] and [`Sides`].
+pub trait Joined: Sized {
+    /// An item of the left side.
+    type Left;
+    /// An item of the right side.
+    type Right;
+
+    #[doc(hidden)]
+    fn pairs<F: Results<Self::Left, Self::Right>, W: JoinRule>(
+        self,
+        name: &str,
+        result: F,
+        rule: W,
+    ) -> Stream<impl Segment<Item = F::Out> + use<Self, F, W>>;
 }
 
 impl<L, R, K, KL, KR, TL, TR> Join<L, R, K, KL, KR, TL, TR>
@@ -233,8 +249,8 @@ where
     TR: TimeOf<R::Item>,
 {
     /// Says which items pair.
-    pub fn on<W: JoinRule>(self, rule: W) -> JoinOn<L, R, K, KL, KR, TL, TR, W> {
-        JoinOn { join: self, rule }
+    pub fn on<W: JoinRule>(self, rule: W) -> JoinOn<Self, W> {
+        JoinOn { joined: self, rule }
     }
 
     /// Gives each item of the left stream the row of its key that was valid at its time: the latest of the right stream
@@ -277,7 +293,7 @@ where
     }
 }
 
-impl<L, R, K, KL, KR, TL, TR, W> JoinOn<L, R, K, KL, KR, TL, TR, W>
+impl<L, R, K, KL, KR, TL, TR> Joined for Join<L, R, K, KL, KR, TL, TR>
 where
     L: Segment,
     R: Segment,
@@ -286,35 +302,48 @@ where
     KR: FnMut(&R::Item) -> K + Clone + Send + 'static,
     TL: TimeOf<L::Item>,
     TR: TimeOf<R::Item>,
-    W: JoinRule,
 {
+    type Left = L::Item;
+    type Right = R::Item;
+
+    fn pairs<F: Results<L::Item, R::Item>, W: JoinRule>(
+        self,
+        name: &str,
+        result: F,
+        rule: W,
+    ) -> Stream<impl Segment<Item = F::Out> + use<L, R, K, KL, KR, TL, TR, F, W>> {
+        self.operator(name, result, rule, pairing)
+    }
+}
+
+impl<J: Joined, W: JoinRule> JoinOn<J, W> {
     /// A result for each pair.
     ///
-    /// Adds three stages: `name`, and one in front of each of its inputs that says which it is. One instance for each core
+    /// Adds a stage `name`; of two streams also one in front of each that says which it is. One instance for each core
     /// of the stage, unless asked otherwise. An impossible length is an error at the start of the pipeline; a panic in user
     /// code ends it.
-    pub fn inner<O, F>(self, name: &str, f: F) -> Stream<PortSegment<O>>
+    pub fn inner<O, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = O> + use<J, W, O, F>>
     where
         O: Send + 'static,
-        F: FnMut(&L::Item, &R::Item) -> O + Clone + Send + 'static,
+        F: FnMut(&J::Left, &J::Right) -> O + Clone + Send + 'static,
     {
         self.pairs(name, closures::inner(f))
     }
 
     /// A result for each pair, and for each item of the left stream without a partner.
-    pub fn left<O, F>(self, name: &str, f: F) -> Stream<PortSegment<O>>
+    pub fn left<O, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = O> + use<J, W, O, F>>
     where
         O: Send + 'static,
-        F: FnMut(&L::Item, Option<&R::Item>) -> O + Clone + Send + 'static,
+        F: FnMut(&J::Left, Option<&J::Right>) -> O + Clone + Send + 'static,
     {
         self.pairs(name, closures::left(f))
     }
 
     /// A result for each pair, and for each item without a partner. At least one of the two is there.
-    pub fn full<O, F>(self, name: &str, f: F) -> Stream<PortSegment<O>>
+    pub fn full<O, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = O> + use<J, W, O, F>>
     where
         O: Send + 'static,
-        F: FnMut(Option<&L::Item>, Option<&R::Item>) -> O + Clone + Send + 'static,
+        F: FnMut(Option<&J::Left>, Option<&J::Right>) -> O + Clone + Send + 'static,
     {
         self.pairs(name, closures::full(f))
     }
@@ -322,16 +351,20 @@ where
     /// A result for each item of the left stream that has a partner: one, however many there are, also of windows that overlap.
     ///
     /// Of the right stream, windows and [`Kept::to_the_end`] keep keys and no items.
-    pub fn semi<O, F>(self, name: &str, f: F) -> Stream<PortSegment<O>>
+    pub fn semi<O, F>(self, name: &str, f: F) -> Stream<impl Segment<Item = O> + use<J, W, O, F>>
     where
         O: Send + 'static,
-        F: FnMut(&L::Item) -> O + Clone + Send + 'static,
+        F: FnMut(&J::Left) -> O + Clone + Send + 'static,
     {
         self.pairs(name, Semi(f))
     }
 
-    fn pairs<F: Results<L::Item, R::Item>>(self, name: &str, result: F) -> Stream<PortSegment<F::Out>> {
-        self.join.operator(name, result, self.rule, pairing)
+    fn pairs<F: Results<J::Left, J::Right>>(
+        self,
+        name: &str,
+        result: F,
+    ) -> Stream<impl Segment<Item = F::Out> + use<J, W, F>> {
+        self.joined.pairs(name, result, self.rule)
     }
 }
 

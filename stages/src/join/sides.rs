@@ -6,9 +6,9 @@ use std::marker::PhantomData;
 use corelane::flow::{Segment, Stream};
 use corelane::model::Timestamp;
 
-use super::logic::{Results, Semi, Side};
+use super::logic::{Results, Side};
 use super::rule::JoinRule;
-use super::{Of, Parts, closures, pairing};
+use super::{JoinOn, Joined, Of, Parts, closures, pairing};
 use crate::window::{OwnTime, TimeOf};
 
 /// Joins within a stream.
@@ -97,13 +97,6 @@ pub struct Sides<S, L, R, K, KL, KR, TL, TR> {
     of: PhantomData<Of<L, R, K>>,
 }
 
-/// The same, and a rule for what pairs; see [`Sides::on`].
-#[must_use = "say what becomes of a pair"]
-pub struct SidesOn<S, L, R, K, KL, KR, TL, TR, W> {
-    sides: Sides<S, L, R, K, KL, KR, TL, TR>,
-    rule: W,
-}
-
 impl<S, L, R, K, KL, KR, TL, TR> Sides<S, L, R, K, KL, KR, TL, TR> {
     /// Goes by the times that `left_time` and `right_time` tell.
     pub fn at<UL, UR>(self, left_time: UL, right_time: UR) -> Sides<S, L, R, K, KL, KR, UL, UR>
@@ -116,12 +109,12 @@ impl<S, L, R, K, KL, KR, TL, TR> Sides<S, L, R, K, KL, KR, TL, TR> {
     }
 
     /// Says which items pair.
-    pub fn on<W: JoinRule>(self, rule: W) -> SidesOn<S, L, R, K, KL, KR, TL, TR, W> {
-        SidesOn { sides: self, rule }
+    pub fn on<W: JoinRule>(self, rule: W) -> JoinOn<Self, W> {
+        JoinOn { joined: self, rule }
     }
 }
 
-impl<S, L, R, K, KL, KR, TL, TR, W> SidesOn<S, L, R, K, KL, KR, TL, TR, W>
+impl<S, L, R, K, KL, KR, TL, TR> Joined for Sides<S, L, R, K, KL, KR, TL, TR>
 where
     S: Segment<Item = Side<L, R>>,
     L: Send + 'static,
@@ -131,66 +124,17 @@ where
     KR: FnMut(&R) -> K + Clone + Send + 'static,
     TL: TimeOf<L>,
     TR: TimeOf<R>,
-    W: JoinRule,
 {
-    /// As [`JoinOn::inner`](super::JoinOn::inner), in one stage.
-    pub fn inner<O, F>(
-        self,
-        name: &str,
-        f: F,
-    ) -> Stream<impl Segment<Item = O> + use<S, L, R, K, KL, KR, TL, TR, W, O, F>>
-    where
-        O: Send + 'static,
-        F: FnMut(&L, &R) -> O + Clone + Send + 'static,
-    {
-        self.pairs(name, closures::inner(f))
-    }
+    type Left = L;
+    type Right = R;
 
-    /// As [`JoinOn::left`](super::JoinOn::left), in one stage.
-    pub fn left<O, F>(
-        self,
-        name: &str,
-        f: F,
-    ) -> Stream<impl Segment<Item = O> + use<S, L, R, K, KL, KR, TL, TR, W, O, F>>
-    where
-        O: Send + 'static,
-        F: FnMut(&L, Option<&R>) -> O + Clone + Send + 'static,
-    {
-        self.pairs(name, closures::left(f))
-    }
-
-    /// As [`JoinOn::full`](super::JoinOn::full), in one stage.
-    pub fn full<O, F>(
-        self,
-        name: &str,
-        f: F,
-    ) -> Stream<impl Segment<Item = O> + use<S, L, R, K, KL, KR, TL, TR, W, O, F>>
-    where
-        O: Send + 'static,
-        F: FnMut(Option<&L>, Option<&R>) -> O + Clone + Send + 'static,
-    {
-        self.pairs(name, closures::full(f))
-    }
-
-    /// As [`JoinOn::semi`](super::JoinOn::semi), in one stage.
-    pub fn semi<O, F>(
-        self,
-        name: &str,
-        f: F,
-    ) -> Stream<impl Segment<Item = O> + use<S, L, R, K, KL, KR, TL, TR, W, O, F>>
-    where
-        O: Send + 'static,
-        F: FnMut(&L) -> O + Clone + Send + 'static,
-    {
-        self.pairs(name, Semi(f))
-    }
-
-    fn pairs<F: Results<L, R>>(
+    fn pairs<F: Results<L, R>, W: JoinRule>(
         self,
         name: &str,
         result: F,
-    ) -> Stream<impl Segment<Item = F::Out> + use<S, L, R, K, KL, KR, TL, TR, W, F>> {
-        let Self { sides: Sides { stream, keys, times, of }, rule } = self;
+        rule: W,
+    ) -> Stream<impl Segment<Item = F::Out> + use<S, L, R, K, KL, KR, TL, TR, F, W>> {
+        let Self { stream, keys, times, of } = self;
         let key = closures::key_of_side(keys.clone());
         let policy = rule.policy();
         let parts = Parts { keys, times, result, of };
