@@ -72,8 +72,7 @@ impl<T: 'static> Operator<T> for Gathering<T> {
     }
 
     fn account(&self, account: &mut StageAccount) {
-        account.passed = account.received;
-        account.emitted = account.received;
+        account.pass_all_but(0);
     }
 }
 

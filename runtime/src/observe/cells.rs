@@ -204,6 +204,12 @@ impl StageAccount {
         GAUGES.contains(&name)
     }
 
+    /// All that was received has passed, but `lost` items of it, and was emitted one for one.
+    pub const fn pass_all_but(&mut self, lost: u64) {
+        self.passed = self.received - lost;
+        self.emitted = self.passed;
+    }
+
     /// How often the items received and taken over were given a fate; equal to their number when nothing is missing.
     pub fn fates(&self) -> u128 {
         sum([

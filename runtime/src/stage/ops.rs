@@ -39,8 +39,7 @@ impl<T: 'static, U: 'static, F: FnMut(T) -> U + 'static> Operator<T> for Map<F> 
 
     fn account(&self, account: &mut StageAccount) {
         self.gate.account(account);
-        account.passed = account.received - self.gate.lost();
-        account.emitted = account.passed;
+        account.pass_all_but(self.gate.lost());
     }
 
     fn last_error(&mut self) -> Option<String> {
@@ -295,8 +294,7 @@ impl<T: 'static, F: FnMut(&T) + 'static> Operator<T> for Inspect<F> {
 
     fn account(&self, account: &mut StageAccount) {
         self.gate.account(account);
-        account.passed = account.received - self.gate.lost();
-        account.emitted = account.passed;
+        account.pass_all_but(self.gate.lost());
     }
 
     fn last_error(&mut self) -> Option<String> {
@@ -326,7 +324,6 @@ impl<T: 'static> Operator<T> for Pass {
     }
 
     fn account(&self, account: &mut StageAccount) {
-        account.passed = account.received;
-        account.emitted = account.received;
+        account.pass_all_but(0);
     }
 }

@@ -423,8 +423,7 @@ where
     fn account(&self, account: &mut StageAccount) {
         self.gate.account(account);
         account.ahead = self.tracks.iter().map(|track| track.ahead).sum();
-        account.passed = account.received - self.gate.lost();
-        account.emitted = account.passed;
+        account.pass_all_but(self.gate.lost());
     }
 
     fn last_error(&mut self) -> Option<String> {
