@@ -7,6 +7,7 @@ use crate::case::{BenchError, Case, Metric, Outcome, Setup, Spread};
 use crate::cpu_time::{CpuTime, Disturbance};
 use crate::hiccup::Hiccups;
 use crate::link::{self, Link};
+use crate::memory;
 
 /// How many times `repetitions` rounds may be run to get enough of one kind of link.
 const PATIENCE: usize = 3;
@@ -42,6 +43,8 @@ pub struct Repetition {
     pub round_trips_ns: Option<[f64; 2]>,
     /// What it measured.
     pub figures: Vec<(Metric, f64)>,
+    /// Page faults of the process meanwhile, where the system tells.
+    pub page_faults: Option<u64>,
     /// The share of its time for which the sender waited for its core, if that was watched.
     pub sender_waited: Option<f64>,
     /// All samples, of a latency run.
@@ -187,12 +190,14 @@ fn around(
 ) -> Result<(Repetition, Outcome), BenchError> {
     let round_trip = || (case.cores > 1).then(|| link::round_trip_ns(&setup.cores));
     let before = round_trip();
+    let faults_before = memory::page_faults();
     let outcome = run()?;
+    let page_faults = faults_before.and_then(|before| Some(memory::page_faults()? - before));
     let round_trips_ns = before.zip(round_trip()).map(|(before, after)| [before, after]);
     let link = round_trips_ns.map_or(Link::Single, |[before, after]| Link::classify(before, after));
     let (figures, spread) = (outcome.figures.clone(), outcome.spread.clone());
     let sender_waited = outcome.sender_waited;
-    Ok((Repetition { link, round_trips_ns, figures, sender_waited, spread }, outcome))
+    Ok((Repetition { link, round_trips_ns, figures, page_faults, sender_waited, spread }, outcome))
 }
 
 #[cfg(test)]

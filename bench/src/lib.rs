@@ -30,6 +30,7 @@ cfg_if::cfg_if! {
         pub mod knee;
         pub mod lane;
         pub mod link;
+        pub mod memory;
         #[cfg(feature = "peers")]
         pub mod peers;
         pub mod pin;

@@ -15,7 +15,7 @@ use corelane_bench::knee::{Search, SearchError};
 use corelane_bench::nexmark::published::{self, Comparison};
 use corelane_bench::workload::Workload;
 use corelane_bench::workload::nexmark::Choice;
-use corelane_bench::{growth, harness, nexmark, pin, report, workload};
+use corelane_bench::{growth, harness, memory, nexmark, pin, report, workload};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -267,6 +267,10 @@ fn grow(how: &How) -> Result<(), Stop> {
 }
 
 fn run(arguments: &Arguments, workload: Workload) -> Result<(), Stop> {
+    if let Err(error) = memory::kept() {
+        // The page faults below each table tell what comes of it.
+        writeln!(io::stderr(), "corelane-bench: the allocator gives memory back while it runs: {error}")?;
+    }
     let nexmark = Choice { queries: arguments.queries.clone(), events: arguments.events };
     let (setup, environment) = prepared(&arguments.how, nexmark)?;
     let cores = setup.cores.len();

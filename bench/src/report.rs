@@ -125,6 +125,7 @@ pub fn table(results: &Results) -> String {
         }
     }
     text.push_str(&senders(results));
+    text.push_str(&page_faults(results));
     results.notes.iter().for_each(|note| {
         let _ = writeln!(text, "  note: {note}");
     });
@@ -148,6 +149,16 @@ fn senders(results: &Results) -> String {
         );
     }
     text
+}
+
+/// How often memory had to be fetched from the operating system in a repetition, fewest and most.
+fn page_faults(results: &Results) -> String {
+    let of = |runs: &Runs| {
+        let faults = || runs.repetitions.iter().filter_map(|one| one.page_faults);
+        Some(format!("{} {}..{}", runs.system, faults().min()?, faults().max()?))
+    };
+    let all: Vec<String> = results.runs.iter().filter_map(of).collect();
+    if all.is_empty() { String::new() } else { format!("  page faults: {}\n", all.join(", ")) }
 }
 
 /// How many repetitions there are of which kind, and which are compared.
@@ -273,6 +284,14 @@ mod tests {
         assert!(sender(Some(0.4)).contains("SHARED"));
         assert!(sender(Some(0.001)).contains("0.10 %") && !sender(Some(0.001)).contains("SHARED"));
         assert!(!sender(None).contains("sender"));
+    }
+
+    #[test]
+    fn page_faults_are_told_fewest_and_most_where_they_are_known() {
+        let mut hand = runs("hand", &[(Link::Near, 1.0), (Link::Near, 1.0)]);
+        assert!(!table(&results(Link::Near, vec![hand.clone()])).contains("page faults"));
+        (hand.repetitions[0].page_faults, hand.repetitions[1].page_faults) = (Some(512), Some(0));
+        assert!(table(&results(Link::Near, vec![hand])).contains("  page faults: hand 0..512\n"));
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct RepetitionRecord {
     pub link: &'static str,
     /// Round trips before and after, in nanoseconds.
     pub round_trips_ns: Option<[f64; 2]>,
+    /// Page faults of the process meanwhile.
+    pub page_faults: Option<u64>,
     /// Metrics with their values.
     pub figures: Vec<(&'static str, f64)>,
 }
@@ -88,7 +90,8 @@ pub struct RepetitionRecord {
 impl From<&Repetition> for RepetitionRecord {
     fn from(one: &Repetition) -> Self {
         let figures = one.figures.iter().map(|(metric, value)| (metric.name(), *value)).collect();
-        Self { link: one.link.name(), round_trips_ns: one.round_trips_ns, figures }
+        let Repetition { round_trips_ns, page_faults, .. } = *one;
+        Self { link: one.link.name(), round_trips_ns, page_faults, figures }
     }
 }
 
