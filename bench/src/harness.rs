@@ -8,14 +8,15 @@ use crate::cpu_time::{CpuTime, Disturbance};
 use crate::hiccup::Hiccups;
 use crate::link::{self, Link};
 use crate::memory;
+use crate::share::SHARED;
 
-/// How many times `repetitions` rounds may be run to get enough of one kind of link.
+/// How many times `repetitions` rounds may be run to get enough that can be compared.
 const PATIENCE: usize = 3;
 
 /// Repetitions of each system.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounds {
-    /// So many over the same kind of link.
+    /// So many that can be compared: over the same kind of link, with senders that had their cores to themselves.
     pub repetitions: usize,
     /// Once a case has taken so long, as many over whatever link will do: with slow systems and a link that flips, thrice as many take a quarter
     /// of an hour.
@@ -23,12 +24,12 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// `repetitions` over the same kind of link, however long that takes.
+    /// `repetitions` that can be compared, however long that takes.
     pub fn exactly(repetitions: usize) -> Self {
         Self { repetitions, patience: None }
     }
 
-    /// `repetitions`, left at whatever link they had after three minutes.
+    /// `repetitions`, be they comparable or not after three minutes.
     pub fn about(repetitions: usize) -> Self {
         Self { repetitions, patience: Some(Duration::from_secs(180)) }
     }
@@ -62,28 +63,45 @@ pub struct Runs {
     pub hiccups: Option<Hiccups>,
 }
 
+impl Repetition {
+    /// Whether its sender had to share its core, so that it was no open loop.
+    fn shared(&self) -> bool {
+        self.sender_waited.is_some_and(|waited| waited > SHARED)
+    }
+}
+
 impl Runs {
-    /// How many repetitions ran over `link`.
+    /// The repetitions over `link`, in order, without those whose sender had to share its core. Where that was so in more than half of all, it is no
+    /// accident but how the system runs: then they stay, and [`Runs::sender_waited`] tells.
+    fn compared(&self, link: Link) -> impl Iterator<Item = &Repetition> {
+        let all_count = 2 * self.shared() > self.repetitions.len();
+        self.repetitions.iter().filter(move |one| one.link == link && (all_count || !one.shared()))
+    }
+
+    /// How many repetitions ran over `link` and can be compared.
     pub fn count(&self, link: Link) -> usize {
-        self.repetitions.iter().filter(|repetition| repetition.link == link).count()
+        self.compared(link).count()
     }
 
     /// The values of `metric` over `link`, in order.
     pub fn values(&self, metric: Metric, link: Link) -> Vec<f64> {
-        let judged = self.repetitions.iter().filter(|repetition| repetition.link == link);
-        let figures = judged.flat_map(|repetition| &repetition.figures);
+        let figures = self.compared(link).flat_map(|repetition| &repetition.figures);
         figures.filter(|figure| figure.0 == metric).map(|figure| figure.1).collect()
     }
 
-    /// The longest share of its time for which a sender waited for its core, of all repetitions.
-    pub fn sender_waited(&self) -> Option<f64> {
-        self.repetitions.iter().filter_map(|one| one.sender_waited).max_by(f64::total_cmp)
+    /// The longest share of its time for which a sender waited for its core, of the compared repetitions over `link`.
+    pub fn sender_waited(&self, link: Link) -> Option<f64> {
+        self.compared(link).filter_map(|one| one.sender_waited).max_by(f64::total_cmp)
+    }
+
+    /// In how many repetitions the sender had to share its core.
+    pub fn shared(&self) -> usize {
+        self.repetitions.iter().filter(|one| one.shared()).count()
     }
 
     /// All samples over `link`; `None` if there are none.
     pub fn spread(&self, link: Link) -> Option<Spread> {
-        let judged = self.repetitions.iter().filter(|one| one.link == link);
-        let mut spreads = judged.filter_map(|one| one.spread.as_deref());
+        let mut spreads = self.compared(link).filter_map(|one| one.spread.as_deref());
         let mut all = spreads.next()?.clone();
         // All within the bounds: the same program makes the same ones each time.
         spreads.try_for_each(|one| all.histogram.add(&one.histogram)).ok()?;
@@ -123,7 +141,7 @@ pub struct Results {
     pub judged: Link,
 }
 
-/// Runs every system once to warm up, then in turn (A B A B ...) until each has as many repetitions over the same kind of link as `rounds` asks
+/// Runs every system once to warm up, then in turn (A B A B ...) until each has as many comparable repetitions as `rounds` asks
 /// for, or three times as many altogether. Every run's result is checked, the warm-up's too.
 ///
 /// # Errors
@@ -255,6 +273,28 @@ mod tests {
         assert_eq!((near.histogram.len(), near.ns_at(0.0), near.ns_at(1.0)), (2, 20.0, 40.0));
         assert_eq!(runs.spread(Link::Far).unwrap().histogram.len(), 1);
         assert!(runs.spread(Link::Mixed).is_none());
+    }
+
+    #[test]
+    fn a_sender_that_shared_its_core_once_is_repeated_and_one_that_always_does_is_compared() {
+        let sends = |waits: &'static [f64]| {
+            let calls = RefCell::new(0);
+            let send = move |_: &Setup| {
+                *calls.borrow_mut() += 1;
+                // The first call is the warm-up.
+                let sender_waited = Some(waits[(*calls.borrow() - 1) % waits.len()]);
+                Outcome { sender_waited, ..outcome(7) }
+            };
+            let case = Case::new("w", "v", 1, 7).system("a", send);
+            run(&case, &setup(), Rounds::exactly(3)).unwrap().runs.remove(0)
+        };
+        let once = sends(&[0.0, 0.0, 0.4, 0.0, 0.002]);
+        assert_eq!((once.repetitions.len(), once.count(Link::Single), once.shared()), (4, 3, 1));
+        assert_eq!(once.values(Metric::P50, Link::Single), [1.0; 3]);
+        assert_eq!(once.sender_waited(Link::Single), Some(0.002));
+        let always = sends(&[0.4]);
+        assert_eq!((always.repetitions.len(), always.count(Link::Single), always.shared()), (3, 3, 3));
+        assert_eq!(always.sender_waited(Link::Single), Some(0.4));
     }
 
     #[test]

@@ -26,8 +26,8 @@ pub struct Search {
     pub rates: (u64, u64),
     /// How long each run sends, longer if the percentile needs more samples.
     pub duration: Duration,
-    /// Comparable runs at each rate, of which the median counts.
-    pub repetitions: usize,
+    /// Runs at each rate, of which the median counts.
+    pub rounds: Rounds,
     /// The systems, as in the workload `latency`.
     pub systems: Vec<String>,
 }
@@ -60,7 +60,7 @@ impl Search {
         writeln!(
             table,
             "knee: the highest rate with {name} under {target:?}, median of {}",
-            self.repetitions
+            self.rounds.repetitions
         )?;
         let floor = self.probe(FLOOR, SECOND_NS / self.rates.0.max(1), setup)?;
         writeln!(table, "  {FLOOR:<12} {}", self.told(&floor))?;
@@ -113,8 +113,7 @@ impl Search {
         if case.systems.is_empty() {
             return Err(SearchError::NoSuchSystem(system.to_owned()));
         }
-        let results =
-            harness::run(&Case { references: Vec::new(), ..case }, setup, Rounds::about(self.repetitions))?;
+        let results = harness::run(&Case { references: Vec::new(), ..case }, setup, self.rounds)?;
         let values = results.runs.iter().flat_map(|runs| runs.values(self.percentile, results.judged));
         let found_ns = stats::median(&values.collect::<Vec<_>>());
         Ok(Probe { period_ns, found_ns, link: results.judged })
@@ -177,7 +176,7 @@ mod tests {
             target,
             rates: (50_000, 100_000),
             duration: Duration::from_millis(1),
-            repetitions: 1,
+            rounds: Rounds::exactly(1),
             systems: vec![system.to_owned()],
         }
     }

@@ -84,9 +84,9 @@ impl How {
     }
 
     /// What was asked for counts, however long it takes; what was not is left after a while.
-    fn rounds(&self) -> Rounds {
+    fn rounds(&self, unless_quick: u32) -> Rounds {
         let rounds = if self.repetitions.is_some() { Rounds::exactly } else { Rounds::about };
-        rounds(self.repetitions(7))
+        rounds(self.repetitions(unless_quick))
     }
 
     /// Where people read: standard output, unless programs read that.
@@ -157,7 +157,7 @@ fn main() -> ExitCode {
                 target: *target,
                 rates: (*from, *to),
                 duration: Duration::from_millis(if how.quick { 100 } else { 1_000 }),
-                repetitions: how.repetitions(3),
+                rounds: how.rounds(3),
                 systems: systems.clone(),
             };
             knee(how, &search)
@@ -303,7 +303,7 @@ fn compare(
     }
     let mut all = Vec::new();
     for case in cases {
-        let results = harness::run(&case, setup, arguments.how.rounds());
+        let results = harness::run(&case, setup, arguments.how.rounds(7));
         let results = results.map_err(|error| Stop(FAILED, error.to_string()))?;
         write!(table, "\n{}", report::table(&results))?;
         if arguments.how.json {

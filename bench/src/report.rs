@@ -139,8 +139,12 @@ pub fn table(results: &Results) -> String {
 fn senders(results: &Results) -> String {
     let mut text = String::new();
     for runs in &results.runs {
-        let Some(waited) = runs.sender_waited() else { continue };
-        let verdict = if waited > SHARED { ": IT SHARED ITS CORE, this is no open loop" } else { "" };
+        let Some(waited) = runs.sender_waited(results.judged) else { continue };
+        let verdict = match runs.shared() {
+            _ if waited > SHARED => ": IT SHARED ITS CORE, this is no open loop".to_owned(),
+            0 => String::new(),
+            shared => format!("; {shared} repetitions in which it had to share it are left out"),
+        };
         let share = 100.0 * waited;
         let _ = writeln!(
             text,
@@ -275,15 +279,23 @@ mod tests {
 
     #[test]
     fn a_sender_that_shared_its_core_is_called_out_and_one_that_did_not_is_not() {
-        let sender = |waited| {
+        let sender = |waited: [Option<f64>; 2]| {
             let mut hand = runs("hand", &[(Link::Near, 1.0), (Link::Near, 1.0)]);
-            hand.repetitions[1].sender_waited = waited;
+            for (one, waited) in hand.repetitions.iter_mut().zip(waited) {
+                one.sender_waited = waited;
+            }
             table(&results(Link::Near, vec![hand]))
         };
-        assert!(sender(Some(0.4)).contains("sender (hand): waited for its core for at most 40.00 %"));
-        assert!(sender(Some(0.4)).contains("SHARED"));
-        assert!(sender(Some(0.001)).contains("0.10 %") && !sender(Some(0.001)).contains("SHARED"));
-        assert!(!sender(None).contains("sender"));
+        let always = sender([Some(0.4); 2]);
+        assert!(always.contains("sender (hand): waited for its core for at most 40.00 %"));
+        assert!(always.contains("SHARED"));
+        let never = sender([Some(0.001); 2]);
+        assert!(never.contains("0.10 %") && !never.contains("SHARED") && !never.contains("left out"));
+        let once = sender([Some(0.4), Some(0.001)]);
+        assert!(
+            once.contains("0.10 %") && once.contains("1 repetitions in which") && !once.contains("SHARED")
+        );
+        assert!(!sender([None; 2]).contains("sender"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What corelane is to reach beside other systems, and whether it did in this run.
 
 use crate::case::Metric;
-use crate::harness::{Results, Runs};
+use crate::harness::Results;
 use crate::share::SHARED;
 use crate::stats;
 
@@ -186,7 +186,8 @@ impl Mark {
             self.best(results, self.ours).ok_or("corelane has no such figure in this run")?;
         let (name, theirs, all) = self.best(results, self.beside).ok_or("none of them is in this run")?;
         let judged = results.runs.iter().filter(|runs| runs.system == plan || runs.system == name);
-        if judged.filter_map(Runs::sender_waited).any(|waited| waited > SHARED) {
+        let mut waited = judged.filter_map(|runs| runs.sender_waited(results.judged));
+        if waited.any(|waited| waited > SHARED) {
             return Err("a sender had to share its core: this was no open loop");
         }
         let name = if plan == "corelane" { name.to_owned() } else { format!("{name} ({plan})") };
@@ -243,7 +244,7 @@ impl std::fmt::Display for Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::harness::Repetition;
+    use crate::harness::{Repetition, Runs};
     use crate::link::Link;
 
     fn runs(system: &'static str, metric: Metric, values: &[f64]) -> Runs {

@@ -70,7 +70,7 @@ pub struct SystemRecord {
     pub percentiles: Vec<(f64, f64)>,
     /// Stalls of the machine that it saw: how many a second, the longest in nanoseconds, the share of time lost.
     pub hiccups: Option<(f64, u64, f64)>,
-    /// The longest share of its time for which its sender waited for its core.
+    /// The longest share of its time for which its sender waited for its core, of the compared repetitions.
     pub sender_waited: Option<f64>,
 }
 
@@ -85,13 +85,15 @@ pub struct RepetitionRecord {
     pub page_faults: Option<u64>,
     /// Metrics with their values.
     pub figures: Vec<(&'static str, f64)>,
+    /// The share of its time for which the sender waited for its core.
+    pub sender_waited: Option<f64>,
 }
 
 impl From<&Repetition> for RepetitionRecord {
     fn from(one: &Repetition) -> Self {
         let figures = one.figures.iter().map(|(metric, value)| (metric.name(), *value)).collect();
-        let Repetition { round_trips_ns, page_faults, .. } = *one;
-        Self { link: one.link.name(), round_trips_ns, page_faults, figures }
+        let Repetition { round_trips_ns, page_faults, sender_waited, .. } = *one;
+        Self { link: one.link.name(), round_trips_ns, page_faults, figures, sender_waited }
     }
 }
 
@@ -104,7 +106,7 @@ impl SystemRecord {
             repetitions: runs.repetitions.iter().map(RepetitionRecord::from).collect(),
             percentiles: points.into_iter().map(|(nines, ns)| (1.0 - 10f64.powf(-nines), ns)).collect(),
             hiccups,
-            sender_waited: runs.sender_waited(),
+            sender_waited: runs.sender_waited(results.judged),
         }
     }
 }
