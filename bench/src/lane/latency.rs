@@ -32,11 +32,10 @@ impl Source for Scheduled {
         }
         let now = self.clock.ns();
         while self.next < self.schedule.items && out.room() > 0 {
-            let item = self.schedule.item(self.next);
-            if item.intended_ns > now {
+            if self.schedule.intended_ns(self.next) > now {
                 return Ok(Produced::Idle);
             }
-            out.emit(item);
+            out.emit(self.schedule.item(self.next));
             self.next += 1;
         }
         if self.next < self.schedule.items {

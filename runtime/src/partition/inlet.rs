@@ -432,6 +432,12 @@ impl<T: Send + 'static> Inlet<T> {
         !self.due.is_empty() || self.inputs.iter_mut().any(|i| !i.ring.is_empty())
     }
 
+    /// Nothing was there, and the next look comes at once.
+    #[inline]
+    pub fn expect(&self) {
+        self.inputs.iter().for_each(|input| input.ring.prefetch());
+    }
+
     /// Publishes counters.
     pub fn report(&self) {
         for input in &self.inputs {

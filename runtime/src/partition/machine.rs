@@ -194,11 +194,14 @@ impl Partition {
         }
         self.cx.begin(now, self.control.source_pause().is_paused());
         let mut progress = self.ask_tasks(|task, cx| task.step(budget, cx));
-        for _ in 1..looks {
+        // A task that is alone looks again by itself; of several each has its turn.
+        let again = looks - 1;
+        let (rounds, times) = if self.tasks.len() == 1 { (again.min(1), again) } else { (again, 1) };
+        for _ in 0..rounds {
             if progress != Progress::Idle {
                 break;
             }
-            progress = self.ask_tasks(|task, cx| task.look(budget, cx));
+            progress = self.ask_tasks(|task, cx| task.look(budget, cx, times));
         }
         self.cx.end_span();
         if self.cx.is_failing() {

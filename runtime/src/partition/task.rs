@@ -22,9 +22,9 @@ pub trait Task {
     fn open(&mut self) -> Result<(), (StageId, StageError)>;
     /// Moves up to `budget` items.
     fn step(&mut self, budget: usize, cx: &StepCx) -> Progress;
-    /// Looks again for something to move, in a step that has found nothing so far: at the same time, so that nothing has become due. Costs less
-    /// than a step while there still is nothing.
-    fn look(&mut self, budget: usize, cx: &StepCx) -> Progress;
+    /// Looks again for something to move, up to `times` times, in a step that has found nothing so far: at the same time, so that nothing has
+    /// become due. Costs less than a step while there still is nothing.
+    fn look(&mut self, budget: usize, cx: &StepCx, times: u32) -> Progress;
     /// Whether a look asks user code, and not only rings.
     fn is_source(&self) -> bool;
     /// A drain has begun: a source ends.
@@ -64,10 +64,10 @@ impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
         Self { source, chain, site, gate, timer, produced: 0, wait_until, ended: false, end_sent: false }
     }
 
-    /// What came of asking the source, and whether the chain has been given anything. Once for steps and looks: of two copies that are inlined
-    /// the one in steps takes more instructions for an item.
+    /// What came of asking the source, up to `times` times while it has nothing, and whether the chain has been given anything. Once for steps and
+    /// looks: of two copies that are inlined the one in steps takes more instructions for an item.
     #[inline(never)]
-    fn produce(&mut self, budget: usize, cx: &StepCx) -> (Progress, bool) {
+    fn produce(&mut self, budget: usize, cx: &StepCx, times: u32) -> (Progress, bool) {
         let mut out = Emitter::new(&mut self.chain, cx, budget);
         if out.room() == 0 {
             let source = &self.source;
@@ -75,7 +75,17 @@ impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
             return (if self.ended { Progress::Worked(1) } else { Progress::Blocked }, false);
         }
         let source = &mut self.source;
-        let said = crate::stage::catch(|| source.produce(&mut out));
+        let said = crate::stage::catch(|| {
+            // An answer is not kept before it is the last: it is read whole where it has been written in part, for which the core waits.
+            let mut left = times;
+            loop {
+                left -= 1;
+                match source.produce(&mut out) {
+                    Ok(Produced::Idle) if left > 0 && out.is_untouched() => {}
+                    said => break said,
+                }
+            }
+        });
         let (emitted, reached) = (out.emitted(), out.reached());
         if let Some(time) = reached {
             self.site.heard(Signal::Watermark(time));
@@ -122,7 +132,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
             if cx.sources_paused() {
                 progress = progress.and(Progress::Blocked);
             } else if cx.now().monotonic >= self.wait_until {
-                progress = progress.and(self.produce(budget, cx).0);
+                progress = progress.and(self.produce(budget, cx, 1).0);
             }
         } else if !self.end_sent && self.chain.takes_signal() {
             self.chain.signal(Signal::End, cx);
@@ -135,7 +145,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
     }
 
     #[inline]
-    fn look(&mut self, budget: usize, cx: &StepCx) -> Progress {
+    fn look(&mut self, budget: usize, cx: &StepCx, times: u32) -> Progress {
         if self.ended {
             return self.step(budget, cx);
         }
@@ -143,7 +153,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
             return Progress::Idle;
         }
         let started = self.timer.start();
-        let (progress, wrote) = self.produce(budget, cx);
+        let (progress, wrote) = self.produce(budget, cx, times);
         if wrote {
             self.chain.flush(cx);
         }
@@ -187,12 +197,18 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
     }
 }
 
+/// After so many looks in vain the memory of what comes next is fetched beforehand, again and again. A producer that is at work on a batch is disturbed
+/// by that: it would have published it by then.
+const EXPECT_AFTER: u32 = 256;
+
 /// Rings and the chain behind them.
 pub struct InletTask<T, C> {
     inlet: Inlet<T>,
     chain: C,
     wait: WaitProbe,
     timer: BatchTimer,
+    /// Looks in vain since there was something.
+    vain: u32,
     end_sent: bool,
     items: PhantomData<fn(T)>,
 }
@@ -201,7 +217,7 @@ impl<T: Send + 'static, C: Chain<T>> InletTask<T, C> {
     /// Feeds `chain`, whose first stage is at `site`, from `inlet`.
     pub fn new(inlet: Inlet<T>, chain: C, site: &StageSite) -> Self {
         let (wait, timer) = (WaitProbe::new(site), BatchTimer::new(site));
-        Self { inlet, chain, wait, timer, end_sent: false, items: PhantomData }
+        Self { inlet, chain, wait, timer, vain: 0, end_sent: false, items: PhantomData }
     }
 }
 
@@ -249,8 +265,18 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
     }
 
     #[inline]
-    fn look(&mut self, budget: usize, cx: &StepCx) -> Progress {
-        if self.inlet.has_input() { self.step(budget, cx) } else { Progress::Idle }
+    fn look(&mut self, budget: usize, cx: &StepCx, times: u32) -> Progress {
+        for _ in 0..times {
+            if self.inlet.has_input() {
+                self.vain = 0;
+                return self.step(budget, cx);
+            }
+            if self.vain >= EXPECT_AFTER {
+                self.inlet.expect();
+            }
+        }
+        self.vain = self.vain.saturating_add(times);
+        Progress::Idle
     }
 
     fn is_source(&self) -> bool {

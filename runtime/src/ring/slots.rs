@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::RingError;
 #[cfg(corelane_loom)]
 use crate::sync::UnsafeCell as Guard;
-use crate::sync::{Mapping, page_bytes};
+use crate::sync::{Mapping, page_bytes, prefetch};
 
 type Slot<T> = UnsafeCell<MaybeUninit<T>>;
 
@@ -129,6 +129,12 @@ impl<T> View<T> {
     pub(super) fn run(&self, from: u64, to: u64) -> Range<usize> {
         let start = self.index(from);
         start..(start + (to - from) as usize).min(self.capacity())
+    }
+
+    /// Has the memory fetched of the slot at `index`, which anybody may access meanwhile.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, index: usize) {
+        prefetch(self.base.as_ptr().wrapping_add(index));
     }
 
     /// The first of the slots of `run`, about to be read.

@@ -79,6 +79,11 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
         self.reached
     }
 
+    /// Whether neither an item nor a watermark went out, and nothing was thrown.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.emitted == 0 && self.reached.is_none() && self.error.is_none()
+    }
+
     /// Items that may still be emitted in this call.
     #[inline]
     pub fn room(&self) -> usize {
