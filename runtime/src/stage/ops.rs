@@ -117,8 +117,10 @@ impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         let Self { f, sieve: Sieve { gate, kept } } = self;
-        // Of those that are kept, because what happens to these only needs the same mask anyway.
-        down.run(items.filter(keeping(f, gate, Count::towards(kept), cx)), cx);
+        // Counted where only those come that are kept: then a loop with a branch adds one there, and turns no condition into a number for
+        // each item. In vector code it is the same mask either way.
+        let kept = Count::towards(kept);
+        down.run(items.filter(keeping(f, gate, cx)).inspect(counting(kept)), cx);
     }
 
     #[inline]
@@ -136,17 +138,14 @@ impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
 }
 
 #[inline(always)]
-fn keeping<T>(
-    f: &mut impl FnMut(&T) -> bool,
-    gate: &mut Gate,
-    mut passed: Count<'_>,
-    cx: &StepCx,
-) -> impl FnMut(&T) -> bool {
-    move |item| {
-        let keep = gate.call(cx, || f(item)).unwrap_or(false);
-        passed.add(keep);
-        keep
-    }
+fn keeping<T>(f: &mut impl FnMut(&T) -> bool, gate: &mut Gate, cx: &StepCx) -> impl FnMut(&T) -> bool {
+    move |item| gate.call(cx, || f(item)).unwrap_or(false)
+}
+
+/// Counts all that comes by.
+#[inline(always)]
+fn counting<T>(mut passed: Count<'_>) -> impl FnMut(&T) {
+    move |_| passed.add(true)
 }
 
 /// Maps and filters in one: `None` counts as filtered.
