@@ -1,11 +1,12 @@
 //! Open panes: for each span of time what was gathered in it.
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::ops::Deref;
 
 use corelane::keyed::hash_key;
 use hashbrown::HashTable;
 use hashbrown::hash_table::OccupiedEntry;
-use std::hash::Hash;
 
 /// Stores that are kept for panes to come.
 const SPARE: usize = 2;
@@ -217,8 +218,8 @@ impl<E> Panes<HashTable<E>> {
 
     /// Looks at the entries of a pane, at most `most`; true if it has been through all. `at` is where it goes on, 0 at first; nothing
     /// may be added in between.
-    pub(super) fn visit(&mut self, slot: usize, at: &mut usize, most: usize, give: impl FnMut(&E)) -> bool {
-        walk(&mut self.slots[slot].table, at, &mut { most }, give)
+    pub(super) fn visit(&self, slot: usize, at: &mut usize, most: usize, give: impl FnMut(&E)) -> bool {
+        walk(&self.slots[slot].table, at, &mut { most }, give)
     }
 }
 
@@ -231,7 +232,7 @@ const LEARNT: usize = 2048;
 /// be added in between.
 #[inline]
 pub(super) fn walk<E>(
-    table: &mut HashTable<E>,
+    table: &HashTable<E>,
     at: &mut usize,
     left: &mut usize,
     mut give: impl FnMut(&E),
@@ -242,11 +243,7 @@ pub(super) fn walk<E>(
         *at = table.num_buckets();
         return true;
     }
-    walk_buckets(table, at, left, |table, bucket| {
-        if let Some(entry) = table.get_bucket(bucket) {
-            give(entry);
-        }
-    })
+    walk_buckets(table, at, left, |table, bucket| table.get_bucket(bucket).map(&mut give).is_some())
 }
 
 /// As [`walk`], with entries that may be changed or removed.
@@ -257,45 +254,44 @@ pub(super) fn walk_entries<E>(
     left: &mut usize,
     mut give: impl FnMut(OccupiedEntry<'_, E>),
 ) -> bool {
-    walk_buckets(table, at, left, |table, bucket| {
-        if let Ok(entry) = table.get_bucket_entry(bucket) {
-            give(entry);
-        }
-    })
+    walk_buckets(table, at, left, |table, bucket| table.get_bucket_entry(bucket).map(&mut give).is_ok())
 }
 
+/// `give` gives the entry of a bucket, and answers whether there was one.
 #[inline(always)]
-fn walk_buckets<E>(
-    table: &mut HashTable<E>,
+fn walk_buckets<E, T: Deref<Target = HashTable<E>>>(
+    mut table: T,
     at: &mut usize,
     left: &mut usize,
-    mut give: impl FnMut(&mut HashTable<E>, usize),
+    mut give: impl FnMut(&mut T, usize) -> bool,
 ) -> bool {
-    let few = table.num_buckets() <= LEARNT;
-    while few && *at < table.num_buckets() {
+    let buckets = table.num_buckets();
+    let few = buckets <= LEARNT;
+    while few && *at < buckets {
         if *left == 0 {
             return false;
         }
-        if table.get_bucket(*at).is_some() {
+        if give(&mut table, *at) {
             *left -= 1;
-            give(table, *at);
         }
         *at += 1;
     }
     let mut full = [0; LOOK];
-    while *at < table.num_buckets() {
+    while *at < buckets {
         if *left == 0 {
             return false;
         }
         // In larger ones nobody foresees it, so the full ones are found first, without a branch for each.
-        let (start, end) = (*at, (*at + LOOK).min(table.num_buckets()));
+        let (start, end) = (*at, (*at + LOOK).min(buckets));
         let mut found = 0;
         for bucket in start..end {
             full[found % LOOK] = bucket;
             found += usize::from(table.get_bucket(bucket).is_some());
         }
         let given = found.min(*left);
-        full[..given].iter().for_each(|bucket| give(table, *bucket));
+        for bucket in &full[..given] {
+            give(&mut table, *bucket);
+        }
         *left -= given;
         *at = if given < found { full[given] } else { end };
     }
@@ -327,7 +323,7 @@ mod tests {
                 let done = if removes {
                     walk_entries(&mut table, &mut at, &mut left, |entry| given.push(entry.remove().0.0))
                 } else {
-                    walk(&mut table, &mut at, &mut left, |entry| given.push(entry.0))
+                    walk(&table, &mut at, &mut left, |entry| given.push(entry.0))
                 };
                 prop_assert_eq!(given.len() - before, most - left);
                 calls += 1;

@@ -111,7 +111,7 @@ impl<K: Hash + Eq + Clone, A> Running<K, A> {
     ) -> bool {
         // Buckets of the keys first, then those of the pane that leaves.
         let buckets = self.keys.num_buckets();
-        if !walk(&mut self.keys, at, left, |whole| give(whole.key.clone(), user.result(&whole.acc))) {
+        if !walk(&self.keys, at, left, |whole| give(whole.key.clone(), user.result(&whole.acc))) {
             return false;
         }
         let Self { keys, panes } = self;
