@@ -18,9 +18,13 @@ pub fn kept() -> io::Result<()> {
     if env::var_os(KEPT_FOR).is_some() {
         return Ok(());
     }
-    let again =
-        process::Command::new(env::current_exe()?).args(env::args_os().skip(1)).env(KEPT_FOR, "-1").exec();
-    Err(again)
+    let mut arguments = env::args_os();
+    let mut again = process::Command::new(env::current_exe()?);
+    // By the name that it was called by: a page of results shows it.
+    arguments.next().into_iter().for_each(|name| {
+        again.arg0(name);
+    });
+    Err(again.args(arguments).env(KEPT_FOR, "-1").exec())
 }
 
 /// Page faults of this process so far. `None` where the system does not tell.
