@@ -434,7 +434,7 @@ impl<T: Send + 'static> Inlet<T> {
 
     /// Nothing was there, and the next look comes at once.
     #[inline]
-    pub fn expect(&self) {
+    pub fn fetch_next(&self) {
         self.inputs.iter().for_each(|input| input.ring.prefetch());
     }
 

@@ -199,7 +199,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
 
 /// After so many looks in vain the memory of what comes next is fetched beforehand, again and again. A producer that is at work on a batch is disturbed
 /// by that: it would have published it by then.
-const EXPECT_AFTER: u32 = 256;
+const FETCH_AFTER: u32 = 256;
 
 /// Rings and the chain behind them.
 pub struct InletTask<T, C> {
@@ -271,8 +271,8 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
                 self.vain = 0;
                 return self.step(budget, cx);
             }
-            if self.vain >= EXPECT_AFTER {
-                self.inlet.expect();
+            if self.vain >= FETCH_AFTER {
+                self.inlet.fetch_next();
             }
         }
         self.vain = self.vain.saturating_add(times);
