@@ -207,7 +207,7 @@ pub struct InletTask<T, C> {
     chain: C,
     wait: WaitProbe,
     timer: BatchTimer,
-    /// Looks in vain since there was something.
+    /// Looks in vain since a step moved something.
     vain: u32,
     end_sent: bool,
     items: PhantomData<fn(T)>,
@@ -242,6 +242,9 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
             }
             moved += n;
         }
+        if moved > 0 {
+            self.vain = 0;
+        }
         self.wait.look(&self.inlet, moved > 0, cx.now().monotonic);
         if !self.end_sent && self.inlet.is_ended() && self.chain.takes_signal() {
             self.chain.signal(Signal::End, cx);
@@ -268,7 +271,6 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
     fn look(&mut self, budget: usize, cx: &StepCx, times: u32) -> Progress {
         for _ in 0..times {
             if self.inlet.has_input() {
-                self.vain = 0;
                 return self.step(budget, cx);
             }
             if self.vain >= FETCH_AFTER {
