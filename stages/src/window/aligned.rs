@@ -1,7 +1,7 @@
 //! Tumbling and sliding windows that fire once, when the watermark reaches their end.
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use corelane::keyed::{Allowance, CheckTime, Release, Stateful, hash_key};
 use corelane::observe::StageAccount;
@@ -52,6 +52,14 @@ struct Taken<'a> {
     absorbed: &'a mut u64,
 }
 
+impl Taken<'_> {
+    /// A method, so that a closure that calls it owns all of this, and with it the end of the count.
+    #[inline(always)]
+    fn add(&mut self) {
+        self.count += 1;
+    }
+}
+
 impl Drop for Taken<'_> {
     #[inline(always)]
     fn drop(&mut self) {
@@ -71,14 +79,15 @@ fn covered<In, U: Logic<In>>(
 ) -> Option<In> {
     // Both ends in one comparison: what lies before the start is very far behind it, counted without a sign.
     let width = span.end.wrapping_sub(span.start).cast_unsigned();
-    for item in items {
+    let beyond = items.try_for_each(move |item| {
         if user.time(&item).wrapping_sub(span.start).cast_unsigned() >= width {
-            return Some(item);
+            return ControlFlow::Break(item);
         }
         put(user, item);
-        taken.count += 1;
-    }
-    None
+        taken.add();
+        ControlFlow::Continue(())
+    });
+    beyond.break_value()
 }
 
 #[inline(always)]
