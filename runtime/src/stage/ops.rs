@@ -167,7 +167,8 @@ impl<T: 'static, U: 'static, F: FnMut(T, &StepCx) -> Option<U> + 'static> Operat
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         let Self { f, sieve: Sieve { gate, kept } } = self;
-        down.run(items.filter_map(sifting(f, gate, Count::towards(kept), cx)), cx);
+        let kept = Count::towards(kept);
+        down.run(items.filter_map(sifting(f, gate, cx)).inspect(counting(kept)), cx);
     }
 
     #[inline]
@@ -188,14 +189,9 @@ impl<T: 'static, U: 'static, F: FnMut(T, &StepCx) -> Option<U> + 'static> Operat
 fn sifting<T, U>(
     f: &mut impl FnMut(T, &StepCx) -> Option<U>,
     gate: &mut Gate,
-    mut passed: Count<'_>,
     cx: &StepCx,
 ) -> impl FnMut(T) -> Option<U> {
-    move |item| {
-        let out = gate.call(cx, || f(item, cx))?;
-        passed.add(out.is_some());
-        out
-    }
+    move |item| gate.call(cx, || f(item, cx)).flatten()
 }
 
 /// One item in, any number out.
