@@ -1,7 +1,7 @@
 //! Tumbling and sliding windows that fire once, when the watermark reaches their end.
 
 use std::collections::VecDeque;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 use corelane::keyed::{Allowance, CheckTime, Release, Stateful, hash_key};
 use corelane::observe::StageAccount;
@@ -79,15 +79,14 @@ fn covered<In, U: Logic<In>>(
 ) -> Option<In> {
     // Both ends in one comparison: what lies before the start is very far behind it, counted without a sign.
     let width = span.end.wrapping_sub(span.start).cast_unsigned();
-    let beyond = items.try_for_each(move |item| {
+    items.find_map(move |item| {
         if user.time(&item).wrapping_sub(span.start).cast_unsigned() >= width {
-            return ControlFlow::Break(item);
+            return Some(item);
         }
         put(user, item);
         taken.add();
-        ControlFlow::Continue(())
-    });
-    beyond.break_value()
+        None
+    })
 }
 
 #[inline(always)]
