@@ -59,16 +59,11 @@ struct Count<'a> {
     total: &'a mut u64,
 }
 
-impl<'a> Count<'a> {
-    #[inline(always)]
-    fn towards(total: &'a mut u64) -> Self {
-        Self { count: 0, total }
-    }
-
+impl Count<'_> {
     /// A method, so that closures that call it own all of this, and with it the end of the count.
     #[inline(always)]
-    fn add(&mut self, one: bool) {
-        self.count += u64::from(one);
+    fn add(&mut self) {
+        self.count += 1;
     }
 }
 
@@ -117,9 +112,6 @@ impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator<T> for Filter<F> {
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         let Self { f, sieve: Sieve { gate, kept } } = self;
-        // Counted where only those come that are kept: then a loop with a branch adds one there, and turns no condition into a number for
-        // each item. In vector code it is the same mask either way.
-        let kept = Count::towards(kept);
         down.run(items.filter(keeping(f, gate, cx)).inspect(counting(kept)), cx);
     }
 
@@ -142,10 +134,12 @@ fn keeping<T>(f: &mut impl FnMut(&T) -> bool, gate: &mut Gate, cx: &StepCx) -> i
     move |item| gate.call(cx, || f(item)).unwrap_or(false)
 }
 
-/// Counts all that comes by.
+/// Counts all that comes by towards `total`. Behind what keeps some items and not others: then a loop with a branch adds one there, and turns
+/// no condition into a number for each item. In vector code it is the same mask either way.
 #[inline(always)]
-fn counting<T>(mut passed: Count<'_>) -> impl FnMut(&T) {
-    move |_| passed.add(true)
+fn counting<T>(total: &mut u64) -> impl FnMut(&T) {
+    let mut passed = Count { count: 0, total };
+    move |_| passed.add()
 }
 
 /// Maps and filters in one: `None` counts as filtered.
@@ -167,7 +161,6 @@ impl<T: 'static, U: 'static, F: FnMut(T, &StepCx) -> Option<U> + 'static> Operat
     #[inline(always)]
     fn run<I: Iterator<Item = T>, D: Chain<U>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         let Self { f, sieve: Sieve { gate, kept } } = self;
-        let kept = Count::towards(kept);
         down.run(items.filter_map(sifting(f, gate, cx)).inspect(counting(kept)), cx);
     }
 
