@@ -79,6 +79,19 @@ macro_rules! agrees {
 
 agrees!(q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q11, q13, q14, q15, q16, q17, q18, q19, q20, q21, q22);
 
+/// Without turns, as the bench reads: instances take blocks as they get to it, whoever of them runs more often.
+#[test]
+fn instances_that_take_blocks_when_they_have_time_give_the_same_rows() {
+    let settings = Settings { events: 90_000, per_second: 1_000, group: 13, texts: false };
+    let feed = Feed::generate(settings);
+    let mut expected = nexmark::q7::reference(feed.events);
+    expected.sort();
+    everywhere(
+        |p| nexmark::q7::query(p, feed).collect("out"),
+        |rows, how| assert!(rows == expected, "{how}: {}", difference(&rows, &expected)),
+    );
+}
+
 /// Two days, so that queries that ask for days have several.
 #[test]
 fn days_end_at_midnight() {

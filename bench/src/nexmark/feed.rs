@@ -1,5 +1,9 @@
 //! Events in memory, and the source that replays them.
 
+use std::iter;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use corelane::flow::{PipelineBuilder, Segment, Stream};
@@ -11,9 +15,9 @@ use nexmark::config::NexmarkConfig;
 
 use super::event::{BASE_MILLIS, Bid, Event, Texts};
 
-/// Events that one instance of the source takes before the next one takes as many. Memory is read ahead within a block: of short ones two cores
-/// read it little faster than one. Of longer ones event time in one would be too far ahead of that in the other; of these it is 1.6 seconds.
-pub const BLOCK: usize = 16 * 1_024;
+/// Events that an instance of the source takes at a time. Memory is read ahead within a block: of short ones two cores read it little faster
+/// than one. Of longer ones event time in one would be too far ahead of that in the other; of these it is 1.6 seconds.
+const BLOCK: usize = 16 * 1_024;
 /// Watermarks stand at whole seconds: at 10 000 events a second one with every batch would say ten times as much as any window asks for.
 const WATERMARKS: Duration = Duration::from_secs(1);
 
@@ -57,7 +61,8 @@ pub struct Feed {
     pub events: &'static [Event],
     /// How far an event comes behind a later one at most.
     pub disorder: Duration,
-    block: usize,
+    /// After how many events it is the next instance's turn; without turns each takes the next block when it has none.
+    turns: Option<usize>,
     watermarks: Duration,
     due: Option<Due>,
 }
@@ -98,7 +103,7 @@ impl Feed {
             latest = latest.max(event.timestamp());
             disorder = disorder.max(latest.saturating_since(event.timestamp()));
         }
-        Self { events: Vec::leak(events), disorder, block: BLOCK, watermarks: WATERMARKS, due: None }
+        Self { events: Vec::leak(events), disorder, turns: None, watermarks: WATERMARKS, due: None }
     }
 
     /// Instances of the source take turns after `events` events, and each says with every batch how far time has come: for tests with
@@ -109,7 +114,7 @@ impl Feed {
     #[must_use]
     pub fn in_blocks_of(mut self, events: usize) -> Self {
         assert!(events > 0, "a block has at least one event");
-        (self.block, self.watermarks) = (events, Duration::ZERO);
+        (self.turns, self.watermarks) = (Some(events), Duration::ZERO);
         self
     }
 
@@ -128,40 +133,74 @@ impl Feed {
     #[must_use]
     pub fn due(mut self, first: Instant, period: Duration) -> Self {
         assert!(period > Duration::ZERO, "events are due one after the other");
-        (self.block, self.due) = (1, Some(Due { first, period }));
+        (self.turns, self.due) = (Some(1), Some(Due { first, period }));
         self
     }
 }
 
 /// The source of every query: all events with their watermarks, read on every core that the core map gives it.
 pub fn events(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Event> + use<>> {
-    p.source("events", move |site: &StageSite| Ok(Replay::new(feed, site)))
+    let untaken = Untaken::of(feed);
+    p.source("events", move |site: &StageSite| Ok(Replay::new(feed, untaken, site)))
         .parallel(Parallelism::CpuBound)
         .watermarks("time", Watermarks::bounded(feed.disorder).every(feed.watermarks), Event::timestamp)
 }
 
-/// Emits the blocks of a feed that are its instance's turn: so event time moves on evenly in all instances.
+/// The blocks of a feed, each given to whoever asks for it first: a core that another process slows down takes fewer. The readers share one
+/// word of memory, which they write to once in a block.
+#[derive(Clone, Debug)]
+pub struct Untaken {
+    first: Arc<AtomicUsize>,
+    events: usize,
+}
+
+impl Untaken {
+    /// All blocks of `feed`.
+    pub fn of(feed: Feed) -> Self {
+        Self { first: Arc::default(), events: feed.events.len() }
+    }
+}
+
+impl Iterator for Untaken {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        // Relaxed: the events were there before any reader.
+        let first = self.first.fetch_add(BLOCK, Ordering::Relaxed);
+        (first < self.events).then(|| first..(first + BLOCK).min(self.events))
+    }
+}
+
+/// Emits the blocks of a feed that fall to its instance: so event time moves on evenly in all instances.
 struct Replay {
     feed: Feed,
-    next: usize,
-    /// Where its block ends.
-    end: usize,
-    /// From the end of its block to the next one.
-    skip: usize,
+    /// Those to come; asked once in a block.
+    blocks: Box<dyn Iterator<Item = Range<usize>>>,
+    /// What is yet to be emitted of the present one; at the end of the feed, and empty, when there is no further one.
+    block: Range<usize>,
 }
 
 impl Replay {
-    fn new(feed: Feed, site: &StageSite) -> Self {
+    fn new(feed: Feed, untaken: Untaken, site: &StageSite) -> Self {
         let (instance, instances) = (site.context.instance, site.context.parallelism.max(1));
-        // Turns are for several; the only one reads on and on.
-        let feed = if instances == 1 { Feed { block: feed.events.len().max(1), ..feed } } else { feed };
-        let next = (instance * feed.block).min(feed.events.len());
-        Self {
-            feed,
-            next,
-            end: (next + feed.block).min(feed.events.len()),
-            skip: (instances - 1) * feed.block,
-        }
+        let events = feed.events.len();
+        let blocks: Box<dyn Iterator<Item = _>> = match feed.turns {
+            // Blocks are for several; the only one reads on and on.
+            _ if instances == 1 => Box::new(iter::once(0..events)),
+            Some(block) => {
+                let firsts = (instance * block..events).step_by(instances * block);
+                Box::new(firsts.map(move |first| first..(first + block).min(events)))
+            }
+            None => Box::new(untaken),
+        };
+        let mut replay = Self { feed, blocks, block: 0..0 };
+        replay.take_block();
+        replay
+    }
+
+    fn take_block(&mut self) {
+        let end = self.feed.events.len();
+        self.block = self.blocks.next().unwrap_or(end..end);
     }
 }
 
@@ -172,18 +211,16 @@ impl Source for Replay {
     fn produce<C: Chain<Event>>(&mut self, out: &mut Emitter<'_, Event, C>) -> Result<Produced, StageError> {
         let all = self.feed.events;
         let due = self.feed.due.map_or(all.len(), |due| due.by(Instant::now()).min(all.len()));
-        while out.room() > 0 && self.next < due {
-            let part = &all[self.next..self.end.min(due)];
-            let emitted = out.emit_slice(part);
-            self.next += emitted;
-            if self.next == self.end {
-                self.next = (self.end + self.skip).min(all.len());
-                self.end = (self.next + self.feed.block).min(all.len());
+        while out.room() > 0 && self.block.start < due {
+            let emitted = out.emit_slice(&all[self.block.start..self.block.end.min(due)]);
+            self.block.start += emitted;
+            if self.block.is_empty() {
+                self.take_block();
             } else if emitted == 0 {
                 break;
             }
         }
-        Ok(match self.next {
+        Ok(match self.block.start {
             next if next == all.len() => Produced::End,
             next if next >= due => Produced::Idle,
             _ => Produced::More,
@@ -191,6 +228,23 @@ impl Source for Replay {
     }
 
     fn is_exhausted(&self) -> bool {
-        self.next == self.feed.events.len()
+        self.block.start == self.feed.events.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_block_is_taken_once_by_whoever_asks_first() {
+        let feed = Feed::generate(Settings { events: 3 * BLOCK + 5, ..Settings::default() });
+        let mut one = Untaken::of(feed);
+        let mut other = one.clone();
+        let taken = [one.next(), one.next(), other.next(), one.next(), other.next(), one.next()];
+        let blocks = [0..BLOCK, BLOCK..2 * BLOCK, 2 * BLOCK..3 * BLOCK, 3 * BLOCK..3 * BLOCK + 5].map(Some);
+        assert_eq!(taken[..4], blocks);
+        assert_eq!(taken[4..], [None, None]);
+        assert_eq!(Untaken::of(Feed::of(Vec::new())).next(), None);
     }
 }

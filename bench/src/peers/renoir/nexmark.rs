@@ -11,8 +11,7 @@ use renoir::{BatchMode, Stream, StreamContext};
 
 use super::{Aligned, BATCH, Here, last_moment, summed};
 use crate::case::Measured;
-use crate::nexmark::{Auction, BLOCK, Bid, Event, Feed, Person, checksum, q3, q5, q7, q8};
-use crate::workload::blocks;
+use crate::nexmark::{Auction, Bid, Event, Feed, Person, Untaken, checksum, q3, q5, q7, q8};
 
 /// Events from one watermark to the next. At each of them Renoir looks at the windows of every key.
 const WATERMARK_EVERY: u32 = 1 << 14;
@@ -46,12 +45,9 @@ fn rows<T: Hash + Send + 'static>(
 }
 
 fn events(env: &StreamContext, feed: Feed) -> Stream<impl Operator<Out = Event> + use<>> {
-    env.stream_par_iter(move |id: u64, sources: u64| {
-        let block = BLOCK as u64;
-        let parts = blocks(id * block..feed.events.len() as u64, block, sources * block);
-        parts.flat_map(move |part| &feed.events[part.start as usize..part.end as usize]).copied()
-    })
-    .batch_mode(BatchMode::fixed(BATCH))
+    let untaken = Untaken::of(feed);
+    env.stream_par_iter(move |_, _| untaken.flat_map(move |block| &feed.events[block]).copied())
+        .batch_mode(BatchMode::fixed(BATCH))
 }
 
 /// With the times of the items, and a watermark now and then.
