@@ -185,7 +185,7 @@ pub fn run(case: &Case, setup: &Setup, rounds: Rounds) -> Result<Results, BenchE
 /// The kind of link of which every system has most repetitions; near, if it is even.
 fn judged(runs: &[Runs]) -> Link {
     // The last of equal maxima wins.
-    let kinds = [Link::Far, Link::Near, Link::Single];
+    let kinds = [Link::Sibling, Link::Far, Link::Near, Link::Single];
     kinds.into_iter().max_by_key(|&link| fewest(runs, link)).unwrap_or(Link::Single)
 }
 

@@ -13,7 +13,9 @@ use hdrhistogram::Histogram;
 use crate::case::{Latencies, Metric};
 use crate::pin;
 
-/// Round trips below this are [`Link::Near`], in nanoseconds.
+/// Round trips below this are [`Link::Sibling`], in nanoseconds: half of those over a cache that cores share.
+pub const SIBLING_NS: f64 = 90.0;
+/// Round trips below this, and not below [`SIBLING_NS`], are [`Link::Near`], in nanoseconds.
 pub const NEAR_NS: f64 = 300.0;
 /// Round trips per clock reading.
 pub const BATCH: u64 = 64;
@@ -25,6 +27,8 @@ pub enum Link {
     /// One core: there is no link.
     #[default]
     Single,
+    /// As near, before and after, as only hardware threads of one core are.
+    Sibling,
     /// Near before and after.
     Near,
     /// Far before and after.
@@ -36,17 +40,19 @@ pub enum Link {
 impl Link {
     /// Judges two round trips, before and after, in nanoseconds.
     pub fn classify(before_ns: f64, after_ns: f64) -> Self {
-        match (before_ns < NEAR_NS, after_ns < NEAR_NS) {
-            (true, true) => Self::Near,
-            (false, false) => Self::Far,
-            _ => Self::Mixed,
-        }
+        let one = |ns| match ns {
+            ns if ns < SIBLING_NS => Self::Sibling,
+            ns if ns < NEAR_NS => Self::Near,
+            _ => Self::Far,
+        };
+        if one(before_ns) == one(after_ns) { one(before_ns) } else { Self::Mixed }
     }
 
     /// Its name in the table.
     pub fn name(self) -> &'static str {
         match self {
             Self::Single => "single",
+            Self::Sibling => "sibling",
             Self::Near => "near",
             Self::Far => "far",
             Self::Mixed => "mixed",
@@ -181,6 +187,8 @@ mod tests {
         assert_eq!(Link::classify(300.0, 510.0), Link::Far);
         assert_eq!(Link::classify(110.0, 510.0), Link::Mixed);
         assert_eq!(Link::classify(510.0, 110.0), Link::Mixed);
+        assert_eq!(Link::classify(53.0, 89.9), Link::Sibling);
+        assert_eq!(Link::classify(53.0, 90.0), Link::Mixed);
     }
 
     #[test]

@@ -177,7 +177,8 @@ fn kinds(results: &Results) -> String {
     let count = |link| results.runs.iter().map(|runs| runs.count(link)).sum::<usize>();
     let all = results.runs.iter().flat_map(|runs| &runs.repetitions);
     let round_trips: Vec<f64> = all.filter_map(|one| one.round_trips_ns).flatten().collect();
-    let kinds = [Link::Near, Link::Far, Link::Mixed].map(|link| format!("{} {}", count(link), link.name()));
+    let kinds = [Link::Sibling, Link::Near, Link::Far, Link::Mixed];
+    let kinds = kinds.map(|link| format!("{} {}", count(link), link.name()));
     let round_trip = stats::summarise(&round_trips).map_or_else(String::new, |seen| {
         format!(", round trip {:.0}..{:.0} ns", seen.spread.low, seen.spread.high)
     });
@@ -312,7 +313,7 @@ mod tests {
         let text = table(&results(Link::Near, vec![hand]));
         for part in [
             "chain/bare: some work",
-            "(2 near, 1 far, 0 mixed): near ones compared",
+            "(0 sibling, 2 near, 1 far, 0 mixed): near ones compared",
             "round trip 110..120 ns",
             "steal 12.50 %, other processes 50 %",
             "1.0..3.0",

@@ -6,51 +6,57 @@ use corelane::ring::{Consumer, Producer, RingError, ring};
 use crate::case::{Latencies, Measured};
 use crate::link::{self, Duplex};
 use crate::pin::{self, Gate, Span};
-use crate::workload::ring::Tally;
 use crate::workload::ring::hand::PING_PONG_SLOTS;
+use crate::workload::ring::{Chunked, Tally, Write};
 
-/// Slots of the ring.
-const SLOTS: usize = 16_384;
-/// Items published, and taken, at once.
-const CHUNK: usize = 2_048;
-
-/// Moves `items` by chunks.
+/// Moves `items` by chunks. Slots cannot be written in place: that is done by a copy, too.
 ///
 /// # Errors
 /// No ring.
-pub fn chunks(items: u64, cores: &[CoreId]) -> Result<Measured, RingError> {
-    let (mut producer, mut consumer) = ring::<u64>(SLOTS)?;
-    let produce = move |gate: &Gate| {
-        let mut buffer = [0; CHUNK];
-        let start = gate.wait();
-        let mut next = 0;
-        while next < items {
-            buffer.iter_mut().zip(next..).for_each(|(slot, item)| *slot = item);
-            let count = (items - next).min(CHUNK as u64);
-            let mut left = &buffer[..count as usize];
-            while !left.is_empty() {
-                left = &left[producer.push_slice(left)..];
-                producer.publish();
-            }
-            next += count;
-        }
-        Span::since(start)
-    };
-    let consume = move |gate: &Gate| {
-        consumer.pretouch();
-        let start = gate.wait();
-        let mut tally = Tally::default();
-        while tally.count() < items {
-            let chunk = consumer.read(CHUNK);
-            let (first, second) = chunk.as_slices();
-            tally.take(first);
-            tally.take(second);
-            chunk.commit_all();
-        }
-        (Span::since(start), tally)
-    };
+pub fn chunks(items: u64, how: Chunked, cores: &[CoreId]) -> Result<Measured, RingError> {
+    let (producer, consumer) = ring::<u64>(how.capacity)?;
+    let produce = move |gate: &Gate| produce(producer, items, how, gate);
+    let consume = move |gate: &Gate| consume(consumer, items, how.chunk, gate);
     let (sent, (received, tally)) = pin::on_two(cores, produce, consume);
     Ok(Measured { items, elapsed: sent.union(received), checksum: tally.checksum() })
+}
+
+fn produce(mut ring: Producer<u64>, items: u64, how: Chunked, gate: &Gate) -> Span {
+    let mut buffer = vec![0; how.chunk];
+    let start = gate.wait();
+    let mut next = 0;
+    while next < items {
+        let count = (items - next).min(how.chunk as u64) as usize;
+        // A whole chunk or nothing: by the item both sides would wait for each other's positions.
+        if ring.free_for(count) < count {
+            continue;
+        }
+        let mut chunk = next..next + count as u64;
+        next = chunk.end;
+        match how.write {
+            Write::Iterator => ring.extend(&mut chunk),
+            Write::InPlace | Write::Copy => {
+                buffer.iter_mut().zip(chunk).for_each(|(slot, item)| *slot = item);
+                ring.push_slice(&buffer[..count])
+            }
+        };
+        ring.publish();
+    }
+    Span::since(start)
+}
+
+fn consume(mut ring: Consumer<u64>, items: u64, chunk: usize, gate: &Gate) -> (Span, Tally) {
+    ring.pretouch();
+    let start = gate.wait();
+    let mut tally = Tally::default();
+    while tally.count() < items {
+        let chunk = ring.read(chunk);
+        let (first, second) = chunk.as_slices();
+        tally.take(first);
+        tally.take(second);
+        chunk.commit_all();
+    }
+    (Span::since(start), tally)
 }
 
 struct End {

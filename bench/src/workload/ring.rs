@@ -1,6 +1,9 @@
 //! ring: one core hands `u64` to another, by chunks (throughput) and one at a time there and back (ping-pong).
 
 use std::cell::OnceCell;
+use std::time::Duration;
+
+use corelane::ring::RingError;
 
 use crate::case::{Case, Measured, Outcome, Setup};
 use crate::lane;
@@ -50,42 +53,70 @@ pub fn expected(items: u64) -> u64 {
     sum as u64
 }
 
+/// How a producer gets its items into the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// From an iterator into the slots.
+    Iterator,
+    /// Into slots that were filled with default values before.
+    InPlace,
+    /// Into a buffer, which is copied.
+    Copy,
+}
+
+/// How items go over a ring by chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunked {
+    /// Slots of the ring.
+    pub capacity: usize,
+    /// Items published at once.
+    pub chunk: usize,
+    /// How they are written.
+    pub write: Write,
+}
+
+impl Chunked {
+    /// Every configuration that is tried of a ring that can be written so.
+    fn all(writes: &[Write]) -> Vec<Self> {
+        let mut all = Vec::new();
+        for capacity in [4_096, 16_384, 65_536] {
+            for chunk in [256, 512, 1_024, 2_048] {
+                all.extend(writes.iter().map(|&write| Self { capacity, chunk, write }));
+            }
+        }
+        all
+    }
+
+    /// The configuration with which `run` takes least time here. Each is run briefly in each of five rounds, and its best time
+    /// counts: other processes only ever make a run slower, and rounds let each meet a near and a far moment.
+    ///
+    /// # Errors
+    /// The first of `run`.
+    fn best<E>(writes: &[Write], mut run: impl FnMut(Self) -> Result<Measured, E>) -> Result<Self, E> {
+        let mut tried: Vec<_> = Self::all(writes).into_iter().map(|how| (Duration::MAX, how)).collect();
+        for _ in 0..5 {
+            for (best, how) in &mut tried {
+                *best = run(*how)?.elapsed.min(*best);
+            }
+        }
+        let fastest = tried.into_iter().min_by_key(|(best, _)| *best);
+        Ok(fastest.expect("there are configurations to try").1)
+    }
+}
+
 /// The programs over published rings, and the least that safe code can do.
 pub mod hand {
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
 
     use core_affinity::CoreId;
     use crossbeam::utils::CachePadded;
     use rtrb::chunks::ChunkError;
     use rtrb::{Consumer, Producer, RingBuffer};
 
-    use super::Tally;
+    use super::{Chunked, Tally, Write};
     use crate::case::{Latencies, Measured};
     use crate::link::{self, Duplex};
     use crate::pin::{self, Gate, Span};
-
-    /// How the producer gets its items into rtrb.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Write {
-        /// `write_chunk_uninit`, filled from an iterator.
-        Iterator,
-        /// `write_chunk`, default values overwritten in place.
-        InPlace,
-        /// A local buffer, copied by `push_entire_slice`.
-        Copy,
-    }
-
-    /// A configuration of rtrb.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Chunked {
-        /// Slots of the ring.
-        pub capacity: usize,
-        /// Items published at once.
-        pub chunk: usize,
-        /// How they are written.
-        pub write: Write,
-    }
 
     /// Moves `items` over rtrb by chunks.
     pub fn rtrb_chunks(items: u64, how: Chunked, cores: &[CoreId]) -> Measured {
@@ -142,37 +173,6 @@ pub mod hand {
             }
         }
         (Span::since(start), tally)
-    }
-
-    /// Every configuration of rtrb that is tried.
-    fn configurations() -> Vec<Chunked> {
-        let mut all = Vec::new();
-        for capacity in [4_096, 16_384, 65_536] {
-            for chunk in [256, 512, 1_024, 2_048] {
-                all.extend([Write::Iterator, Write::InPlace, Write::Copy].map(|write| Chunked {
-                    capacity,
-                    chunk,
-                    write,
-                }));
-            }
-        }
-        all
-    }
-
-    /// The configuration of rtrb that moves most here. Each is run briefly in each of five rounds, and its best time
-    /// counts: other processes only ever make a run slower, and rounds let each meet a near and a far moment.
-    ///
-    /// # Panics
-    /// As [`pin::on_two`].
-    pub fn best_chunked(items: u64, cores: &[CoreId]) -> Chunked {
-        let mut tried: Vec<_> = configurations().into_iter().map(|how| (Duration::MAX, how)).collect();
-        for _ in 0..5 {
-            for (best, how) in &mut tried {
-                *best = rtrb_chunks(items, *how, cores).elapsed.min(*best);
-            }
-        }
-        let fastest = tried.into_iter().min_by_key(|(best, _)| *best);
-        fastest.expect("there are configurations to try").1
     }
 
     struct RtrbEnd {
@@ -278,20 +278,40 @@ pub mod hand {
     }
 }
 
+/// Moves `items` with the configuration that is best here, found out when it is first called.
+fn tuned(
+    best: &OnceCell<Chunked>,
+    writes: &[Write],
+    items: u64,
+    run: impl Fn(u64, Chunked) -> Result<Measured, RingError>,
+) -> Result<Outcome, RingError> {
+    let how = match best.get() {
+        Some(how) => *how,
+        None => {
+            let found = Chunked::best(writes, |how| run(items / 50, how))?;
+            *best.get_or_init(|| found)
+        }
+    };
+    Ok(Outcome::from(run(items, how)?).note(format!("best of those tried: {how:?}")))
+}
+
 /// The comparisons: corelane's systems are added beside `rtrb`.
 pub fn cases(setup: &Setup) -> Vec<Case> {
     let (items, batches) = (setup.scaled(ITEMS), setup.scaled(BATCHES));
-    let best = OnceCell::new();
+    let (best_rtrb, best_ours) = (OnceCell::new(), OnceCell::new());
     let rtrb = move |setup: &Setup| {
-        let how = *best.get_or_init(|| hand::best_chunked(items / 50, &setup.cores));
-        let run: Measured = hand::rtrb_chunks(items, how, &setup.cores);
-        Outcome::from(run).note(format!("best of those tried: {how:?}"))
+        let run = |items, how| Ok(hand::rtrb_chunks(items, how, &setup.cores));
+        tuned(&best_rtrb, &[Write::Iterator, Write::InPlace, Write::Copy], items, run)
+    };
+    let ours = move |setup: &Setup| {
+        let run = |items, how| lane::ring::chunks(items, how, &setup.cores);
+        tuned(&best_ours, &[Write::Iterator, Write::Copy], items, run)
     };
     let throughput = Case::new("ring", "throughput", 2, expected(items))
         .work(format!("{} M u64 by chunks", items / 1_000_000))
         .reference("rtrb")
-        .system("rtrb", rtrb)
-        .try_system("corelane", move |setup| lane::ring::chunks(items, &setup.cores));
+        .try_system("rtrb", rtrb)
+        .try_system("corelane", ours);
     let ping_pong = Case::new("ring", "pingpong", 2, link::ping_pong_sum(batches))
         .work(format!("{batches} means of {} round trips each", link::BATCH))
         .reference("rtrb")
@@ -308,7 +328,7 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
 
 #[cfg(test)]
 mod tests {
-    use super::hand::{Chunked, RawEnd, RawRing, Write};
+    use super::hand::{RawEnd, RawRing};
     use super::*;
     use crate::link::Duplex;
 
@@ -335,6 +355,8 @@ mod tests {
             // Neither the capacity nor the number of items is a multiple of the chunk.
             let how = Chunked { capacity: 100, chunk: 7, write };
             assert_eq!(hand::rtrb_chunks(10_001, how, &cores).checksum, expected(10_001), "{write:?}");
+            let ours = lane::ring::chunks(10_001, how, &cores).unwrap();
+            assert_eq!(ours.checksum, expected(10_001), "{write:?}");
         }
     }
 
