@@ -15,21 +15,33 @@ impl<F> Leaders<F> {
     }
 }
 
-fn offer<S: PartialOrd, In>(acc: &mut Option<(S, Vec<In>)>, score: S, item: impl FnOnce() -> In) {
-    match acc {
-        Some((best, _)) if score < *best => {}
-        Some((best, items)) if score == *best => items.push(item()),
-        Some((best, items)) => {
-            if score > *best {
-                *best = score;
-                items.clear();
-                items.push(item());
+/// The greatest score so far, and all items that have it.
+#[derive(Clone, Debug)]
+pub struct Leading<S, In> {
+    // Not one option of both: whether there is a score would be told by what the items have allocated, which takes more than a flag of its own.
+    score: Option<S>,
+    items: Vec<In>,
+}
+
+impl<S: PartialOrd, In> Leading<S, In> {
+    #[inline(always)]
+    fn offer(&mut self, score: S, item: impl FnOnce() -> In) {
+        match &mut self.score {
+            Some(best) if score < *best => {}
+            Some(best) if score == *best => self.items.push(item()),
+            Some(best) => {
+                if score > *best {
+                    *best = score;
+                    self.items.clear();
+                    self.items.push(item());
+                }
             }
-        }
-        None => {
-            // Only what compares with itself has an order.
-            if score.partial_cmp(&score).is_some() {
-                *acc = Some((score, vec![item()]));
+            None => {
+                // Only what compares with itself has an order.
+                if score.partial_cmp(&score).is_some() {
+                    self.score = Some(score);
+                    self.items.push(item());
+                }
             }
         }
     }
@@ -41,30 +53,30 @@ where
     S: PartialOrd + Clone + 'static,
     F: Fn(&In) -> S + Clone + Send + 'static,
 {
-    type Acc = Option<(S, Vec<In>)>;
+    type Acc = Leading<S, In>;
     type Out = Vec<In>;
 
     fn init(&self) -> Self::Acc {
-        None
+        Leading { score: None, items: Vec::new() }
     }
     #[inline]
     fn add(&self, acc: &mut Self::Acc, item: &In) {
-        offer(acc, (self.0)(item), || item.clone());
+        acc.offer((self.0)(item), || item.clone());
     }
     #[inline]
     fn add_owned(&self, acc: &mut Self::Acc, item: In) {
-        offer(acc, (self.0)(&item), || item);
+        acc.offer((self.0)(&item), || item);
     }
     fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
-        if let Some((score, items)) = other {
-            items.iter().for_each(|item| offer(acc, score.clone(), || item.clone()));
+        if let Some(score) = &other.score {
+            other.items.iter().for_each(|item| acc.offer(score.clone(), || item.clone()));
         }
     }
     fn result(&self, acc: &Self::Acc) -> Vec<In> {
-        acc.as_ref().map_or_else(Vec::new, |(_, items)| items.clone())
+        acc.items.clone()
     }
     fn finish(&self, acc: Self::Acc) -> Vec<In> {
-        acc.map_or_else(Vec::new, |(_, items)| items)
+        acc.items
     }
 }
 
