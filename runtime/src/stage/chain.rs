@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use super::letters::{Letters, Posts};
-use super::{SourcePause, StageError, StepCx};
+use super::{Copies, SourcePause, StageError, StepCx};
 use crate::disk::Disks;
 use crate::model::{Attributes, Signal, StageId};
 use crate::observe::{CallClock, LogLevel, StageAccount, StageCells, StageContext, StageState, VirtualClock};
@@ -164,6 +164,15 @@ pub trait Chain<T>: 'static {
     /// Processes all of `items`. Nothing is visible to other partitions before [`flush`](Chain::flush).
     fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx);
 
+    /// As [`run`](Chain::run), of items that lie in memory.
+    #[inline(always)]
+    fn run_copies(&mut self, items: Copies<'_, T>, cx: &StepCx)
+    where
+        T: Copy,
+    {
+        self.run(items.iter(), cx);
+    }
+
     /// How many items may be given now. Zero means: not now.
     fn room(&mut self) -> usize;
 
@@ -225,6 +234,15 @@ pub trait Operator<In>: 'static {
     where
         I: Iterator<Item = In>,
         D: Chain<Self::Out>;
+
+    /// As [`run`](Operator::run), of items that lie in memory: for an operator that gains from looking at several before it passes them on.
+    #[inline(always)]
+    fn run_copies<D: Chain<Self::Out>>(&mut self, items: Copies<'_, In>, down: &mut D, cx: &StepCx)
+    where
+        In: Copy,
+    {
+        self.run(items.iter(), down, cx);
+    }
 
     /// How many items it takes now, given what follows.
     #[inline]
@@ -300,6 +318,14 @@ impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Chain<In> for Linked<O, D> 
     #[inline(always)]
     fn run<I: Iterator<Item = In>>(&mut self, items: I, cx: &StepCx) {
         self.op.run(items, &mut self.down, cx);
+    }
+
+    #[inline(always)]
+    fn run_copies(&mut self, items: Copies<'_, In>, cx: &StepCx)
+    where
+        In: Copy,
+    {
+        self.op.run_copies(items, &mut self.down, cx);
     }
 
     #[inline]

@@ -6,6 +6,7 @@
 
 mod breaker;
 mod chain;
+mod copies;
 mod gate;
 mod guard;
 mod letters;
@@ -27,6 +28,7 @@ mod watermarks;
 
 pub(crate) use chain::earliest;
 pub use chain::{BoxedChain, Chain, DynChain, Linked, Operator, Reporting, Resources, StageSite};
+pub use copies::Copies;
 pub use gate::{Gate, Rejected, StageError, catch};
 pub(crate) use letters::hold;
 pub use letters::{DeadLetter, FailureKind, Letters, Posting, Posts};

@@ -4,9 +4,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::gate::catch;
-use super::{Chain, StageError, StageSite, StepCx};
+use super::{Chain, Copies, StageError, StageSite, StepCx};
 use crate::model::{Now, Signal, Timestamp};
-use crate::sync::prefetch;
 
 /// What a source says after producing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +127,7 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
         T: Copy,
     {
         let n = items.len().min(self.limit);
-        self.chain.run(items[..n].iter().map(fetching_ahead(items)), self.cx);
+        self.chain.run_copies(Copies::of_first(n, items), self.cx);
         self.took(n)
     }
 
@@ -175,26 +174,6 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
         // Handling it may have used the room up.
         self.limit = self.limit.min(self.chain.room());
         true
-    }
-}
-
-/// How far ahead of what is emitted memory is fetched, in bytes: the processor's own look ahead ends with each page of 4 KiB, and holds the
-/// fewer items the more a chain does with each.
-const AHEAD_BYTES: usize = 8_192;
-/// Of shorter slices more than a quarter of what is fetched would lie behind the end.
-const FETCHED_FROM: usize = 4 * AHEAD_BYTES;
-/// Several smaller items share a cache line: they are cheap to load, and a fetch for each would not be.
-const FETCHED_BYTES: usize = 32;
-
-/// Copies each of `items`, and has the memory fetched of one that comes later.
-#[inline(always)]
-fn fetching_ahead<T: Copy>(items: &[T]) -> impl FnMut(&T) -> T + use<T> {
-    let ahead = if size_of_val(items) < FETCHED_FROM { 0 } else { AHEAD_BYTES };
-    move |item| {
-        if size_of::<T>() >= FETCHED_BYTES {
-            prefetch(std::ptr::from_ref(item).wrapping_byte_add(ahead));
-        }
-        *item
     }
 }
 

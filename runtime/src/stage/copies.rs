@@ -1,0 +1,55 @@
+//! Items that lie in memory, on their way into a chain.
+
+use crate::sync::prefetch;
+
+/// How far ahead of what is copied memory is fetched, in bytes: the processor's own look ahead ends with each page of 4 KiB, and holds the
+/// fewer items the more a chain does with each.
+const AHEAD_BYTES: usize = 8_192;
+/// Of shorter slices more than a quarter of what is fetched would lie behind the end.
+const FETCHED_FROM: usize = 4 * AHEAD_BYTES;
+/// Several smaller items share a cache line: they are cheap to load, and a fetch for each would not be.
+const FETCHED_BYTES: usize = 32;
+/// What a stage goes over twice stays in the first-level cache meanwhile, and has been fetched before it is first gone over.
+const BLOCK_BYTES: usize = AHEAD_BYTES / 2;
+
+/// Items in memory that a chain is given: each is copied when it is its turn, and what comes later is fetched into the cache meanwhile. A stage
+/// that gains from seeing several at once may look at them before.
+#[derive(Clone, Copy, Debug)]
+pub struct Copies<'a, T> {
+    items: &'a [T],
+    /// How far ahead memory is fetched, in bytes.
+    ahead: usize,
+}
+
+impl<'a, T: Copy> Copies<'a, T> {
+    /// The first `n` of `items`.
+    #[inline(always)]
+    pub(super) fn of_first(n: usize, items: &'a [T]) -> Self {
+        let ahead = if size_of_val(items) < FETCHED_FROM { 0 } else { AHEAD_BYTES };
+        Self { items: &items[..n], ahead }
+    }
+
+    /// The copies, in order.
+    #[inline(always)]
+    pub fn iter(self) -> impl Iterator<Item = T> + use<'a, T> {
+        self.items.iter().map(move |item| {
+            if size_of::<T>() >= FETCHED_BYTES {
+                prefetch(std::ptr::from_ref(item).wrapping_byte_add(self.ahead));
+            }
+            *item
+        })
+    }
+
+    /// The items where they lie.
+    #[inline]
+    pub fn as_slice(self) -> &'a [T] {
+        self.items
+    }
+
+    /// The same, in parts that the first-level cache holds.
+    #[inline]
+    pub fn blocks(self) -> impl Iterator<Item = Self> + use<'a, T> {
+        let block = (BLOCK_BYTES / size_of::<T>().max(1)).max(1);
+        self.items.chunks(block).map(move |items| Self { items, ..self })
+    }
+}
