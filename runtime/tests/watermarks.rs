@@ -449,8 +449,70 @@ fn a_watermark_stage_passes_the_testing_kit() {
         .unwrap();
 }
 
+/// An item so large that few of them are gone over at once.
+type Wide = [i64; 64];
+
+/// Emits items that lie in memory, as a slice or one by one.
+struct InMemory {
+    items: Vec<Wide>,
+    at: usize,
+    as_slice: bool,
+}
+
+impl Source for InMemory {
+    type Item = Wide;
+
+    fn produce<C: Chain<Wide>>(&mut self, out: &mut Emitter<'_, Wide, C>) -> Result<Produced, StageError> {
+        let rest = &self.items[self.at..];
+        self.at += if self.as_slice { out.emit_slice(rest) } else { out.emit_all(&mut rest.iter().copied()) };
+        Ok(if self.at == self.items.len() { Produced::End } else { Produced::More })
+    }
+}
+
+/// What comes out of a watermark stage behind a source of `times`, and the stage's account. Times of which `panics` says so panic.
+fn of_memory(
+    strategy: Watermarks,
+    times: &[i64],
+    panics: fn(i64) -> bool,
+    as_slice: bool,
+) -> (Vec<Say>, StageAccount) {
+    let p = PipelineBuilder::new("memory");
+    let (log, items) = (Log::default(), times.iter().map(|time| [*time; 64]).collect());
+    let kept = Arc::clone(&log);
+    p.source("in", move |_| Ok(InMemory { items, at: 0, as_slice }))
+        .watermarks("time", strategy, move |item: &Wide| {
+            assert!(!panics(item[0]), "a time that cannot be told");
+            Timestamp(item[0])
+        })
+        .on_error(ErrorPolicy::Ignore)
+        .map("first", |item| item[0])
+        .operator("record", move |_| Ok(Record(kept, 0)))
+        .for_each("out", drop);
+    let report = Simulation::new(7).partitions(1).run(p.build().unwrap()).unwrap();
+    report.result.account.verify().unwrap();
+    let log = log.lock().unwrap().clone();
+    (log, report.result.account.stages[&"time".parse().unwrap()])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Times are looked at several at once there: with some far ahead, once or until they are believed, and some that panic.
+    #[test]
+    fn items_in_memory_make_the_watermarks_that_they_make_one_by_one(
+        parts in prop::collection::vec((0i64..5_000, prop::collection::vec(0i64..60, 1..70)), 1..12),
+        every in 1u64..50,
+        trusting: bool,
+    ) {
+        let times: Vec<_> = parts.iter().flat_map(|(base, part)| part.iter().map(move |time| base + time)).collect();
+        let strategy = Watermarks::bounded(Duration::from_nanos(7)).every(Duration::from_nanos(every));
+        let strategy =
+            if trusting { strategy.any_ahead() } else { strategy.max_ahead(Duration::from_nanos(100)) };
+        for panics in [|_| false, |time| time % 97 == 0] as [fn(i64) -> bool; 2] {
+            let [slice, single] = [true, false].map(|as_slice| of_memory(strategy, &times, panics, as_slice));
+            prop_assert_eq!(slice, single);
+        }
+    }
 
     /// C10 over a whole graph: two sources with their own watermarks, parallel stages and rings between them.
     #[test]
