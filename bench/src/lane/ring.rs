@@ -7,7 +7,7 @@ use crate::case::{Latencies, Measured};
 use crate::link::{self, Duplex};
 use crate::pin::{self, Gate, Span};
 use crate::workload::ring::hand::PING_PONG_SLOTS;
-use crate::workload::ring::{Chunked, Tally, Write};
+use crate::workload::ring::{Chunked, Tally, Write, send};
 
 /// Moves `items` by chunks. Slots cannot be written in place: that is done by a copy, too.
 ///
@@ -22,27 +22,21 @@ pub fn chunks(items: u64, how: Chunked, cores: &[CoreId]) -> Result<Measured, Ri
 }
 
 fn produce(mut ring: Producer<u64>, items: u64, how: Chunked, gate: &Gate) -> Span {
-    let mut buffer = vec![0; how.chunk];
-    let start = gate.wait();
-    let mut next = 0;
-    while next < items {
-        let count = (items - next).min(how.chunk as u64) as usize;
+    send(items, how, gate, |buffer, mut chunk| {
         // A whole chunk or nothing: by the item both sides would wait for each other's positions.
-        if ring.free_for(count) < count {
-            continue;
+        if ring.free_for(buffer.len()) < buffer.len() {
+            return false;
         }
-        let mut chunk = next..next + count as u64;
-        next = chunk.end;
         match how.write {
             Write::Iterator => ring.extend(&mut chunk),
             Write::InPlace | Write::Copy => {
                 buffer.iter_mut().zip(chunk).for_each(|(slot, item)| *slot = item);
-                ring.push_slice(&buffer[..count])
+                ring.push_slice(buffer)
             }
         };
         ring.publish();
-    }
-    Span::since(start)
+        true
+    })
 }
 
 fn consume(mut ring: Consumer<u64>, items: u64, chunk: usize, gate: &Gate) -> (Span, Tally) {

@@ -1,6 +1,7 @@
 //! ring: one core hands `u64` to another, by chunks (throughput) and one at a time there and back (ping-pong).
 
 use std::cell::OnceCell;
+use std::ops::Range;
 use std::time::Duration;
 
 use corelane::ring::RingError;
@@ -8,6 +9,7 @@ use corelane::ring::RingError;
 use crate::case::{Case, Measured, Outcome, Setup};
 use crate::lane;
 use crate::link::{self, Mailbox};
+use crate::pin::{Gate, Span};
 
 /// Items of a full throughput run.
 pub const ITEMS: u64 = 500_000_000;
@@ -104,6 +106,28 @@ impl Chunked {
     }
 }
 
+/// Sends the items `0..items` by chunks, over whatever ring: `write` is given each as a range, with a buffer of as many items, until it says that
+/// there was room.
+#[inline(always)]
+pub fn send(
+    items: u64,
+    how: Chunked,
+    gate: &Gate,
+    mut write: impl FnMut(&mut [u64], Range<u64>) -> bool,
+) -> Span {
+    let mut buffer = vec![0; how.chunk];
+    let start = gate.wait();
+    let mut next = 0;
+    while next < items {
+        let chunk = next..items.min(next + how.chunk as u64);
+        let end = chunk.end;
+        if write(&mut buffer[..(end - next) as usize], chunk) {
+            next = end;
+        }
+    }
+    Span::since(start)
+}
+
 /// The programs over published rings, and the least that safe code can do.
 pub mod hand {
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -113,7 +137,7 @@ pub mod hand {
     use rtrb::chunks::ChunkError;
     use rtrb::{Consumer, Producer, RingBuffer};
 
-    use super::{Chunked, Tally, Write};
+    use super::{Chunked, Tally, Write, send};
     use crate::case::{Latencies, Measured};
     use crate::link::{self, Duplex};
     use crate::pin::{self, Gate, Span};
@@ -128,31 +152,23 @@ pub mod hand {
     }
 
     fn produce(mut ring: Producer<u64>, items: u64, how: Chunked, gate: &Gate) -> Span {
-        let mut buffer = vec![0; how.chunk];
-        let start = gate.wait();
-        let mut next = 0;
-        while next < items {
-            let count = (items - next).min(how.chunk as u64) as usize;
+        send(items, how, gate, |buffer, chunk| {
             let written = match how.write {
-                Write::Iterator => ring.write_chunk_uninit(count).map(|chunk| {
-                    chunk.fill_from_iter(next..);
+                Write::Iterator => ring.write_chunk_uninit(buffer.len()).map(|slots| {
+                    slots.fill_from_iter(chunk);
                 }),
-                Write::InPlace => ring.write_chunk(count).map(|mut chunk| {
-                    let (first, second) = chunk.as_mut_slices();
-                    let slots = first.iter_mut().chain(second);
-                    slots.zip(next..).for_each(|(slot, item)| *slot = item);
-                    chunk.commit_all();
+                Write::InPlace => ring.write_chunk(buffer.len()).map(|mut slots| {
+                    let (first, second) = slots.as_mut_slices();
+                    first.iter_mut().chain(second).zip(chunk).for_each(|(slot, item)| *slot = item);
+                    slots.commit_all();
                 }),
                 Write::Copy => {
-                    buffer.iter_mut().zip(next..).for_each(|(slot, item)| *slot = item);
-                    push_all(&mut ring, &buffer[..count])
+                    buffer.iter_mut().zip(chunk).for_each(|(slot, item)| *slot = item);
+                    push_all(&mut ring, buffer)
                 }
             };
-            if written.is_ok() {
-                next += count as u64;
-            }
-        }
-        Span::since(start)
+            written.is_ok()
+        })
     }
 
     fn push_all(ring: &mut Producer<u64>, items: &[u64]) -> Result<(), ChunkError> {
