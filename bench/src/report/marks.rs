@@ -3,7 +3,7 @@
 use crate::case::Metric;
 use crate::harness::Results;
 use crate::share::SHARED;
-use crate::stats;
+use crate::stats::{self, Interval, Ratio};
 
 /// Other people's systems, as they are called in cases.
 pub const PEERS: &[&str] = &[
@@ -21,6 +21,8 @@ pub const PEERS: &[&str] = &[
 /// Those of them that are more than a channel or a ring.
 const FRAMEWORKS: &[&str] =
     &["renoir", "renoir-two-phase", "timely", "tokio", "tokio-batches", "rayon", "streams"];
+/// Repetitions without which a median says nothing: of one or two it is what happened to them.
+const ENOUGH_FOR_A_MEDIAN: usize = 3;
 /// Repetitions without which a spread says nothing.
 const ENOUGH_FOR_A_SPREAD: usize = 10;
 
@@ -182,44 +184,55 @@ impl Mark {
 
     /// What was measured and whether that reaches the mark, or why it cannot be told.
     fn find(&self, results: &Results) -> Result<(String, bool), &'static str> {
-        let (plan, ours, _) =
+        let (plan, our_values) =
             self.best(results, self.ours).ok_or("corelane has no such figure in this run")?;
-        let (name, theirs, all) = self.best(results, self.beside).ok_or("none of them is in this run")?;
+        let (name, their_values) = self.best(results, self.beside).ok_or("none of them is in this run")?;
+        if our_values.len().min(their_values.len()) < ENOUGH_FOR_A_MEDIAN {
+            return Err("fewer than 3 comparable repetitions: a median of so few says nothing");
+        }
         let judged = results.runs.iter().filter(|runs| runs.system == plan || runs.system == name);
         let mut waited = judged.filter_map(|runs| runs.sender_waited(results.judged));
         if waited.any(|waited| waited > SHARED) {
             return Err("a sender had to share its core: this was no open loop");
         }
         let name = if plan == "corelane" { name.to_owned() } else { format!("{name} ({plan})") };
-        let ratio = ours / theirs;
+        let ratio = || {
+            let Ratio { value, interval: Interval { low, high } } =
+                stats::ratio(&our_values, &their_values).ok_or("what it is beside is zero")?;
+            Ok((format!("{value:.3} ({low:.3}..{high:.3}) of {name}"), value))
+        };
+        let median = |values| stats::median(values).ok_or("there is no figure");
         match self.rule {
-            Rule::AtLeast(target) => Ok((format!("{ratio:.3} of {name}"), ratio >= target)),
-            Rule::AtMost(target) => Ok((format!("{ratio:.3} of {name}"), ratio <= target)),
+            Rule::AtLeast(target) => ratio().map(|(found, ratio)| (found, ratio >= target)),
+            Rule::AtMost(target) => ratio().map(|(found, ratio)| (found, ratio <= target)),
             Rule::Above(ns) => {
-                Ok((format!("{:.1} us above {name}", (ours - theirs) / 1e3), ours - theirs <= ns))
+                let above = median(&our_values)? - median(&their_values)?;
+                Ok((format!("{:.1} us above {name}", above / 1e3), above <= ns))
             }
-            Rule::WithinSpread if all.len() < ENOUGH_FOR_A_SPREAD => {
+            Rule::WithinSpread if their_values.len() < ENOUGH_FOR_A_SPREAD => {
                 Err("fewer than 10 comparable repetitions: a spread of so few says nothing")
             }
             Rule::WithinSpread => {
-                let most = all.iter().copied().fold(0.0, f64::max);
+                let ours = median(&our_values)?;
+                let most = their_values.iter().copied().fold(0.0, f64::max);
                 Ok((format!("{ours:.0} ns, {name} up to {most:.0} ns"), ours <= most))
             }
         }
     }
 
-    /// Of those of `systems` that ran, the one with the best median: its name, the median, and all values.
-    fn best(&self, results: &Results, systems: &[&str]) -> Option<(&'static str, f64, Vec<f64>)> {
+    /// Of those of `systems` that ran, the one with the best median: its name and its values.
+    fn best(&self, results: &Results, systems: &[&str]) -> Option<(&'static str, Vec<f64>)> {
         let ran = results.runs.iter().filter(|runs| systems.contains(&runs.system));
         let medians = ran.filter_map(|runs| {
             let values = runs.values(self.metric, results.judged);
             Some((runs.system, stats::median(&values)?, values))
         });
-        if self.metric.more_is_better() {
+        let best = if self.metric.more_is_better() {
             medians.max_by(|one, other| one.1.total_cmp(&other.1))
         } else {
             medians.min_by(|one, other| one.1.total_cmp(&other.1))
-        }
+        };
+        best.map(|(name, _, values)| (name, values))
     }
 }
 
@@ -247,6 +260,11 @@ mod tests {
     use crate::harness::{Repetition, Runs};
     use crate::link::Link;
 
+    /// As many repetitions as it takes to be judged, all alike.
+    fn steady(system: &'static str, metric: Metric, value: f64) -> Runs {
+        runs(system, metric, &[value; ENOUGH_FOR_A_MEDIAN])
+    }
+
     fn runs(system: &'static str, metric: Metric, values: &[f64]) -> Runs {
         let one = |&value: &f64| Repetition { figures: vec![(metric, value)], ..Repetition::default() };
         Runs { system, repetitions: values.iter().map(one).collect(), hiccups: None }
@@ -273,10 +291,13 @@ mod tests {
     #[test]
     fn the_best_peer_is_the_one_with_the_highest_rate() {
         let systems = [("corelane", 90.0), ("loop", 100.0), ("timely", 10.0), ("renoir", 80.0)];
-        let runs = systems.map(|(name, value)| runs(name, RATE, &[value]));
+        let runs = systems.map(|(name, value)| steady(name, RATE, value));
         let judged = judge(&results(("chain", "bare", 1), runs.into()));
         assert_eq!(reached(&judged), [Reached::Yes, Reached::Yes]);
-        assert_eq!(judged[0].to_string(), "items_per_s at least 0.90 of loop: 0.900 of loop: reached");
+        assert_eq!(
+            judged[0].to_string(),
+            "items_per_s at least 0.90 of loop: 0.900 (0.900..0.900) of loop: reached"
+        );
         assert!(judged[1].found.ends_with("of renoir"), "{judged:?}");
     }
 
@@ -289,10 +310,13 @@ mod tests {
             ("timely", 800.0),
             ("crossbeam", 200.0),
         ];
-        let runs = systems.map(|(name, value)| runs(name, Metric::P50, &[value]));
+        let runs = systems.map(|(name, value)| steady(name, Metric::P50, value));
         let judged = judge(&results(("latency", "rate1m", 2), runs.into()));
         let framework = judged.iter().find(|one| one.mark.contains("framework")).unwrap();
-        assert_eq!((framework.found.as_str(), framework.reached), ("0.375 of timely", Reached::No));
+        assert_eq!(
+            (framework.found.as_str(), framework.reached),
+            ("0.375 (0.375..0.375) of timely", Reached::No)
+        );
     }
 
     #[test]
@@ -305,28 +329,39 @@ mod tests {
     #[test]
     fn a_mark_for_any_plan_takes_the_best_one_and_names_it_others_are_for_the_plain_one() {
         let systems = [("corelane", 90.0), ("corelane-combining", 200.0), ("hand", 100.0), ("renoir", 100.0)];
-        let runs = systems.map(|(name, value)| runs(name, RATE, &[value]));
+        let runs = systems.map(|(name, value)| steady(name, RATE, value));
         let judged = judge(&results(("tumbling", "k10000", 2), runs.into()));
         assert_eq!(reached(&judged), [Reached::No, Reached::Yes]);
-        assert_eq!(judged[1].found, "2.000 of renoir (corelane-combining)");
+        assert_eq!(judged[1].found, "2.000 (2.000..2.000) of renoir (corelane-combining)");
     }
 
     #[test]
     fn what_was_no_open_loop_is_not_judged() {
         let with = |waited| {
-            let mut hand = runs("hand", Metric::P50, &[10.0]);
+            let mut hand = steady("hand", Metric::P50, 10.0);
             hand.repetitions[0].sender_waited = Some(waited);
-            judge(&results(("latency", "rate1m", 2), vec![runs("corelane", Metric::P50, &[1.0]), hand]))[0]
+            judge(&results(("latency", "rate1m", 2), vec![steady("corelane", Metric::P50, 1.0), hand]))[0]
                 .reached
         };
         assert_eq!((with(0.001), with(0.2)), (Reached::Yes, Reached::Unknown));
     }
 
     #[test]
+    fn a_median_is_of_three_repetitions_or_none() {
+        let with = |ours: &[f64], hand: &[f64]| {
+            let runs = vec![runs("corelane", RATE, ours), runs("loop", RATE, hand)];
+            judge(&results(("chain", "bare", 1), runs)).remove(0)
+        };
+        assert_eq!(with(&[2.0; 2], &[1.0; 3]).reached, Reached::Unknown);
+        assert_eq!(with(&[2.0; 3], &[1.0; 2]).reached, Reached::Unknown);
+        assert_eq!(with(&[2.0, 1.0, 4.0], &[1.0; 3]).found, "2.000 (1.000..4.000) of loop");
+    }
+
+    #[test]
     fn a_spread_is_of_ten_repetitions_or_none() {
         let with = |count| {
             let hand: Vec<f64> = (1..=count).map(f64::from).collect();
-            let ours = runs("corelane", Metric::P99, &[9.5]);
+            let ours = steady("corelane", Metric::P99, 9.5);
             judge(&results(("latency", "rate1m", 2), vec![ours, runs("hand", Metric::P99, &hand)]))
         };
         let p99 = |judged: Vec<Judgement>| {
@@ -340,7 +375,7 @@ mod tests {
     fn a_distance_is_taken_to_the_noise_floor() {
         let tail = |ours| {
             let runs =
-                [("corelane", ours), ("noise-floor", 2e6)].map(|(name, ns)| runs(name, Metric::P9999, &[ns]));
+                [("corelane", ours), ("noise-floor", 2e6)].map(|(name, ns)| steady(name, Metric::P9999, ns));
             judge(&results(("window", "sliding", 2), runs.into()))[0].reached
         };
         assert_eq!((tail(3e6), tail(3.1e6)), (Reached::Yes, Reached::No));
