@@ -46,10 +46,10 @@ impl<'a, T: Copy> Copies<'a, T> {
         self.items
     }
 
-    /// The same, in parts that the first-level cache holds.
+    /// The same, in parts that the first-level cache holds if they are to be `gone_over_twice`, and otherwise in one.
     #[inline]
-    pub fn blocks(self) -> impl Iterator<Item = Self> + use<'a, T> {
-        let block = (BLOCK_BYTES / size_of::<T>().max(1)).max(1);
-        self.items.chunks(block).map(move |items| Self { items, ..self })
+    pub fn parts(self, gone_over_twice: bool) -> impl Iterator<Item = Self> + use<'a, T> {
+        let block = if gone_over_twice { BLOCK_BYTES / size_of::<T>().max(1) } else { self.items.len() };
+        self.items.chunks(block.max(1)).map(move |items| Self { items, ..self })
     }
 }

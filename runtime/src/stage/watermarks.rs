@@ -385,6 +385,13 @@ impl<F> WatermarkOp<F> {
         }
     }
 
+    /// Whether times can be looked at ahead: neither marks nor whose time it is matters then.
+    fn has_one_track_of_times(&self) -> bool {
+        matches!((&self.tracks[..], self.advance), ([_], Advance::Behind(_)))
+    }
+
+    /// For a stage that [has one track of times](Self::has_one_track_of_times).
+    ///
     /// Looks at the times of `items` before they are passed on, if all of them are believed: of those the latest is enough. Otherwise nothing
     /// has changed, and each is to be looked at when it is passed on.
     ///
@@ -395,8 +402,8 @@ impl<F> WatermarkOp<F> {
         E: Into<EventTime>,
         F: FnMut(&T) -> E,
     {
-        let Self { time, tracks, max_ahead, advance, .. } = self;
-        let ([one], Advance::Behind(_)) = (&mut tracks[..], advance) else { return false };
+        let Self { time, tracks, max_ahead, .. } = self;
+        let [one] = &mut tracks[..] else { return false };
         if one.trust != Trust::Settled || one.doubted > 0 {
             return false;
         }
@@ -436,11 +443,12 @@ where
     where
         T: Copy,
     {
-        for block in items.blocks() {
-            if self.sees_all(block.as_slice()) {
-                down.run_copies(block, cx);
+        let ahead = self.has_one_track_of_times();
+        for part in items.parts(ahead) {
+            if ahead && self.sees_all(part.as_slice()) {
+                down.run_copies(part, cx);
             } else {
-                self.pass(block.iter(), down, cx);
+                self.pass(part.iter(), down, cx);
             }
         }
         self.look(down, cx);
