@@ -121,7 +121,7 @@ mod tests {
     ) -> Results {
         let spread = spread.map(Rc::new);
         let repetition = Repetition { figures: vec![(metric, 5e8)], spread, ..Repetition::default() };
-        let runs = |system| Runs { system, repetitions: vec![repetition.clone()], hiccups: None };
+        let runs = |system| Runs { system, repetitions: vec![repetition.clone(); 3], hiccups: None };
         Results {
             workload,
             variant,
