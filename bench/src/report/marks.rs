@@ -184,9 +184,10 @@ impl Mark {
 
     /// What was measured and whether that reaches the mark, or why it cannot be told.
     fn find(&self, results: &Results) -> Result<(String, bool), &'static str> {
-        let (plan, our_values) =
+        let (plan, ours, our_values) =
             self.best(results, self.ours).ok_or("corelane has no such figure in this run")?;
-        let (name, their_values) = self.best(results, self.beside).ok_or("none of them is in this run")?;
+        let (name, theirs, their_values) =
+            self.best(results, self.beside).ok_or("none of them is in this run")?;
         if our_values.len().min(their_values.len()) < ENOUGH_FOR_A_MEDIAN {
             return Err("fewer than 3 comparable repetitions: a median of so few says nothing");
         }
@@ -201,38 +202,34 @@ impl Mark {
                 stats::ratio(&our_values, &their_values).ok_or("what it is beside is zero")?;
             Ok((format!("{value:.3} ({low:.3}..{high:.3}) of {name}"), value))
         };
-        let median = |values| stats::median(values).ok_or("there is no figure");
         match self.rule {
             Rule::AtLeast(target) => ratio().map(|(found, ratio)| (found, ratio >= target)),
             Rule::AtMost(target) => ratio().map(|(found, ratio)| (found, ratio <= target)),
             Rule::Above(ns) => {
-                let above = median(&our_values)? - median(&their_values)?;
-                Ok((format!("{:.1} us above {name}", above / 1e3), above <= ns))
+                Ok((format!("{:.1} us above {name}", (ours - theirs) / 1e3), ours - theirs <= ns))
             }
             Rule::WithinSpread if their_values.len() < ENOUGH_FOR_A_SPREAD => {
                 Err("fewer than 10 comparable repetitions: a spread of so few says nothing")
             }
             Rule::WithinSpread => {
-                let ours = median(&our_values)?;
                 let most = their_values.iter().copied().fold(0.0, f64::max);
                 Ok((format!("{ours:.0} ns, {name} up to {most:.0} ns"), ours <= most))
             }
         }
     }
 
-    /// Of those of `systems` that ran, the one with the best median: its name and its values.
-    fn best(&self, results: &Results, systems: &[&str]) -> Option<(&'static str, Vec<f64>)> {
+    /// Of those of `systems` that ran, the one with the best median: its name, the median, and all values.
+    fn best(&self, results: &Results, systems: &[&str]) -> Option<(&'static str, f64, Vec<f64>)> {
         let ran = results.runs.iter().filter(|runs| systems.contains(&runs.system));
         let medians = ran.filter_map(|runs| {
             let values = runs.values(self.metric, results.judged);
             Some((runs.system, stats::median(&values)?, values))
         });
-        let best = if self.metric.more_is_better() {
+        if self.metric.more_is_better() {
             medians.max_by(|one, other| one.1.total_cmp(&other.1))
         } else {
             medians.min_by(|one, other| one.1.total_cmp(&other.1))
-        };
-        best.map(|(name, _, values)| (name, values))
+        }
     }
 }
 
