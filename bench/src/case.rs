@@ -12,6 +12,8 @@ use crate::workload::nexmark;
 
 /// How many samples must lie beyond a percentile before it is printed.
 pub const SAMPLES_BEYOND: f64 = 10.0;
+/// Comparable repetitions of a case for which nothing else is said.
+const REPETITIONS: usize = 7;
 
 /// Which driver corelane's systems run on. The hand-written programs are pinned threads whatever it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -251,6 +253,8 @@ pub struct Case {
     pub work: String,
     /// What every run must compute.
     pub expected: u64,
+    /// Comparable repetitions of each system, unless asked for another number.
+    pub repetitions: usize,
     /// The systems that ratios are taken to, in order of weight.
     pub references: Vec<&'static str>,
     /// The systems, in the order in which they alternate.
@@ -261,7 +265,14 @@ impl Case {
     /// A case without systems yet.
     pub fn new(workload: &'static str, variant: &'static str, cores: usize, expected: u64) -> Self {
         let (references, systems) = (Vec::new(), Vec::new());
-        Self { workload, variant, cores, work: String::new(), expected, references, systems }
+        let (work, repetitions) = (String::new(), REPETITIONS);
+        Self { workload, variant, cores, work, expected, repetitions, references, systems }
+    }
+
+    /// Repeats each system so often.
+    pub fn repetitions(mut self, repetitions: usize) -> Self {
+        self.repetitions = repetitions;
+        self
     }
 
     /// Describes the amount of work.

@@ -12,14 +12,18 @@ use crate::share::SHARED;
 
 /// How many times `repetitions` rounds may be run to get enough that can be compared.
 const PATIENCE: usize = 3;
+/// Repetitions without which a median says nothing: of one or two it is what happened to them.
+pub const ENOUGH_FOR_A_MEDIAN: usize = 3;
+/// Repetitions without which a spread says nothing.
+pub const ENOUGH_FOR_A_SPREAD: usize = 10;
 
 /// Repetitions of each system.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounds {
     /// So many that can be compared: over the same kind of link, with senders that had their cores to themselves.
     pub repetitions: usize,
-    /// Once a case has taken so long, as many over whatever link will do: with slow systems and a link that flips, thrice as many take a quarter
-    /// of an hour.
+    /// Once a case has taken so long, [`ENOUGH_FOR_A_MEDIAN`] of them will do, and once it has taken thrice that, any: with slow systems and a link
+    /// that flips, all take a quarter of an hour.
     pub patience: Option<Duration>,
 }
 
@@ -29,9 +33,18 @@ impl Rounds {
         Self { repetitions, patience: None }
     }
 
-    /// `repetitions`, be they comparable or not after three minutes.
+    /// `repetitions`, or fewer after three minutes.
     pub fn about(repetitions: usize) -> Self {
         Self { repetitions, patience: Some(Duration::from_secs(180)) }
+    }
+
+    /// How many comparable repetitions will do when a case has taken `elapsed`.
+    fn enough(self, elapsed: Duration) -> usize {
+        match self.patience {
+            Some(patience) if elapsed >= 3 * patience => self.repetitions.min(1),
+            Some(patience) if elapsed >= patience => self.repetitions.min(ENOUGH_FOR_A_MEDIAN),
+            _ => self.repetitions,
+        }
     }
 }
 
@@ -142,20 +155,19 @@ pub struct Results {
 }
 
 /// Runs every system once to warm up, then in turn (A B A B ...) until each has as many comparable repetitions as `rounds` asks
-/// for, or three times as many altogether. Every run's result is checked, the warm-up's too.
+/// for, or three times as many altogether; fewer if that takes long and `rounds` has patience. Every run's result is checked, the warm-up's too.
 ///
 /// # Errors
 /// The first wrong result, or a system that did not run.
 pub fn run(case: &Case, setup: &Setup, rounds: Rounds) -> Result<Results, BenchError> {
     let (before, begun) = (CpuTime::now(), Instant::now());
-    let Rounds { repetitions, patience } = rounds;
     let mut notes = Vec::new();
     let mut runs: Vec<Runs> = Vec::new();
     for system in &case.systems {
         checked(case, system, setup)?;
         runs.push(Runs { system: system.name, repetitions: Vec::new(), hiccups: None });
     }
-    for round in 1..=repetitions * PATIENCE {
+    for round in 1..=rounds.repetitions * PATIENCE {
         for (system, runs) in case.systems.iter().zip(&mut runs) {
             let (repetition, outcome) = around(case, setup, || checked(case, system, setup))?;
             runs.repetitions.push(repetition);
@@ -169,9 +181,8 @@ pub fn run(case: &Case, setup: &Setup, rounds: Rounds) -> Result<Results, BenchE
                 }
             }
         }
-        let alike = fewest(&runs, judged(&runs));
-        let is_long = || patience.is_some_and(|patience| begun.elapsed() >= patience);
-        if alike >= repetitions || (alike > 0 && round >= repetitions && is_long()) {
+        // Not before all rounds have run: that repetitions cannot be compared is no reason for fewer.
+        if round >= rounds.repetitions && fewest(&runs, judged(&runs)) >= rounds.enough(begun.elapsed()) {
             break;
         }
     }
@@ -295,6 +306,15 @@ mod tests {
         let always = sends(&[0.4]);
         assert_eq!((always.repetitions.len(), always.count(Link::Single), always.shared()), (3, 3, 3));
         assert_eq!(always.sender_waited(Link::Single), Some(0.4));
+    }
+
+    #[test]
+    fn what_takes_long_ends_with_fewer_comparable_repetitions_unless_their_number_was_asked_for() {
+        let after = |seconds| Duration::from_secs(seconds);
+        let about = Rounds::about(7);
+        assert_eq!([0, 179, 180, 539, 540].map(|s| about.enough(after(s))), [7, 7, 3, 3, 1]);
+        assert_eq!(Rounds::about(2).enough(after(180)), 2);
+        assert_eq!(Rounds::exactly(7).enough(after(10_000)), 7);
     }
 
     #[test]

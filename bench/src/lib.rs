@@ -36,6 +36,7 @@ cfg_if::cfg_if! {
         pub mod pin;
         pub mod report;
         pub mod share;
+        pub mod tuning;
         pub mod workload;
     }
 }

@@ -72,19 +72,20 @@ struct How {
     /// Cores by their number within the allowed set, such as 0,1 or 0-1. All allowed ones if not given.
     #[arg(long)]
     cores: Option<String>,
-    /// Repetitions of each system that must be comparable, however long that takes. If not given: 7, 3 with --quick and in searches, and after three
-    /// minutes of one case as many of whatever kind.
+    /// Repetitions of each system that must be comparable, however long that takes. If not given: 7, 10 where tails are compared, 3 with --quick and
+    /// in searches; after three minutes of one case 3, after nine minutes any.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     repetitions: Option<u32>,
 }
 
 impl How {
-    fn repetitions(&self, unless_quick: u32) -> usize {
-        self.repetitions.unwrap_or(if self.quick { 3 } else { unless_quick }) as usize
+    fn repetitions(&self, unless_quick: usize) -> usize {
+        let asked = self.repetitions.map(|repetitions| repetitions as usize);
+        asked.unwrap_or(if self.quick { 3 } else { unless_quick })
     }
 
     /// What was asked for counts, however long it takes; what was not is left after a while.
-    fn rounds(&self, unless_quick: u32) -> Rounds {
+    fn rounds(&self, unless_quick: usize) -> Rounds {
         let rounds = if self.repetitions.is_some() { Rounds::exactly } else { Rounds::about };
         rounds(self.repetitions(unless_quick))
     }
@@ -303,7 +304,7 @@ fn compare(
     }
     let mut all = Vec::new();
     for case in cases {
-        let results = harness::run(&case, setup, arguments.how.rounds(7));
+        let results = harness::run(&case, setup, arguments.how.rounds(case.repetitions));
         let results = results.map_err(|error| Stop(FAILED, error.to_string()))?;
         write!(table, "\n{}", report::table(&results))?;
         if arguments.how.json {

@@ -1,7 +1,7 @@
 //! What corelane is to reach beside other systems, and whether it did in this run.
 
 use crate::case::Metric;
-use crate::harness::Results;
+use crate::harness::{ENOUGH_FOR_A_MEDIAN, ENOUGH_FOR_A_SPREAD, Results};
 use crate::share::SHARED;
 use crate::stats::{self, Interval, Ratio};
 
@@ -21,10 +21,6 @@ pub const PEERS: &[&str] = &[
 /// Those of them that are more than a channel or a ring.
 const FRAMEWORKS: &[&str] =
     &["renoir", "renoir-two-phase", "timely", "tokio", "tokio-batches", "rayon", "streams"];
-/// Repetitions without which a median says nothing: of one or two it is what happened to them.
-const ENOUGH_FOR_A_MEDIAN: usize = 3;
-/// Repetitions without which a spread says nothing.
-const ENOUGH_FOR_A_SPREAD: usize = 10;
 
 /// One thing to reach.
 #[derive(Clone, Copy, Debug)]

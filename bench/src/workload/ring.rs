@@ -1,9 +1,8 @@
 //! ring: one core hands `u64` to another, by chunks (throughput) and one at a time there and back (ping-pong).
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Duration;
+use std::rc::Rc;
 
 use core_affinity::CoreId;
 use corelane::ring::RingError;
@@ -12,6 +11,7 @@ use crate::case::{Case, Measured, Outcome, Setup};
 use crate::lane;
 use crate::link::{self, Link, Mailbox};
 use crate::pin::{Gate, Span};
+use crate::tuning::Tuning;
 
 /// Items of a full throughput run.
 pub const ITEMS: u64 = 500_000_000;
@@ -57,11 +57,6 @@ pub fn expected(items: u64) -> u64 {
     sum as u64
 }
 
-/// Rounds of near cores in which configurations are tried.
-const ENOUGH_ROUNDS: usize = 3;
-/// Rounds at most, of cores that are seldom near.
-const MOST_ROUNDS: usize = 12;
-
 /// How a producer gets its items into the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
@@ -88,49 +83,13 @@ impl Chunked {
     /// Every configuration that is tried of a ring that can be written so.
     fn all(writes: &[Write]) -> Vec<Self> {
         let mut all = Vec::new();
-        for capacity in [4_096, 16_384, 65_536] {
-            for chunk in [256, 512, 1_024, 2_048] {
+        // The largest does not fit in the private cache of a core: what is read comes from the cache that they share, if they do.
+        for capacity in [4_096, 16_384, 65_536, 262_144] {
+            for chunk in [512, 1_024, 2_048, 4_096].into_iter().filter(|chunk| 2 * chunk <= capacity) {
                 all.extend(writes.iter().map(|&write| Self { capacity, chunk, write }));
             }
         }
         all
-    }
-
-    /// The configuration with which `run` takes least time here, and how far apart the cores were meanwhile. Each is run briefly in each of
-    /// several rounds, and its best time counts: other processes only ever make a run slower. Rounds count in which the cores stood the same way
-    /// from beginning to end by `round_trip_ns`: two hardware threads of one core do best with a ring that fits in the cache they share, which says
-    /// nothing of cores that are near or far.
-    ///
-    /// # Errors
-    /// The first of `run`.
-    fn best<E>(
-        writes: &[Write],
-        mut round_trip_ns: impl FnMut() -> f64,
-        mut run: impl FnMut(Self) -> Result<Measured, E>,
-    ) -> Result<(Self, Link), E> {
-        let all = Self::all(writes);
-        let mut rounds: BTreeMap<Link, Vec<Vec<Duration>>> = BTreeMap::new();
-        let mut before = round_trip_ns();
-        for _ in 0..MOST_ROUNDS {
-            let times: Result<Vec<_>, E> = all.iter().map(|&how| Ok(run(how)?.elapsed)).collect();
-            let after = round_trip_ns();
-            let of = rounds.entry(Link::classify(before, after)).or_default();
-            of.push(times?);
-            before = after;
-            if rounds.get(&Link::Near).is_some_and(|near| near.len() >= ENOUGH_ROUNDS) {
-                break;
-            }
-        }
-        let worth = |link: &Link, count: usize| match link {
-            Link::Near if count >= ENOUGH_ROUNDS => (2, count),
-            Link::Near | Link::Far => (1, count),
-            Link::Single | Link::Sibling | Link::Mixed => (0, count),
-        };
-        let chosen = rounds.into_iter().max_by_key(|(link, rounds)| worth(link, rounds.len()));
-        let (link, rounds) = chosen.expect("there was a round");
-        let least = |at: usize| rounds.iter().map(|times| times[at]).min();
-        let fastest = (0..all.len()).min_by_key(|&at| least(at));
-        Ok((all[fastest.expect("there are configurations to try")], link))
     }
 }
 
@@ -322,41 +281,68 @@ pub mod hand {
     }
 }
 
-/// Moves `items` with the configuration that is best here, found out when it is first called.
+/// The rings that are compared by chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ring {
+    Rtrb,
+    Corelane,
+}
+
+impl Ring {
+    fn writes(self) -> &'static [Write] {
+        match self {
+            Self::Rtrb => &[Write::Iterator, Write::InPlace, Write::Copy],
+            Self::Corelane => &[Write::Iterator, Write::Copy],
+        }
+    }
+
+    fn run(self, items: u64, how: Chunked, cores: &[CoreId]) -> Result<Measured, RingError> {
+        match self {
+            Self::Rtrb => Ok(hand::rtrb_chunks(items, how, cores)),
+            Self::Corelane => lane::ring::chunks(items, how, cores),
+        }
+    }
+}
+
+/// What part of the items of a run each configuration is tried with.
+const TRIED: u64 = 50;
+
+/// Moves `items` over `ring` with its best configuration for cores that are as far apart as these are now. The first call tries all configurations
+/// of both rings, in turn.
 fn tuned(
-    best: &OnceCell<(Chunked, Link)>,
-    writes: &[Write],
+    tuning: &OnceCell<Tuning<(Ring, Chunked)>>,
+    ring: Ring,
     items: u64,
     cores: &[CoreId],
-    run: impl Fn(u64, Chunked) -> Result<Measured, RingError>,
 ) -> Result<Outcome, RingError> {
-    let (how, link) = match best.get() {
-        Some(found) => *found,
-        None => {
-            let found = Chunked::best(writes, || link::round_trip_ns(cores), |how| run(items / 50, how))?;
-            *best.get_or_init(|| found)
-        }
-    };
-    Ok(Outcome::from(run(items, how)?).note(format!("best of those tried ({}): {how:?}", link.name())))
+    if tuning.get().is_none() {
+        let of = |ring: Ring| Chunked::all(ring.writes()).into_iter().map(move |how| (ring, how));
+        let all = of(Ring::Rtrb).chain(of(Ring::Corelane)).collect();
+        let run = |(ring, how): (Ring, Chunked)| Ok(ring.run(items / TRIED, how, cores)?.elapsed);
+        // It was empty: nothing comes back.
+        let _ = tuning.set(Tuning::run(all, || link::round_trip_ns(cores), run)?);
+    }
+    let now_ns = link::round_trip_ns(cores);
+    let best =
+        tuning.get().and_then(|tuning| tuning.best(Link::classify(now_ns, now_ns), |one| one.0 == ring));
+    let ((_, how), link) = best.expect("all were run");
+    Ok(Outcome::from(ring.run(items, how, cores)?)
+        .note(format!("best of those tried {}: {how:?}", link.name())))
 }
 
 /// The comparisons: corelane's systems are added beside `rtrb`.
 pub fn cases(setup: &Setup) -> Vec<Case> {
     let (items, batches) = (setup.scaled(ITEMS), setup.scaled(BATCHES));
-    let (best_rtrb, best_ours) = (OnceCell::new(), OnceCell::new());
-    let rtrb = move |setup: &Setup| {
-        let run = |items, how| Ok(hand::rtrb_chunks(items, how, &setup.cores));
-        tuned(&best_rtrb, &[Write::Iterator, Write::InPlace, Write::Copy], items, &setup.cores, run)
-    };
-    let ours = move |setup: &Setup| {
-        let run = |items, how| lane::ring::chunks(items, how, &setup.cores);
-        tuned(&best_ours, &[Write::Iterator, Write::Copy], items, &setup.cores, run)
+    let tuning = Rc::new(OnceCell::new());
+    let by_chunks = |ring| {
+        let tuning = Rc::clone(&tuning);
+        move |setup: &Setup| tuned(&tuning, ring, items, &setup.cores)
     };
     let throughput = Case::new("ring", "throughput", 2, expected(items))
         .work(format!("{} M u64 by chunks", items / 1_000_000))
         .reference("rtrb")
-        .try_system("rtrb", rtrb)
-        .try_system("corelane", ours);
+        .try_system("rtrb", by_chunks(Ring::Rtrb))
+        .try_system("corelane", by_chunks(Ring::Corelane));
     let ping_pong = Case::new("ring", "pingpong", 2, link::ping_pong_sum(batches))
         .work(format!("{batches} means of {} round trips each", link::BATCH))
         .reference("rtrb")
@@ -403,24 +389,6 @@ mod tests {
             let ours = lane::ring::chunks(10_001, how, &cores).unwrap();
             assert_eq!(ours.checksum, expected(10_001), "{write:?}");
         }
-    }
-
-    #[test]
-    fn a_configuration_is_chosen_by_cores_that_are_near_not_by_two_threads_of_one_or_by_changes() {
-        // A round of two threads of one core, where small rings do best, one that changes, three of near cores.
-        let round_trips = [50.0, 50.0, 120.0, 120.0, 120.0, 120.0];
-        let looks = std::cell::Cell::new(0);
-        let chosen = Chunked::best(
-            &[Write::Iterator],
-            || round_trips[looks.replace(looks.get() + 1)],
-            |how| {
-                let slots = how.capacity as u64;
-                let elapsed = Duration::from_nanos(if looks.get() < 3 { slots } else { 1 << 40 } - slots / 2);
-                Ok::<_, RingError>(Measured { items: 1, elapsed, checksum: 0 })
-            },
-        );
-        let (how, link) = chosen.unwrap();
-        assert_eq!((how.capacity, link, looks.get()), (65_536, Link::Near, 6));
     }
 
     #[test]

@@ -1,0 +1,118 @@
+//! Chooses configurations for the systems of one case: all in turn, in the same minute, and for each kind of link by itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::harness::ENOUGH_FOR_A_MEDIAN as ENOUGH;
+use crate::link::Link;
+
+/// How often each configuration is run at most. The link is what it is: of many rounds, some are over each kind.
+const ROUNDS: usize = 16;
+
+/// How long each configuration took, over each kind of link.
+#[derive(Clone, Debug)]
+pub struct Tuning<C> {
+    candidates: Vec<C>,
+    /// The times of each candidate; a link that changed during a run is not among the kinds.
+    times: BTreeMap<Link, Vec<Vec<Duration>>>,
+}
+
+impl<C: Copy> Tuning<C> {
+    /// Runs all `candidates` in turn, several rounds of them, with `round_trip_ns` measured around each run.
+    ///
+    /// # Errors
+    /// The first of `run`.
+    pub fn run<E>(
+        candidates: Vec<C>,
+        mut round_trip_ns: impl FnMut() -> f64,
+        mut run: impl FnMut(C) -> Result<Duration, E>,
+    ) -> Result<Self, E> {
+        let mut times = BTreeMap::new();
+        let mut before = round_trip_ns();
+        for _ in 0..ROUNDS {
+            for (at, &candidate) in candidates.iter().enumerate() {
+                let time = run(candidate)?;
+                let after = round_trip_ns();
+                let link = Link::classify(before, after);
+                if link != Link::Mixed {
+                    times.entry(link).or_insert_with(|| vec![Vec::new(); candidates.len()])[at].push(time);
+                }
+                before = after;
+            }
+        }
+        Ok(Self { candidates, times })
+    }
+
+    /// The candidate of those that are `eligible` with the shortest median over `link`, and the kind of link by which it was found: another one if
+    /// `link` was not seen often enough. `None` if nothing eligible was run.
+    pub fn best(&self, link: Link, eligible: impl Fn(C) -> bool) -> Option<(C, Link)> {
+        let others = self.times.keys().copied().filter(|&other| other != link);
+        let mut kinds: Vec<Link> = std::iter::once(link).chain(others).collect();
+        let of = |kind: &Link, least| {
+            let times = self.times.get(kind).into_iter().flatten();
+            let all =
+                self.candidates.iter().zip(times).filter(|one| eligible(*one.0) && one.1.len() >= least);
+            all.map(|(&candidate, times)| (candidate, middle(times))).collect::<Vec<_>>()
+        };
+        // Behind `link`, the one that tells most; the sort keeps the order of equals.
+        kinds[1..].sort_by_key(|kind| std::cmp::Reverse(of(kind, ENOUGH).len()));
+        let judged = kinds.iter().map(|&kind| (kind, of(&kind, ENOUGH)));
+        let seen = kinds.iter().map(|&kind| (kind, of(&kind, 1)));
+        let (kind, judged) = judged.chain(seen).find(|(_, judged)| !judged.is_empty())?;
+        judged.into_iter().min_by_key(|one| one.1).map(|(candidate, _)| (candidate, kind))
+    }
+}
+
+/// The median; of an even number, the shorter of the two in the middle.
+fn middle(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    sorted[(sorted.len() - 1) / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Round trips, one before the first run and one behind each; each run takes what `takes` says of candidate and link.
+    fn tuned(candidates: &[u64], round_trips: &[f64], takes: impl Fn(u64, f64) -> u64) -> Tuning<u64> {
+        let looks = std::cell::Cell::new(0);
+        let trip = |look: usize| round_trips[look.min(round_trips.len() - 1)];
+        let run = |candidate| Ok::<_, ()>(Duration::from_nanos(takes(candidate, trip(looks.get()))));
+        Tuning::run(candidates.to_vec(), || trip(looks.replace(looks.get() + 1)), run).unwrap()
+    }
+
+    #[test]
+    fn each_kind_of_link_has_its_own_best_and_a_run_in_which_it_changed_counts_for_none() {
+        // Three rounds of siblings, one run that changes, the rest near: 0 is best for siblings, 1 and 3 near, but 3 is not eligible.
+        let mut round_trips = vec![50.0; 13];
+        round_trips.push(120.0);
+        let tuning = tuned(&[0, 1, 2, 3], &round_trips, |candidate, trip| match (candidate, trip < 100.0) {
+            (0, true) | (1 | 3, false) => 10,
+            _ => 20 + candidate,
+        });
+        assert_eq!(tuning.times[&Link::Sibling][0].len(), 3);
+        assert_eq!(tuning.times[&Link::Near][0].len() + tuning.times[&Link::Sibling][0].len(), ROUNDS - 1);
+        let even = |candidate| candidate < 3;
+        assert_eq!(tuning.best(Link::Sibling, even), Some((0, Link::Sibling)));
+        assert_eq!(tuning.best(Link::Near, even), Some((1, Link::Near)));
+        assert_eq!(tuning.best(Link::Near, |candidate| candidate == 2), Some((2, Link::Near)));
+        assert_eq!(tuning.best(Link::Near, |candidate| candidate > 3), None);
+    }
+
+    #[test]
+    fn a_link_that_was_not_seen_takes_the_choice_of_the_one_that_was() {
+        let tuning = tuned(&[7, 8], &[120.0], |candidate, _| 10 - candidate);
+        assert_eq!(tuning.best(Link::Far, |_| true), Some((8, Link::Near)));
+    }
+
+    #[test]
+    fn one_lucky_run_does_not_make_the_choice() {
+        let runs = std::cell::Cell::new(0);
+        let tuning = tuned(&[0, 1], &[120.0], |candidate, _| {
+            runs.set(runs.get() + 1);
+            if runs.get() == 1 { 1 } else { 20 - candidate }
+        });
+        assert_eq!(tuning.best(Link::Near, |_| true), Some((1, Link::Near)));
+    }
+}
