@@ -138,12 +138,56 @@ impl Feed {
     }
 }
 
-/// The source of every query: all events with their watermarks, read on every core that the core map gives it.
+/// The source of queries that ask nothing of event time: all events, read on every core that the core map gives it. Only in an open loop, where
+/// moments are waited for, does it say how far time has come.
 pub fn events(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Event> + use<>> {
+    replay(p, feed, feed.due.map(|_| Progress::of(feed)))
+}
+
+/// The source of the other queries: all events with their watermarks.
+pub fn timed_events(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Event> + use<>> {
+    let strategy = Watermarks::bounded(feed.disorder).every(feed.watermarks);
+    replay(p, feed, None).watermarks("time", strategy, Event::timestamp)
+}
+
+fn replay(
+    p: &PipelineBuilder,
+    feed: Feed,
+    progress: Option<Progress>,
+) -> Stream<impl Segment<Item = Event> + use<>> {
     let untaken = Untaken::of(feed);
-    p.source("events", move |site: &StageSite| Ok(Replay::new(feed, untaken, site)))
+    p.source("events", move |site: &StageSite| Ok(Replay::new(feed, untaken, progress, site)))
         .parallel(Parallelism::CpuBound)
-        .watermarks("time", Watermarks::bounded(feed.disorder).every(feed.watermarks), Event::timestamp)
+}
+
+/// How far event time has come in a source.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    latest: Timestamp,
+    /// What was said last, in whole spans.
+    said: i64,
+    disorder: Duration,
+    span_nanos: i64,
+}
+
+impl Progress {
+    fn of(feed: Feed) -> Self {
+        let span_nanos = i64::try_from(feed.watermarks.as_nanos()).unwrap_or(i64::MAX).max(1);
+        Self { latest: Timestamp::MIN, said: i64::MIN, disorder: feed.disorder, span_nanos }
+    }
+
+    fn see(&mut self, events: &[Event]) {
+        self.latest = events.iter().map(Event::timestamp).fold(self.latest, Timestamp::max);
+    }
+
+    /// Says it, once in a span, when there is room for that.
+    fn tell<C: Chain<Event>>(&mut self, out: &mut Emitter<'_, Event, C>) {
+        let time = self.latest.saturating_sub(self.disorder);
+        let spans = time.as_nanos().div_euclid(self.span_nanos);
+        if spans > self.said && self.latest > Timestamp::MIN && out.watermark(time) {
+            self.said = spans;
+        }
+    }
 }
 
 /// The blocks of a feed, each given to whoever asks for it first: a core that another process slows down takes fewer. The readers share one
@@ -178,10 +222,11 @@ struct Replay {
     blocks: Box<dyn Iterator<Item = Range<usize>>>,
     /// What is yet to be emitted of the present one; at the end of the feed, and empty, when there is no further one.
     block: Range<usize>,
+    progress: Option<Progress>,
 }
 
 impl Replay {
-    fn new(feed: Feed, untaken: Untaken, site: &StageSite) -> Self {
+    fn new(feed: Feed, untaken: Untaken, progress: Option<Progress>, site: &StageSite) -> Self {
         let (instance, instances) = (site.context.instance, site.context.parallelism.max(1));
         let events = feed.events.len();
         let blocks: Box<dyn Iterator<Item = _>> = match feed.turns {
@@ -193,7 +238,7 @@ impl Replay {
             }
             None => Box::new(untaken),
         };
-        let mut replay = Self { feed, blocks, block: 0..0 };
+        let mut replay = Self { feed, blocks, block: 0..0, progress };
         replay.take_block();
         replay
     }
@@ -212,13 +257,20 @@ impl Source for Replay {
         let all = self.feed.events;
         let due = self.feed.due.map_or(all.len(), |due| due.by(Instant::now()).min(all.len()));
         while out.room() > 0 && self.block.start < due {
-            let emitted = out.emit_slice(&all[self.block.start..self.block.end.min(due)]);
+            let events = &all[self.block.start..self.block.end.min(due)];
+            let emitted = out.emit_slice(events);
+            if let Some(progress) = &mut self.progress {
+                progress.see(&events[..emitted]);
+            }
             self.block.start += emitted;
             if self.block.is_empty() {
                 self.take_block();
             } else if emitted == 0 {
                 break;
             }
+        }
+        if let Some(progress) = &mut self.progress {
+            progress.tell(out);
         }
         Ok(match self.block.start {
             next if next == all.len() => Produced::End,

@@ -25,7 +25,7 @@ mod live;
 pub mod q5;
 
 pub use event::{Auction, Bid, Event, Person, Texts};
-pub use feed::{Feed, Settings, Untaken, events};
+pub use feed::{Feed, Settings, Untaken, events, timed_events};
 pub use live::{Pace, live_bids};
 
 #[cfg(feature = "harness")]

@@ -12,7 +12,7 @@ use corelane::flow::{PipelineBuilder, Segment, Stream};
 use corelane::model::Timestamp;
 use corelane_stages::window::{Count, KeyedWindows, Session, Window};
 
-use super::{Event, Feed, events};
+use super::{Event, Feed, timed_events};
 
 /// What ends a session.
 pub const GAP: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ pub type Row = (u64, u64, Window);
 
 /// The query.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
-    events(p, feed)
+    timed_events(p, feed)
         .filter_map("bids", |event| event.bid().map(|bid| (bid.bidder, bid.at)))
         .key_by(|(bidder, _)| *bidder)
         .window_at(|(_, at)| *at, Session::with_gap(GAP))

@@ -12,7 +12,7 @@ use corelane::flow::{PipelineBuilder, Segment, Stream};
 use corelane::model::Timestamp;
 use corelane_stages::join::KeyedJoin;
 
-use super::{Event, Feed, events};
+use super::{Event, Feed, timed_events};
 
 /// Rows that the SQL's table may have.
 const KEYS: u64 = 10_000;
@@ -30,7 +30,7 @@ pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row>
     let side = p
         .items("side-input", (0..KEYS).filter_map(|key| Some((key, value(key)?))))
         .key_by(|(key, _)| *key);
-    events(p, feed)
+    timed_events(p, feed)
         .filter_map("bids", |event| {
             event.bid().map(|bid| (bid.auction, bid.bidder, bid.price, bid.at))
         })

@@ -19,14 +19,14 @@ use corelane::model::Timestamp;
 use corelane_stages::window::{KeyedWindows, Tumbling};
 
 use super::day::{DAY, Rankings, Statistics};
-use super::{Bid, Event, Feed, events};
+use super::{Bid, Event, Feed, timed_events};
 
 /// When the day began, and what happened.
 pub type Row = (Timestamp, Statistics);
 
 /// The query.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
-    events(p, feed)
+    timed_events(p, feed)
         .filter_map("bids", Event::bid)
         .key_by(|_| ())
         .window(Tumbling::of(DAY))

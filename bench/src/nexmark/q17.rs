@@ -14,7 +14,7 @@ use corelane::model::Timestamp;
 use corelane_stages::window::{KeyedWindows, Tumbling, fold};
 
 use super::day::{DAY, Ranked, rank};
-use super::{Average, Bid, Event, Feed, events};
+use super::{Average, Bid, Event, Feed, timed_events};
 
 /// What an auction came to on a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +54,7 @@ pub type Row = (u64, Timestamp, Prices);
 
 /// The query.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
-    events(p, feed)
+    timed_events(p, feed)
         .filter_map("bids", Event::bid)
         .key_by(|bid| bid.auction)
         .window(Tumbling::of(DAY))

@@ -21,7 +21,7 @@ use corelane_stages::window::{
     Count, KeyedWindows, Leaders, PerCore, Sliding, Sum, Tumbling, Window, Windowed,
 };
 
-use super::{Event, Feed, events};
+use super::{Event, Feed, timed_events};
 
 /// How much each look looks back.
 pub const SIZE: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub struct Row {
 
 /// The query.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
-    hottest(events(p, feed).filter_map("bids", |event| event.bid().map(|bid| (bid.auction, bid.at))))
+    hottest(timed_events(p, feed).filter_map("bids", |event| event.bid().map(|bid| (bid.auction, bid.at))))
 }
 
 /// The same of bids from anywhere: for which auction each is, and when it was made.

@@ -18,14 +18,14 @@ use std::time::Duration;
 use corelane::flow::{PipelineBuilder, Segment, Stream};
 use corelane_stages::window::{KeyedWindows, Leaders, PerCore, Tumbling};
 
-use super::{Bid, Event, Feed, events};
+use super::{Bid, Event, Feed, timed_events};
 
 /// How long a window is.
 pub const SIZE: Duration = Duration::from_secs(10);
 
 /// The query.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Bid> + use<>> {
-    events(p, feed)
+    timed_events(p, feed)
         .filter_map("bids", Event::bid)
         .per_core(|_| ())
         .window(Tumbling::of(SIZE))

@@ -19,7 +19,7 @@ use corelane::model::{Timed, Timestamp};
 use corelane_stages::join::{Side, SidesJoin};
 use corelane_stages::window::Tumbling;
 
-use super::{Event, Feed, Person, events};
+use super::{Event, Feed, Person, timed_events};
 
 /// How long a window is.
 pub const SIZE: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub struct Row {
 
 /// The query. A semi join groups sellers by itself: each person comes once, as soon as one of their auctions is there.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
-    events(p, feed)
+    timed_events(p, feed)
         .filter_map("people-and-auctions", |event| match event {
             Event::Person(person) => Some(Side::Left(person)),
             Event::Auction(auction) => Some(Side::Right(auction)),

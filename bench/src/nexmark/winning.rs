@@ -8,7 +8,7 @@ use corelane::model::{Timed, Timestamp};
 use corelane::policy::AccumulatorPolicy;
 use corelane_stages::process::{KeyedProcess, OnKey, Process, Timer};
 
-use super::{Auction, Bid, Event, Feed, events};
+use super::{Auction, Bid, Event, Feed, timed_events};
 
 /// An auction that is over, and the bid that won it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,7 +21,7 @@ pub struct Sale {
 
 /// What becomes of each auction that got a bid, once event time is past its end, or at the end of the input.
 pub fn sales(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Sale> + use<>> {
-    events(p, feed)
+    timed_events(p, feed)
         .filter("auctions-and-bids", |event| !matches!(event, Event::Person(_)))
         .key_by(|event| match event {
             Event::Auction(auction) => auction.id,
