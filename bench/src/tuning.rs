@@ -7,7 +7,7 @@ use crate::harness::ENOUGH_FOR_A_MEDIAN as ENOUGH;
 use crate::link::Link;
 
 /// How often each configuration is run at most. The link is what it is: of many rounds, some are over each kind.
-const ROUNDS: usize = 16;
+const ROUNDS: usize = 32;
 
 /// How long each configuration took, over each kind of link.
 #[derive(Clone, Debug)]
@@ -44,22 +44,20 @@ impl<C: Copy> Tuning<C> {
     }
 
     /// The candidate of those that are `eligible` with the shortest median over `link`, and the kind of link by which it was found: another one if
-    /// `link` was not seen often enough. `None` if nothing eligible was run.
+    /// more of them can be judged over that. `None` if nothing eligible was run.
     pub fn best(&self, link: Link, eligible: impl Fn(C) -> bool) -> Option<(C, Link)> {
-        let others = self.times.keys().copied().filter(|&other| other != link);
-        let mut kinds: Vec<Link> = std::iter::once(link).chain(others).collect();
-        let of = |kind: &Link, least| {
-            let times = self.times.get(kind).into_iter().flatten();
+        let known = |kind, least| -> Vec<(C, Duration)> {
+            let times = self.times.get(&kind).into_iter().flatten();
             let all =
                 self.candidates.iter().zip(times).filter(|one| eligible(*one.0) && one.1.len() >= least);
-            all.map(|(&candidate, times)| (candidate, middle(times))).collect::<Vec<_>>()
+            all.map(|(&candidate, times)| (candidate, middle(times))).collect()
         };
-        // Behind `link`, the one that tells most; the sort keeps the order of equals.
-        kinds[1..].sort_by_key(|kind| std::cmp::Reverse(of(kind, ENOUGH).len()));
-        let judged = kinds.iter().map(|&kind| (kind, of(&kind, ENOUGH)));
-        let seen = kinds.iter().map(|&kind| (kind, of(&kind, 1)));
-        let (kind, judged) = judged.chain(seen).find(|(_, judged)| !judged.is_empty())?;
-        judged.into_iter().min_by_key(|one| one.1).map(|(candidate, _)| (candidate, kind))
+        // Of fewer times only where nothing was run more often.
+        [ENOUGH, 1].into_iter().find_map(|least| {
+            let kinds = self.times.keys().map(|&kind| (kind, known(kind, least)));
+            let (kind, known) = kinds.max_by_key(|(kind, known)| (known.len(), *kind == link))?;
+            known.into_iter().min_by_key(|one| one.1).map(|(candidate, _)| (candidate, kind))
+        })
     }
 }
 
@@ -98,6 +96,19 @@ mod tests {
         assert_eq!(tuning.best(Link::Near, even), Some((1, Link::Near)));
         assert_eq!(tuning.best(Link::Near, |candidate| candidate == 2), Some((2, Link::Near)));
         assert_eq!(tuning.best(Link::Near, |candidate| candidate > 3), None);
+    }
+
+    #[test]
+    fn a_link_over_which_few_can_be_judged_takes_the_choice_of_one_over_which_all_can() {
+        // Near for three runs of the first candidate, as the link was when it was its turn; far otherwise.
+        let candidates = [0, 1];
+        let near = |look: usize| look < 2 || (4..6).contains(&look) || (8..10).contains(&look);
+        let round_trips: Vec<f64> =
+            (0..=2 * ROUNDS).map(|look| if near(look) { 120.0 } else { 500.0 }).collect();
+        let tuning = tuned(&candidates, &round_trips, |candidate, _| 10 - candidate);
+        assert_eq!([0, 1].map(|at: usize| tuning.times[&Link::Near][at].len()), [3, 0]);
+        assert_eq!(tuning.best(Link::Near, |_| true), Some((1, Link::Far)));
+        assert_eq!(tuning.best(Link::Near, |candidate| candidate == 0), Some((0, Link::Near)));
     }
 
     #[test]
