@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use crate::harness::ENOUGH_FOR_A_MEDIAN as ENOUGH;
 use crate::link::Link;
+use crate::stats;
 
-/// How often each configuration is run at most. The link is what it is: of many rounds, some are over each kind.
+/// How often each configuration is run. The link is what it is: of many rounds, some are over each kind.
 const ROUNDS: usize = 32;
 
 /// How long each configuration took, over each kind of link.
 #[derive(Clone, Debug)]
 pub struct Tuning<C> {
     candidates: Vec<C>,
-    /// The times of each candidate; a link that changed during a run is not among the kinds.
-    times: BTreeMap<Link, Vec<Vec<Duration>>>,
+    /// The times of each candidate, in seconds; a link that changed during a run is not among the kinds.
+    times: BTreeMap<Link, Vec<Vec<f64>>>,
 }
 
 impl<C: Copy> Tuning<C> {
@@ -31,11 +32,11 @@ impl<C: Copy> Tuning<C> {
         let mut before = round_trip_ns();
         for _ in 0..ROUNDS {
             for (at, &candidate) in candidates.iter().enumerate() {
-                let time = run(candidate)?;
+                let seconds = run(candidate)?.as_secs_f64();
                 let after = round_trip_ns();
                 let link = Link::classify(before, after);
                 if link != Link::Mixed {
-                    times.entry(link).or_insert_with(|| vec![Vec::new(); candidates.len()])[at].push(time);
+                    times.entry(link).or_insert_with(|| vec![Vec::new(); candidates.len()])[at].push(seconds);
                 }
                 before = after;
             }
@@ -46,26 +47,22 @@ impl<C: Copy> Tuning<C> {
     /// The candidate of those that are `eligible` with the shortest median over `link`, and the kind of link by which it was found: another one if
     /// more of them can be judged over that. `None` if nothing eligible was run.
     pub fn best(&self, link: Link, eligible: impl Fn(C) -> bool) -> Option<(C, Link)> {
-        let known = |kind, least| -> Vec<(C, Duration)> {
+        let known = |kind, least| -> Vec<(C, f64)> {
             let times = self.times.get(&kind).into_iter().flatten();
             let all =
                 self.candidates.iter().zip(times).filter(|one| eligible(*one.0) && one.1.len() >= least);
-            all.map(|(&candidate, times)| (candidate, middle(times))).collect()
+            all.filter_map(|(&candidate, times)| Some((candidate, stats::median(times)?))).collect()
         };
         // Of fewer times only where nothing was run more often.
         [ENOUGH, 1].into_iter().find_map(|least| {
             let kinds = self.times.keys().map(|&kind| (kind, known(kind, least)));
             let (kind, known) = kinds.max_by_key(|(kind, known)| (known.len(), *kind == link))?;
-            known.into_iter().min_by_key(|one| one.1).map(|(candidate, _)| (candidate, kind))
+            known
+                .into_iter()
+                .min_by(|one, other| one.1.total_cmp(&other.1))
+                .map(|(candidate, _)| (candidate, kind))
         })
     }
-}
-
-/// The median; of an even number, the shorter of the two in the middle.
-fn middle(times: &[Duration]) -> Duration {
-    let mut sorted = times.to_vec();
-    sorted.sort();
-    sorted[(sorted.len() - 1) / 2]
 }
 
 #[cfg(test)]

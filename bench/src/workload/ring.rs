@@ -315,16 +315,18 @@ fn tuned(
     items: u64,
     cores: &[CoreId],
 ) -> Result<Outcome, RingError> {
-    if tuning.get().is_none() {
-        let of = |ring: Ring| Chunked::all(ring.writes()).into_iter().map(move |how| (ring, how));
-        let all = of(Ring::Rtrb).chain(of(Ring::Corelane)).collect();
-        let run = |(ring, how): (Ring, Chunked)| Ok(ring.run(items / TRIED, how, cores)?.elapsed);
-        // It was empty: nothing comes back.
-        let _ = tuning.set(Tuning::run(all, || link::round_trip_ns(cores), run)?);
-    }
+    let tuning = match tuning.get() {
+        Some(tuning) => tuning,
+        None => {
+            let of = |ring: Ring| Chunked::all(ring.writes()).into_iter().map(move |how| (ring, how));
+            let all = of(Ring::Rtrb).chain(of(Ring::Corelane)).collect();
+            let run = |(ring, how): (Ring, Chunked)| Ok(ring.run(items / TRIED, how, cores)?.elapsed);
+            let found = Tuning::run(all, || link::round_trip_ns(cores), run)?;
+            tuning.get_or_init(|| found)
+        }
+    };
     let now_ns = link::round_trip_ns(cores);
-    let best =
-        tuning.get().and_then(|tuning| tuning.best(Link::classify(now_ns, now_ns), |one| one.0 == ring));
+    let best = tuning.best(Link::classify(now_ns, now_ns), |one| one.0 == ring);
     let ((_, how), link) = best.expect("all were run");
     Ok(Outcome::from(ring.run(items, how, cores)?)
         .note(format!("best of those tried {}: {how:?}", link.name())))
