@@ -28,10 +28,9 @@ fn bounded_model(f: impl Fn() + Send + Sync + 'static) {
 
 /// What the consumer can take right now.
 fn take(consumer: &mut Consumer<u64>, seen: &mut Vec<Seen>) {
-    let mut chunk = consumer.read(usize::MAX);
-    while chunk.len() > 0 {
-        seen.extend(chunk.run().map(Item));
-    }
+    let mut chunk = consumer.read_run(usize::MAX);
+    seen.extend(chunk.run().map(Item));
+    assert_eq!(chunk.len(), 0, "all is in one run");
     drop(chunk);
     if let Some(signal) = consumer.next_signal() {
         seen.push(Seen::Signal(signal));

@@ -1,8 +1,6 @@
 //! The ring against the dumbest thing that is right: one `VecDeque` in which items and signals stand in order.
 #![allow(clippy::unwrap_used, reason = "in tests")]
 
-use std::collections::VecDeque;
-
 use corelane::model::{Signal, Timestamp};
 use corelane::observe::PageNodes;
 use corelane::policy::MemoryLocality;
@@ -10,97 +8,9 @@ use corelane::ring::{Consumer, MAX_CAPACITY, Producer, RingError, SIGNAL_CAPACIT
 use corelane::sync::{BindError, HomeNode};
 use proptest::prelude::*;
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Entry {
-    Item(u64),
-    /// An item that was evicted, and that the consumer has not passed over yet.
-    Gone,
-    Signal(Signal),
-}
+mod ring_kit;
 
-/// What is published, what is not yet, and the totals.
-#[derive(Default)]
-struct Model {
-    capacity: usize,
-    /// Items that may be pushed in all, beside those evicted, if the consumer has bounded them.
-    granted: Option<u64>,
-    evictable: bool,
-    /// The first so many are claimed by the consumer.
-    owned: usize,
-    published: VecDeque<Entry>,
-    pending: VecDeque<Entry>,
-    pushed: u64,
-    popped: u64,
-    evicted: u64,
-    /// Of those evicted, passed over by the consumer.
-    passed: u64,
-}
-
-fn items(entries: &VecDeque<Entry>) -> usize {
-    entries.iter().filter(|e| matches!(e, Entry::Item(_))).count()
-}
-
-fn gone(entries: &VecDeque<Entry>) -> usize {
-    entries.iter().filter(|e| **e == Entry::Gone).count()
-}
-
-impl Model {
-    fn free(&self) -> usize {
-        // A slot behind one that the consumer still has is not free.
-        let gone = if self.owned > 0 { gone(&self.published) } else { 0 };
-        let slots = self.capacity - items(&self.published) - items(&self.pending) - gone;
-        let pushed = self.pushed - self.evicted;
-        self.granted.map_or(slots, |granted| slots.min(granted.saturating_sub(pushed) as usize))
-    }
-
-    fn signal_room(&self) -> usize {
-        let signals = |entries: &VecDeque<Entry>| entries.len() - items(entries) - gone(entries);
-        SIGNAL_CAPACITY - signals(&self.published) - signals(&self.pending)
-    }
-
-    fn push(&mut self, value: u64) {
-        self.pending.push_back(Entry::Item(value));
-        self.pushed += 1;
-    }
-
-    fn evict(&mut self) -> Option<u64> {
-        if !self.evictable {
-            return None;
-        }
-        if items(&self.published) == self.owned && items(&self.pending) > 0 {
-            self.published.append(&mut self.pending);
-        }
-        let oldest = self.published.iter_mut().filter(|e| matches!(e, Entry::Item(_))).nth(self.owned)?;
-        let Entry::Item(value) = std::mem::replace(oldest, Entry::Gone) else { unreachable!() };
-        self.evicted += 1;
-        Some(value)
-    }
-
-    /// What the consumer does whenever it looks.
-    fn settle(&mut self) {
-        while self.owned == 0 && self.published.front() == Some(&Entry::Gone) {
-            self.published.pop_front();
-            self.passed += 1;
-        }
-    }
-
-    /// The consumer takes `taken` of the `claimed` items that come next.
-    fn take(&mut self, claimed: usize, taken: usize) {
-        self.published.drain(..taken);
-        self.popped += taken as u64;
-        if self.evictable {
-            self.owned = self.owned.max(claimed) - taken;
-        }
-    }
-
-    /// The items before the next signal.
-    fn readable(&self) -> Vec<u64> {
-        self.published
-            .iter()
-            .map_while(|e| if let Entry::Item(value) = e { Some(*value) } else { None })
-            .collect()
-    }
-}
+use ring_kit::{Entry, Model, gone, items};
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -118,6 +28,11 @@ enum Op {
     Available,
     /// Read a chunk of at most `max` and take at most `take` of each of its runs, one by one.
     ReadRuns {
+        max: usize,
+        take: usize,
+    },
+    /// Read a run of at most `max` and take at most `take` of it, one by one.
+    ReadRun {
         max: usize,
         take: usize,
     },
@@ -156,6 +71,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Available),
         6 => (0..12usize, 0..12usize, any::<bool>()).prop_map(|(max, take, whole)| Op::Read { max, take, whole }),
         3 => (0..12usize, 0..12usize).prop_map(|(max, take)| Op::ReadRuns { max, take }),
+        3 => (0..12usize, 0..12usize).prop_map(|(max, take)| Op::ReadRun { max, take }),
         3 => (0..12usize, 0..4usize, any::<bool>())
             .prop_map(|(max, take, commit)| Op::ReadSlices { max, take, commit }),
         1 => Just(Op::Peek),
@@ -352,6 +268,19 @@ impl Pair {
                 drop(chunk);
                 assert_eq!(taken, readable[..taken.len()]);
                 assert!(take <= n || taken.len() == n);
+                model.take(n, taken.len());
+            }
+            Op::ReadRun { max, take } => {
+                let mut chunk = consumer.read_run(max);
+                let n = chunk.len();
+                assert!(n <= max.min(readable.len()) && (n > 0 || max == 0 || readable.is_empty()));
+                let mut run = chunk.run();
+                assert_eq!(run.len(), n, "all is in one run");
+                let taken: Vec<u64> = run.by_ref().take(take).collect();
+                drop(run);
+                assert_eq!(chunk.len(), n - taken.len());
+                drop(chunk);
+                assert_eq!(taken, readable[..taken.len()]);
                 model.take(n, taken.len());
             }
             Op::ReadSlices { max, take, commit } => {

@@ -213,20 +213,34 @@ impl<T> Consumer<T> {
         }
     }
 
-    /// Makes up to `wanted` of the items that are available this side's own; how many of the next ones are.
+    /// Makes up to `wanted` of the items that are `in_reach` this side's own; how many of the next ones are.
     #[inline(never)]
-    fn claim(&mut self, wanted: usize) -> usize {
-        let mut n = wanted;
+    fn claim(&mut self, wanted: usize, in_reach: impl Fn(&mut Self, usize) -> usize) -> usize {
+        let mut n = in_reach(self, wanted);
         while n > 0 && self.owned == self.head {
             let (claims, to) = (&self.shared.claims.upto, self.head + n as u64);
             // Relaxed: the items were acquired with the tail; this only says whose they are.
             match claims.compare_exchange(self.head, to, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => self.owned = to,
                 // The producer was first: look behind what it has evicted.
-                Err(_) => n = self.available().min(wanted),
+                Err(_) => n = in_reach(self, wanted),
             }
         }
         n.min((self.owned - self.head) as usize)
+    }
+
+    /// How many of `wanted` are there.
+    #[inline(always)]
+    fn there(&mut self, wanted: usize) -> usize {
+        self.available().min(wanted)
+    }
+
+    /// The same, as far as the slots wrap.
+    #[inline(always)]
+    fn there_in_run(&mut self, wanted: usize) -> usize {
+        // First: it may pass items over.
+        let there = self.there(wanted);
+        there.min(self.slots.capacity() - self.slots.index(self.head))
     }
 
     /// Takes up to `max` items, as far as the next signal.
@@ -239,17 +253,36 @@ impl<T> Consumer<T> {
     /// ```
     #[inline]
     pub fn read(&mut self, max: usize) -> Chunk<'_, T> {
-        let mut n = self.available().min(max);
-        if self.claims {
-            n = self.claim(n);
-        }
+        let n = if self.claims { self.claim(max, Self::there) } else { self.there(max) };
+        Chunk::new(self, n as u64)
+    }
+
+    /// As [`read`](Self::read), and no further than the slots wrap: all of it is in the first [`run`](Chunk::run). For one that reads again anyway until
+    /// there is nothing; whoever reads in a loop over two runs has a longer way to the first item.
+    ///
+    /// ```
+    /// let (mut producer, mut consumer) = corelane::ring::ring::<u64>(4)?;
+    /// producer.push_slice(&[1, 2, 3]);
+    /// producer.publish();
+    /// consumer.read(3).for_each(drop);
+    /// // The last two of these are behind the wrap.
+    /// producer.push_slice(&[4, 5, 6]);
+    /// producer.publish();
+    ///
+    /// assert_eq!(consumer.read_run(usize::MAX).run().collect::<Vec<_>>(), [4]);
+    /// assert_eq!(consumer.read_run(usize::MAX).run().collect::<Vec<_>>(), [5, 6]);
+    /// # Ok::<(), corelane::ring::RingError>(())
+    /// ```
+    #[inline]
+    pub fn read_run(&mut self, max: usize) -> Chunk<'_, T> {
+        let n = if self.claims { self.claim(max, Self::there_in_run) } else { self.there_in_run(max) };
         Chunk::new(self, n as u64)
     }
 
     /// Looks at the next item, if one comes before the next signal.
     #[inline]
     pub fn peek(&mut self) -> Option<&T> {
-        if self.available() == 0 || self.claims && self.claim(1) == 0 {
+        if self.available() == 0 || self.claims && self.claim(1, Self::there) == 0 {
             return None;
         }
         // SAFETY: the head is before the published tail, and claimed where that matters; the borrow of `self` keeps the item where it is.
