@@ -219,6 +219,18 @@ impl<T: Send + 'static> Inlet<T> {
         }
     }
 
+    /// As [`pump`](Self::pump), before [`begin`](Self::begin), where that has nothing to do and there is one input: the short way to the stage.
+    #[inline]
+    pub fn take_at_once<C: Chain<T>>(&mut self, chain: &mut C, budget: usize, cx: &StepCx) -> usize {
+        let ([input], [lane]) = (&self.inputs[..], &self.lanes[..]) else { return 0 };
+        if self.steered || lane.is_outdated() || !self.due.is_empty() {
+            return 0;
+        }
+        // The item is on its way while what leads to it is done.
+        input.ring.prefetch();
+        self.take(0, chain, budget, cx)
+    }
+
     /// Hands due signals on. True if none is left.
     fn deliver<C: Chain<T>>(&mut self, chain: &mut C, cx: &StepCx) -> bool {
         while let Some(&signal) = self.due.front() {
@@ -231,7 +243,7 @@ impl<T: Send + 'static> Inlet<T> {
         true
     }
 
-    /// Takes from input `i`: one run of items, then the signals that follow it.
+    /// Takes from input `i`: one run of items, then the signals that follow it. To be called until there is nothing.
     #[inline]
     fn take<C: Chain<T>>(&mut self, i: usize, chain: &mut C, budget: usize, cx: &StepCx) -> usize {
         let room = chain.room().min(budget);
@@ -244,14 +256,13 @@ impl<T: Send + 'static> Inlet<T> {
             return 0;
         }
         let lane = &mut self.lanes[input.lane];
-        let mut items = input.ring.read(room.min(lane.left));
-        let taken = items.len();
-        // Before the wrap, and behind it.
-        for _ in 0..2 {
-            if items.len() > 0 {
-                chain.run(items.run(), cx);
-            }
+        // What is behind the wrap is for the next call: in a loop over both runs the way to the first item would be longer.
+        let mut items = input.ring.read_run(room.min(lane.left));
+        let there = items.len();
+        if there > 0 {
+            chain.run(items.run(), cx);
         }
+        let taken = there - items.len();
         drop(items);
         if taken > 0 {
             n += taken;

@@ -134,6 +134,12 @@ impl<T: Send + 'static> Chain<T> for Outlet<T> {
         self.senders.each[self.at].send_all(items);
     }
 
+    #[inline(always)]
+    fn run_one(&mut self, item: T, _cx: &StepCx) {
+        self.used = true;
+        self.senders.each[self.at].send(item);
+    }
+
     #[inline]
     fn room(&mut self) -> usize {
         let room = self.senders.each[self.at].room();

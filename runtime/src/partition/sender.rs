@@ -102,13 +102,16 @@ impl<T: Send> Sender<T> {
     }
 
     /// Sends one item.
+    ///
+    /// It goes on in an array where there is no room: one whose address is handed on would be put into memory on the good way too, and read again at once in
+    /// other pieces, for which the core waits.
     #[inline(always)]
     pub fn send(&mut self, item: T) {
-        if self.detour {
-            return self.long_way(item);
+        if self.detour || self.ring.free_for(1) == 0 {
+            return self.long_way([item]);
         }
-        if let Err(item) = self.ring.push(item) {
-            self.full(item, 0);
+        if let Err(item) = self.ring.push_known(item) {
+            self.long_way([item]);
         }
     }
 
@@ -124,13 +127,13 @@ impl<T: Send> Sender<T> {
     #[inline(always)]
     pub(super) fn send_known(&mut self, item: T) {
         if let Err(item) = self.ring.push_known(item) {
-            self.refused(item);
+            self.refused([item]);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn refused(&mut self, item: T) {
+    fn refused(&mut self, [item]: [T; 1]) {
         self.send(item);
         self.begin();
     }
@@ -162,7 +165,7 @@ impl<T: Send> Sender<T> {
 
     #[cold]
     #[inline(never)]
-    fn long_way(&mut self, item: T) {
+    fn long_way(&mut self, [item]: [T; 1]) {
         let bytes = self.weigher.as_ref().map_or(0, |weigher| weigher.weigh(&item, &self.edge));
         if let Err(item) = self.enter(item, bytes) {
             self.full(item, bytes);

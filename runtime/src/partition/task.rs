@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::{BatchTimer, Inlet, Progress, WaitProbe};
 use crate::model::{Signal, StageId};
 use crate::observe::StageAccount;
-use crate::stage::{Chain, Emitter, Gate, Produced, Source, StageError, StageSite, StepCx};
+use crate::stage::{Chain, Emitted, Emitter, Gate, Produced, Source, StageError, StageSite, StepCx};
 use crate::sync::{BindError, HomeNode};
 
 /// A unit of scheduling within a partition: one virtual call per step.
@@ -64,15 +64,15 @@ impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
         Self { source, chain, site, gate, timer, produced: 0, wait_until, ended: false, end_sent: false }
     }
 
-    /// What came of asking the source, up to `times` times while it has nothing, and whether the chain has been given anything. Once for steps and
-    /// looks: of two copies that are inlined the one in steps takes more instructions for an item.
+    /// What came of asking the source, up to `times` times while it has nothing; what it gave the chain has been flushed. Once for steps and looks: of
+    /// two copies that are inlined the one in steps takes more instructions for an item.
     #[inline(never)]
-    fn produce(&mut self, budget: usize, cx: &StepCx, times: u32) -> (Progress, bool) {
+    fn produce(&mut self, budget: usize, cx: &StepCx, times: u32) -> Progress {
         let mut out = Emitter::new(&mut self.chain, cx, budget);
         if out.room() == 0 {
             let source = &self.source;
             self.ended = crate::stage::catch(|| source.is_exhausted()).unwrap_or(false);
-            return (if self.ended { Progress::Worked(1) } else { Progress::Blocked }, false);
+            return if self.ended { Progress::Worked(1) } else { Progress::Blocked };
         }
         let source = &mut self.source;
         let said = crate::stage::catch(|| {
@@ -86,11 +86,12 @@ impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
                 }
             }
         });
-        let (emitted, reached) = (out.emitted(), out.reached());
+        // Before anything is made of the answer: somebody may wait for what went out.
+        out.flush();
+        let Emitted { items: emitted, reached, error: inner } = out.finish();
         if let Some(time) = reached {
             self.site.heard(Signal::Watermark(time));
         }
-        let inner = out.take_error();
         self.produced += emitted;
         let said = match (said, inner) {
             (_, Some(error)) | (Err(error) | Ok(Err(error)), None) => {
@@ -105,13 +106,12 @@ impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
             Produced::Until(time) => self.wait_until = time,
             Produced::More | Produced::Idle => {}
         }
-        let progress = match said {
+        match said {
             // A time that has come is no reason to wait.
             Produced::Until(time) if time <= cx.now().monotonic => Progress::Worked(emitted.max(1) as usize),
             Produced::Idle | Produced::Until(_) if emitted == 0 => Progress::Idle,
             _ => Progress::Worked(emitted.max(1) as usize),
-        };
-        (progress, emitted > 0 || reached.is_some())
+        }
     }
 }
 
@@ -132,7 +132,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
             if cx.sources_paused() {
                 progress = progress.and(Progress::Blocked);
             } else if cx.now().monotonic >= self.wait_until {
-                progress = progress.and(self.produce(budget, cx, 1).0);
+                progress = progress.and(self.produce(budget, cx, 1));
             }
         } else if !self.end_sent && self.chain.takes_signal() {
             self.chain.signal(Signal::End, cx);
@@ -153,10 +153,7 @@ impl<S: Source, C: Chain<S::Item>> Task for SourceTask<S, C> {
             return Progress::Idle;
         }
         let started = self.timer.start();
-        let (progress, wrote) = self.produce(budget, cx, times);
-        if wrote {
-            self.chain.flush(cx);
-        }
+        let progress = self.produce(budget, cx, times);
         self.timer.stop(started, progress != Progress::Idle);
         progress
     }
@@ -219,21 +216,28 @@ impl<T: Send + 'static, C: Chain<T>> InletTask<T, C> {
         let (wait, timer) = (WaitProbe::new(site), BatchTimer::new(site));
         Self { inlet, chain, wait, timer, vain: 0, end_sent: false, items: PhantomData }
     }
-}
 
-impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
-    fn settle(&mut self, partition: usize, home: Option<HomeNode>) -> Result<(), BindError> {
-        self.inlet.settle(partition, home)
+    /// Takes what there is, of a step that began at `started` if it is timed and whose time has been let pass in the chain; `ticked` if that moved
+    /// anything. What need not be done before the first item comes afterwards: where a core waits for it, the way from the ring to the stage counts.
+    #[inline(always)]
+    fn work(&mut self, started: Option<i64>, ticked: bool, budget: usize, cx: &StepCx) -> Progress {
+        let moved = self.inlet.take_at_once(&mut self.chain, budget, cx);
+        if moved > 0 {
+            self.chain.flush(cx);
+        }
+        self.work_on(moved, started, ticked, budget, cx)
     }
 
-    fn open(&mut self) -> Result<(), (StageId, StageError)> {
-        self.chain.open()
-    }
-
-    fn step(&mut self, budget: usize, cx: &StepCx) -> Progress {
-        let started = self.timer.start();
-        let mut ticked = self.chain.tick(cx);
-        let mut moved = 0;
+    /// Behind the first `moved` items.
+    #[inline(never)]
+    fn work_on(
+        &mut self,
+        mut moved: usize,
+        started: Option<i64>,
+        mut ticked: bool,
+        budget: usize,
+        cx: &StepCx,
+    ) -> Progress {
         self.inlet.begin(budget, cx);
         while moved < budget {
             let n = self.inlet.pump(&mut self.chain, budget - moved, cx);
@@ -266,12 +270,29 @@ impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
             Progress::Idle
         }
     }
+}
+
+impl<T: Send + 'static, C: Chain<T>> Task for InletTask<T, C> {
+    fn settle(&mut self, partition: usize, home: Option<HomeNode>) -> Result<(), BindError> {
+        self.inlet.settle(partition, home)
+    }
+
+    fn open(&mut self) -> Result<(), (StageId, StageError)> {
+        self.chain.open()
+    }
+
+    fn step(&mut self, budget: usize, cx: &StepCx) -> Progress {
+        let started = self.timer.start();
+        let ticked = self.chain.tick(cx);
+        self.work(started, ticked, budget, cx)
+    }
 
     #[inline]
     fn look(&mut self, budget: usize, cx: &StepCx, times: u32) -> Progress {
         for _ in 0..times {
             if self.inlet.has_input() {
-                return self.step(budget, cx);
+                let started = self.timer.start();
+                return self.work(started, false, budget, cx);
             }
             if self.vain >= FETCH_AFTER {
                 self.inlet.fetch_next();

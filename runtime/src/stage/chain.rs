@@ -13,6 +13,12 @@ pub trait Chain<T>: 'static {
     /// Processes all of `items`. Nothing is visible to other partitions before [`flush`](Chain::flush).
     fn run<I: Iterator<Item = T>>(&mut self, items: I, cx: &StepCx);
 
+    /// As [`run`](Chain::run), of one item.
+    #[inline(always)]
+    fn run_one(&mut self, item: T, cx: &StepCx) {
+        self.run(std::iter::once(item), cx);
+    }
+
     /// As [`run`](Chain::run), of items that lie in memory.
     #[inline(always)]
     fn run_copies(&mut self, items: Copies<'_, T>, cx: &StepCx)

@@ -52,6 +52,16 @@ pub trait Source: 'static {
     }
 }
 
+/// What came of an emission.
+pub(crate) struct Emitted {
+    /// How many items went out.
+    pub(crate) items: u64,
+    /// The last watermark that did.
+    pub(crate) reached: Option<Timestamp>,
+    /// The panic that was caught meanwhile.
+    pub(crate) error: Option<StageError>,
+}
+
 /// What a source writes to.
 pub struct Emitter<'a, T, C> {
     chain: &'a mut C,
@@ -69,13 +79,18 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
         Self { chain, cx, limit, emitted: 0, reached: None, error: None, items: PhantomData }
     }
 
-    pub(crate) fn emitted(&self) -> u64 {
-        self.emitted
+    /// Makes what went out visible.
+    #[inline]
+    pub(crate) fn flush(&mut self) {
+        if self.emitted > 0 || self.reached.is_some() {
+            self.chain.flush(self.cx);
+        }
     }
 
-    /// The last watermark that went out.
-    pub(crate) fn reached(&self) -> Option<Timestamp> {
-        self.reached
+    /// Ends the emission.
+    #[inline]
+    pub(crate) fn finish(self) -> Emitted {
+        Emitted { items: self.emitted, reached: self.reached, error: self.error }
     }
 
     /// Whether neither an item nor a watermark went out, and nothing was thrown.
@@ -105,7 +120,7 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
     pub fn emit(&mut self, item: T) {
         self.emitted += 1;
         self.limit = self.limit.saturating_sub(1);
-        self.chain.run(std::iter::once(item), self.cx);
+        self.chain.run_one(item, self.cx);
     }
 
     /// Emits from `items` until it ends or there is no more room; the number emitted.
@@ -138,11 +153,6 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
         let mut lost = 0;
         self.chain.run(range.filter_map(computing(&mut f, &mut lost, &mut self.error)), self.cx);
         self.took(n - lost);
-    }
-
-    /// The panic that was caught while emitting.
-    pub(crate) fn take_error(&mut self) -> Option<StageError> {
-        self.error.take()
     }
 
     #[inline(always)]
