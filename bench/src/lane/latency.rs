@@ -14,11 +14,13 @@ pub(super) struct Scheduled {
     clock: Clock,
     watch: Watch,
     next: u64,
+    /// The item of that number, made beforehand as by hand.
+    prepared: Item,
 }
 
 impl Scheduled {
     pub(super) fn new(schedule: Schedule, clock: Clock, watch: Watch) -> Self {
-        Self { schedule, clock, watch, next: 0 }
+        Self { schedule, clock, watch, next: 0, prepared: schedule.item(0) }
     }
 }
 
@@ -32,11 +34,12 @@ impl Source for Scheduled {
         }
         let now = self.clock.ns();
         while self.next < self.schedule.items && out.room() > 0 {
-            if self.schedule.intended_ns(self.next) > now {
+            if self.prepared.intended_ns > now {
                 return Ok(Produced::Idle);
             }
-            out.emit(self.schedule.item(self.next));
+            out.emit(self.prepared);
             self.next += 1;
+            self.prepared = self.schedule.item(self.next);
         }
         if self.next < self.schedule.items {
             return Ok(Produced::More);
