@@ -16,7 +16,7 @@ pub enum MergePolicy<T> {
     /// watermark is past the candidate.
     ByTime(Arc<dyn Fn(&T) -> Timestamp + Send + Sync>),
     /// Input 0 until its producer's turn ends, then input 1, and so on: restores the order that
-    /// [`Spread::Turns`](super::Spread::Turns) gave out.
+    /// [`Spread::Turns`](crate::partition::Spread::Turns) gave out.
     Turns,
 }
 
