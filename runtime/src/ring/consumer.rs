@@ -213,6 +213,12 @@ impl<T> Consumer<T> {
         }
     }
 
+    /// How many of `wanted` items that are `in_reach` this side may read: where the producer may evict, it claims them first.
+    #[inline(always)]
+    fn own(&mut self, wanted: usize, in_reach: impl Fn(&mut Self, usize) -> usize) -> usize {
+        if self.claims { self.claim(wanted, in_reach) } else { in_reach(self, wanted) }
+    }
+
     /// Makes up to `wanted` of the items that are `in_reach` this side's own; how many of the next ones are.
     #[inline(never)]
     fn claim(&mut self, wanted: usize, in_reach: impl Fn(&mut Self, usize) -> usize) -> usize {
@@ -240,7 +246,7 @@ impl<T> Consumer<T> {
     fn there_in_run(&mut self, wanted: usize) -> usize {
         // First: it may pass items over.
         let there = self.there(wanted);
-        there.min(self.slots.capacity() - self.slots.index(self.head))
+        self.slots.run(self.head, self.head + there as u64).len()
     }
 
     /// Takes up to `max` items, as far as the next signal.
@@ -253,8 +259,8 @@ impl<T> Consumer<T> {
     /// ```
     #[inline]
     pub fn read(&mut self, max: usize) -> Chunk<'_, T> {
-        let n = if self.claims { self.claim(max, Self::there) } else { self.there(max) };
-        Chunk::new(self, n as u64)
+        let n = self.own(max, Self::there) as u64;
+        Chunk::new(self, n)
     }
 
     /// As [`read`](Self::read), and no further than the slots wrap: all of it is in the first [`run`](Chunk::run). For one that reads again anyway until
@@ -275,14 +281,14 @@ impl<T> Consumer<T> {
     /// ```
     #[inline]
     pub fn read_run(&mut self, max: usize) -> Chunk<'_, T> {
-        let n = if self.claims { self.claim(max, Self::there_in_run) } else { self.there_in_run(max) };
-        Chunk::new(self, n as u64)
+        let n = self.own(max, Self::there_in_run) as u64;
+        Chunk::new(self, n)
     }
 
     /// Looks at the next item, if one comes before the next signal.
     #[inline]
     pub fn peek(&mut self) -> Option<&T> {
-        if self.available() == 0 || self.claims && self.claim(1, Self::there) == 0 {
+        if self.own(1, Self::there) == 0 {
             return None;
         }
         // SAFETY: the head is before the published tail, and claimed where that matters; the borrow of `self` keeps the item where it is.
