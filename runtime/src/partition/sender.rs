@@ -103,14 +103,12 @@ impl<T: Send> Sender<T> {
 
     /// Sends one item.
     ///
-    /// It goes on in an array where there is no room: one whose address is handed on would be put into memory on the good way too, and read again at once in
+    /// It goes the long way, where the ring is looked at again, in an array: one whose address is handed on would be put into memory on the good way too, and read again at once in
     /// other pieces, for which the core waits.
     #[inline(always)]
     pub fn send(&mut self, item: T) {
-        if self.detour || self.ring.free_for(1) == 0 {
-            return self.long_way([item]);
-        }
-        if let Err(item) = self.ring.push_known(item) {
+        let refused = if self.detour { Err(item) } else { self.ring.push_known(item) };
+        if let Err(item) = refused {
             self.long_way([item]);
         }
     }
