@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::{BatchTimer, Inlet, Progress, WaitProbe};
 use crate::model::{Signal, StageId};
 use crate::observe::StageAccount;
-use crate::stage::{Chain, Emitted, Emitter, Gate, Produced, Source, StageError, StageSite, StepCx};
+use crate::stage::{Chain, Emitter, Gate, Produced, Source, StageError, StageSite, StepCx};
 use crate::sync::{BindError, HomeNode};
 
 /// A unit of scheduling within a partition: one virtual call per step.
@@ -88,7 +88,7 @@ impl<S: Source, C: Chain<S::Item>> SourceTask<S, C> {
         });
         // Before anything is made of the answer: somebody may wait for what went out.
         out.flush();
-        let Emitted { items: emitted, reached, error: inner } = out.finish();
+        let (emitted, reached, inner) = (out.emitted(), out.reached(), out.take_error());
         if let Some(time) = reached {
             self.site.heard(Signal::Watermark(time));
         }

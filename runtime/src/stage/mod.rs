@@ -39,7 +39,6 @@ pub use pending::Pending;
 pub use probe::{AgeProbe, Ages, Probe, ProbeFactory, Probed, SpanProbe, Spans};
 pub use sink::{FoldSink, ForEach, Sink, SinkEnd};
 pub use site::{Resources, StageSite};
-pub(crate) use source::Emitted;
 pub use source::{Emitter, Generate, IterSource, Produced, Source};
 pub use step::StepCx;
 pub use stream_fn::{StreamFn, StreamIn};

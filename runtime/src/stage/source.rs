@@ -52,16 +52,6 @@ pub trait Source: 'static {
     }
 }
 
-/// What came of an emission.
-pub(crate) struct Emitted {
-    /// How many items went out.
-    pub(crate) items: u64,
-    /// The last watermark that did.
-    pub(crate) reached: Option<Timestamp>,
-    /// The panic that was caught meanwhile.
-    pub(crate) error: Option<StageError>,
-}
-
 /// What a source writes to.
 pub struct Emitter<'a, T, C> {
     chain: &'a mut C,
@@ -79,23 +69,31 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
         Self { chain, cx, limit, emitted: 0, reached: None, error: None, items: PhantomData }
     }
 
+    pub(crate) fn emitted(&self) -> u64 {
+        self.emitted
+    }
+
+    /// The last watermark that went out.
+    pub(crate) fn reached(&self) -> Option<Timestamp> {
+        self.reached
+    }
+
     /// Makes what went out visible.
     #[inline]
     pub(crate) fn flush(&mut self) {
-        if self.emitted > 0 || self.reached.is_some() {
+        if self.has_written() {
             self.chain.flush(self.cx);
         }
     }
 
-    /// Ends the emission.
-    #[inline]
-    pub(crate) fn finish(self) -> Emitted {
-        Emitted { items: self.emitted, reached: self.reached, error: self.error }
+    /// Whether an item or a watermark went out.
+    fn has_written(&self) -> bool {
+        self.emitted > 0 || self.reached.is_some()
     }
 
     /// Whether neither an item nor a watermark went out, and nothing was thrown.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.emitted == 0 && self.reached.is_none() && self.error.is_none()
+        !self.has_written() && self.error.is_none()
     }
 
     /// Items that may still be emitted in this call.
@@ -153,6 +151,11 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
         let mut lost = 0;
         self.chain.run(range.filter_map(computing(&mut f, &mut lost, &mut self.error)), self.cx);
         self.took(n - lost);
+    }
+
+    /// The panic that was caught while emitting.
+    pub(crate) fn take_error(&mut self) -> Option<StageError> {
+        self.error.take()
     }
 
     #[inline(always)]
