@@ -250,7 +250,6 @@ impl<T: Send + 'static> Inlet<T> {
         if room == 0 {
             return if budget > 0 && chain.takes_signal() { self.take_signals(i, chain, cx) } else { 0 };
         }
-        let mut n = 0;
         let input = &mut self.inputs[i];
         if input.at_barrier {
             return 0;
@@ -265,11 +264,10 @@ impl<T: Send + 'static> Inlet<T> {
         let taken = there - items.len();
         drop(items);
         if taken > 0 {
-            n += taken;
             lane.took(taken);
             self.valve.active(i);
         }
-        n + self.take_signals(i, chain, cx)
+        taken + self.take_signals(i, chain, cx)
     }
 
     #[inline]

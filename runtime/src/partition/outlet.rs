@@ -102,7 +102,7 @@ impl<T: Send> Senders<T> {
 pub enum Spread {
     /// All to the one instance there is, or from instance `i` to instance `i`.
     Forward,
-    /// A step's items to one instance, the next step's to another that has room.
+    /// What is published at once to one instance, the next to another that has room: a step's items, or those that came first in it and the rest.
     Balance,
     /// As `Balance`, but strictly in turn and with [`Signal::Turn`] after each, so that order can be restored.
     Turns,

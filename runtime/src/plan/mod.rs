@@ -24,7 +24,7 @@ pub enum Carriage {
     Fused,
     /// Rings from instance `i` to instance `i`.
     Forward,
-    /// Rings from every instance to every instance; a step's items go to one that has room.
+    /// Rings from every instance to every instance; what is published at once goes to one that has room.
     Balance,
     /// As `Balance`, strictly in turn, so that order can be restored.
     Turns,
