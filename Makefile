@@ -32,7 +32,7 @@ loom: ## The lock-free code under every interleaving that the loom model checker
 
 tsan: ## The lock-free code under ThreadSanitizer, on the stable compiler
 	for example in tsan_ring tsan_pool; do \
-	  TSAN_OPTIONS=suppressions=runtime/examples/tsan.supp RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg corelane_tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" CARGO_TARGET_DIR=target/tsan \
+	  TSAN_OPTIONS=suppressions=runtime/examples/tsan.supp CARGO_PROFILE_DEV_DEBUG=line-tables-only RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg corelane_tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" CARGO_TARGET_DIR=target/tsan \
 	    $(CARGO) run --config profile.dev.package.corelane.opt-level=1 --target $(HOST) -p corelane --example $$example || exit 1; done
 
 bench: ## What this machine can do, beside hand-written programs in the same run
