@@ -313,6 +313,24 @@ fn bounded_disorder_stays_behind_the_latest_and_never_goes_back() {
 }
 
 #[test]
+fn items_that_are_emitted_one_by_one_share_a_watermark_where_they_go_out_together() {
+    let script = vec![(1, Item(10)), (1, Item(12)), (1, Item(11)), (2, Item(20)), (2, Idle), (3, Item(30))];
+    let (log, _) = stage(Watermarks::ascending().any_ahead(), script, |time| Timestamp(*time));
+    let expected = [
+        Item(10),
+        Item(12),
+        Item(11),
+        Watermark(12),
+        Item(20),
+        Watermark(20), // before idleness, which it would be the end of
+        Idle,
+        Item(30),
+        Watermark(30),
+    ];
+    assert_eq!(log, expected);
+}
+
+#[test]
 fn ascending_times_are_their_own_watermarks_also_before_1970_and_at_both_ends() {
     let times = [i64::MIN, -20, -20, -1, 0, i64::MAX];
     let (log, _) = stage(Watermarks::ascending().any_ahead(), items(times), |time| Timestamp(*time));

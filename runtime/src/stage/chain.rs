@@ -117,6 +117,10 @@ pub trait Operator<In>: 'static {
         down.signal(signal, cx);
     }
 
+    /// Gives `down` what was put off until the end of what is made visible at once; before that is made visible.
+    #[inline]
+    fn flush<D: Chain<Self::Out>>(&mut self, _down: &mut D, _cx: &StepCx) {}
+
     /// Own pending work (not that of `down`). True if anything moved.
     #[inline]
     fn tick<D: Chain<Self::Out>>(&mut self, _down: &mut D, _cx: &StepCx) -> bool {
@@ -208,6 +212,7 @@ impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Chain<In> for Linked<O, D> 
 
     #[inline]
     fn flush(&mut self, cx: &StepCx) {
+        self.op.flush(&mut self.down, cx);
         self.down.flush(cx);
     }
 

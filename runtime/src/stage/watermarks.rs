@@ -213,7 +213,8 @@ struct Silence {
     overdue: bool,
 }
 
-/// Passes items on, and puts watermarks between them: at most one for each batch, as [`Watermarks`] says.
+/// Passes items on, and puts watermarks between them: at most one for what is made visible at once, as [`Watermarks`] says, however it was emitted.
+/// A source that catches up item by item would else send as many watermarks as items.
 ///
 /// Takes the place of watermarks that come from upstream. An item whose time function panics is lost by the stage's error
 /// policy. Costs a comparison per item.
@@ -228,6 +229,8 @@ pub struct WatermarkOp<F> {
     silences: Vec<Silence>,
     valve: Valve,
     gate: Gate,
+    /// Whether there were items since tracks were last looked at.
+    passed: bool,
     /// What has not been passed on for want of room. A watermark may wait: later it says less, never more.
     watermark: Option<Signal>,
     idle: bool,
@@ -257,6 +260,7 @@ impl<F> WatermarkOp<F> {
             silences: vec![Silence { since: i64::MIN, overdue: false }; sources],
             valve: Valve::new(sources),
             gate: Gate::new(site),
+            passed: false,
             watermark: None,
             idle: false,
             started: false,
@@ -273,8 +277,9 @@ impl<F> WatermarkOp<F> {
         }
     }
 
-    /// Looks at what a batch has changed.
-    fn look<T, D: Chain<T>>(&mut self, down: &mut D, cx: &StepCx) {
+    /// Looks at what items have changed.
+    fn look(&mut self, cx: &StepCx) {
+        self.passed = false;
         let lag = match self.advance {
             Advance::Behind(lag) => nanos(lag),
             Advance::Marks => 0,
@@ -294,7 +299,6 @@ impl<F> WatermarkOp<F> {
             }
             self.idle = false;
         }
-        self.settle(down, cx);
     }
 
     /// Passes on what is owed, if there is room.
@@ -374,6 +378,7 @@ impl<F> WatermarkOp<F> {
         I: Iterator<Item = T>,
         D: Chain<T>,
     {
+        self.passed = true;
         let Self { time, gate, tracks, max_ahead, advance, .. } = self;
         let (max_ahead, advance) = (*max_ahead, *advance);
         if let ([one], Advance::Behind(_)) = (&mut tracks[..], advance) {
@@ -420,6 +425,7 @@ impl<F> WatermarkOp<F> {
         }
         one.seen = true;
         one.believe(latest, *max_ahead);
+        self.passed = true;
         true
     }
 }
@@ -435,7 +441,6 @@ where
     #[inline]
     fn run<I: Iterator<Item = T>, D: Chain<T>>(&mut self, items: I, down: &mut D, cx: &StepCx) {
         self.pass(items, down, cx);
-        self.look(down, cx);
     }
 
     #[inline]
@@ -451,19 +456,32 @@ where
                 self.pass(part.iter(), down, cx);
             }
         }
-        self.look(down, cx);
+    }
+
+    #[inline]
+    fn flush<D: Chain<T>>(&mut self, down: &mut D, cx: &StepCx) {
+        if self.passed {
+            self.look(cx);
+            self.settle(down, cx);
+        }
     }
 
     fn signal<D: Chain<T>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
         // The caller saw room for one signal, and one passes.
         match signal {
-            Signal::Watermark(_) => return,
+            Signal::Watermark(_) => {}
             Signal::End => {
-                (self.watermark, self.idle, self.idle_after) = (None, false, None);
+                (self.passed, self.watermark, self.idle, self.idle_after) = (false, None, false, None);
+                down.signal(signal, cx);
             }
-            Signal::Idle | Signal::Barrier(_) | Signal::Turn => {}
+            Signal::Idle if self.passed || self.watermark.is_some() => {
+                // Behind the watermark that is owed, which would be the end of idleness.
+                self.look(cx);
+                self.idle = true;
+                self.settle(down, cx);
+            }
+            Signal::Idle | Signal::Barrier(_) | Signal::Turn => down.signal(signal, cx),
         }
-        down.signal(signal, cx);
     }
 
     fn tick<D: Chain<T>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
