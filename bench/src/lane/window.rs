@@ -10,15 +10,15 @@ use super::latency::Scheduled;
 use super::run;
 use crate::case::{Latencies, Measured, Setup};
 use crate::share::Watch;
-use crate::workload::latency::{Clock, Schedule, latencies};
-use crate::workload::window::{Delays, EVERY, SIZE};
+use crate::workload::latency::{Schedule, latencies};
+use crate::workload::window::{Delays, EVERY, Run, SIZE};
 
-/// Counts per key of the last ten seconds, every ten milliseconds, of what `schedule` sends.
+/// Counts per key of the last ten seconds, every ten milliseconds, of what `query` sends.
 ///
 /// # Errors
 /// What kept it from running.
-pub fn sliding(schedule: Schedule, setup: &Setup) -> Result<Latencies, String> {
-    let (clock, watch) = (Clock::start(), Watch::default());
+pub fn sliding(query: Run, setup: &Setup) -> Result<Latencies, String> {
+    let (schedule, clock, watch) = (query.schedule, query.clock(), Watch::default());
     let sender = watch.clone();
     let (_, delays) = run(setup, "send={0};time={0};*={1}", |p| {
         p.source("send", move |_| Ok(Scheduled::new(schedule, clock, sender.clone())))
@@ -27,7 +27,7 @@ pub fn sliding(schedule: Schedule, setup: &Setup) -> Result<Latencies, String> {
             .window_at(|item| Timestamp(item.intended_ns as i64), Sliding::of(SIZE).every(EVERY))
             .aggregate("counts", Count)
             // In a box, because the fold hands it on by value for every item.
-            .fold("delays", Box::new(Delays::new(schedule)), move |mut delays, count| {
+            .fold("delays", Box::new(Delays::new(query)), move |mut delays, count| {
                 delays.take(count.key, count.window.end.as_nanos(), count.value, clock);
                 delays
             })
