@@ -25,8 +25,8 @@ pub struct Watermarks {
     #[serde(default, with = "super::duration_text::option", skip_serializing_if = "Option::is_none")]
     pub max_ahead: Option<Duration>,
     /// Watermarks stand at whole multiples of this since 1970 only, so that at most one is passed on in each such span of event time.
-    /// Windows that end at a multiple close just as without it, others up to this much later. `None` passes one on with every batch
-    /// that moves time, which costs a signal through every ring.
+    /// Windows that end at a multiple close just as without it, others up to this much later. `None` passes one on with all that
+    /// is made visible at once and moves time, which costs a signal through every ring.
     #[serde(default, with = "super::duration_text::option", skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
 }

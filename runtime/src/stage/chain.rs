@@ -117,7 +117,8 @@ pub trait Operator<In>: 'static {
         down.signal(signal, cx);
     }
 
-    /// Gives `down` what was put off until the end of what is made visible at once; before that is made visible.
+    /// Gives `down` what was put off until now, right before everything emitted so far is made visible: once for many [`run`](Operator::run)s, at
+    /// the end of a step at the latest. Without room it has to wait for a [`tick`](Operator::tick).
     #[inline]
     fn flush<D: Chain<Self::Out>>(&mut self, _down: &mut D, _cx: &StepCx) {}
 
