@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 
 use crate::case::{Case, Latencies, Metric, Setup};
 use crate::harness::ENOUGH_FOR_A_SPREAD;
+use crate::hiccup::Hiccups;
 use crate::lane;
 use crate::share::Watch;
 use crate::stats::{below, splitmix};
@@ -88,6 +89,18 @@ impl Clock {
     #[inline]
     pub fn ns(&self) -> u64 {
         self.0.elapsed().as_nanos() as u64
+    }
+
+    /// Spins until it shows `ns` nanoseconds, and shows each reading to `hiccups`.
+    #[inline]
+    pub fn watch_until(&self, ns: u64, hiccups: &mut Hiccups) {
+        loop {
+            let now = self.ns();
+            hiccups.observe(now);
+            if now >= ns {
+                break;
+            }
+        }
     }
 }
 
@@ -216,13 +229,7 @@ pub mod hand {
             gate.wait();
             for index in 0..schedule.items {
                 let item = schedule.item(index);
-                loop {
-                    let now = clock.ns();
-                    hiccups.observe(now);
-                    if now >= item.intended_ns {
-                        break;
-                    }
-                }
+                clock.watch_until(item.intended_ns, &mut hiccups);
                 receiver.take(item, clock);
             }
             (receiver, hiccups)
@@ -264,10 +271,7 @@ pub fn case(variant: &'static str, schedule: Schedule) -> Case {
 /// same rate. Its checksum is that one if its own result is right, and another if not.
 pub fn noise_floor(schedule: Schedule, right: u64) -> impl Fn(&Setup) -> Latencies {
     let expected = expected(schedule);
-    move |setup| {
-        let floor = hand::same_thread(schedule, &setup.cores);
-        Latencies { checksum: if floor.checksum == expected { right } else { !right }, ..floor }
-    }
+    move |setup| hand::same_thread(schedule, &setup.cores).standing_for(expected, right)
 }
 
 /// What a run that is not written by hand returns: its histogram and checksum.
@@ -283,6 +287,11 @@ pub fn latencies(histogram: Histogram<u64>, checksum: u64) -> Latencies {
 }
 
 impl Latencies {
+    /// As a system of a case whose right checksum is `right`: it has that one if its own is `expected`, and another if not.
+    pub fn standing_for(self, expected: u64, right: u64) -> Self {
+        Self { checksum: if self.checksum == expected { right } else { !right }, ..self }
+    }
+
     /// With what was seen of the sender.
     pub fn watched(self, watch: &Watch) -> Self {
         Self { sender_waited: watch.waited(), ..self }

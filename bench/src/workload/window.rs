@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::case::{Case, Latencies, Setup};
+use crate::case::{Case, Setup};
 use crate::lane;
 use crate::stats::splitmix;
 use crate::workload::latency::{Clock, KEYS, Schedule, histogram};
@@ -154,13 +154,7 @@ pub mod hand {
             let mut hiccups = Hiccups::default();
             gate.wait();
             for end in run.ends() {
-                loop {
-                    let now = clock.ns();
-                    hiccups.observe(now);
-                    if now >= end {
-                        break;
-                    }
-                }
+                clock.watch_until(end, &mut hiccups);
                 word.store(end, Ordering::Release);
             }
             word.store(OVER, Ordering::Release);
@@ -196,10 +190,7 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
         .work(format!("{ends} ends of windows of 10 s by 10 ms, 1 M events/s, {KEYS} keys"))
         .repetitions(REPETITIONS)
         .try_system("corelane", move |setup| lane::window::sliding(run, setup))
-        .system("noise-floor", move |setup| {
-            let floor = hand::relay(run, &setup.cores);
-            Latencies { checksum: if floor.checksum == ends as u64 { right } else { !right }, ..floor }
-        });
+        .system("noise-floor", move |setup| hand::relay(run, &setup.cores).standing_for(ends as u64, right));
     let cost = Case::new("window", "cost", 1, items)
         .work(format!("{} M events, {KEYS} keys", items / 1_000_000))
         .reference("tumbling")
