@@ -15,7 +15,7 @@ use ring_kit::{Entry, Model, gone, items};
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Push,
-    PushKnown,
+    PushReady,
     ForgetRoom,
     Extend(usize),
     PushSlice(usize),
@@ -58,7 +58,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => Just(Op::Push),
-        3 => Just(Op::PushKnown),
+        3 => Just(Op::PushReady),
         1 => Just(Op::ForgetRoom),
         3 => (0..12usize).prop_map(Op::Extend),
         3 => (0..12usize).prop_map(Op::PushSlice),
@@ -98,7 +98,7 @@ impl Pair {
     fn run(&mut self, op: Op) {
         match op {
             Op::Push
-            | Op::PushKnown
+            | Op::PushReady
             | Op::ForgetRoom
             | Op::Extend(_)
             | Op::PushSlice(_)
@@ -139,8 +139,8 @@ impl Pair {
                     self.next += 1;
                 }
             }
-            Op::PushKnown => {
-                let pushed = producer.push_known(self.next);
+            Op::PushReady => {
+                let pushed = producer.push_ready(self.next);
                 assert!(pushed == Err(self.next) || free > 0);
                 if pushed.is_ok() {
                     model.push(self.next);
@@ -149,7 +149,7 @@ impl Pair {
             }
             Op::ForgetRoom => {
                 producer.forget_room();
-                assert_eq!(producer.push_known(self.next), Err(self.next));
+                assert_eq!(producer.push_ready(self.next), Err(self.next));
             }
             Op::Extend(n) => {
                 let mut values = self.next..self.next + n as u64;
@@ -362,6 +362,43 @@ proptest! {
 }
 
 const SLOTS_OF_A_PAGE: usize = 4096 / size_of::<u64>();
+
+/// Memory of slots is fetched in stretches of 512 bytes: no room is less for that, and at most one item of each stretch goes the long way.
+#[test]
+fn all_room_that_was_found_is_there_and_most_of_it_ready() {
+    fn fill<T: Clone + PartialEq + std::fmt::Debug>(capacity: usize, item: &T) {
+        let (mut producer, mut consumer) = ring::<T>(capacity).unwrap();
+        for taken in [0, 1, capacity / 2 + 1, capacity] {
+            // Where it wraps is elsewhere each time.
+            let mut left = taken;
+            while left > 0 {
+                left -= consumer.read(left).count();
+            }
+            let room = producer.free_for(capacity);
+            assert_eq!(room, if taken == 0 { capacity } else { taken });
+            let mut ready = 0;
+            for _ in 0..room {
+                let refused = producer.push_ready(item.clone());
+                ready += usize::from(refused.is_ok());
+                assert_eq!(refused.or_else(|item| producer.push(item)), Ok(()));
+            }
+            // A stretch is a power of two of items, so that it may be half as long. Rings that are not fetched have one.
+            let stretches = 2 + room * size_of::<T>() / 256;
+            assert!(ready + stretches >= room, "{ready} of {room} of {} bytes", size_of::<T>());
+            assert_eq!(producer.push_ready(item.clone()), Err(item.clone()));
+            assert_eq!(producer.push(item.clone()), Err(item.clone()));
+            producer.publish();
+        }
+        assert_eq!(consumer.read(usize::MAX).filter(|read| read == item).count(), capacity);
+    }
+    for capacity in [1, 2, 64, 1 << 10, 1 << 16] {
+        fill(capacity, &());
+        fill(capacity, &7u8);
+        fill(capacity, &7u64);
+        fill(capacity, &[7u64; 3]);
+        fill(capacity.min(1 << 10), &[7u64; 100]);
+    }
+}
 
 #[test]
 fn signals_beyond_their_room_come_back() {

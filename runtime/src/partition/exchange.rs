@@ -53,7 +53,7 @@ impl Routes {
 #[cold]
 #[inline(never)]
 fn send_exactly<T: Send>(each: &mut [Sender<T>], shards: &ShardTable, hash: u64, item: T) {
-    each[shards.owner(hash)].send_known(item);
+    each[shards.owner(hash)].send_ready(item);
 }
 
 /// The end of a chain: a keyed edge.
@@ -106,7 +106,7 @@ impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, 
         each.iter_mut().for_each(Sender::begin);
         items.for_each(|item| match gate.stateful(cx, || hash(&item)) {
             Some(h) => match each.get_mut(routes.owner(h)) {
-                Some(sender) => sender.send_known(item),
+                Some(sender) => sender.send_ready(item),
                 None => send_exactly(each, shards, h, item),
             },
             None => unroutable += 1,

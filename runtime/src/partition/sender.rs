@@ -107,13 +107,13 @@ impl<T: Send> Sender<T> {
     /// other pieces, for which the core waits.
     #[inline(always)]
     pub fn send(&mut self, item: T) {
-        let refused = if self.detour { Err(item) } else { self.ring.push_known(item) };
+        let refused = if self.detour { Err(item) } else { self.ring.push_ready(item) };
         if let Err(item) = refused {
             self.long_way([item]);
         }
     }
 
-    /// To be called before [`send_known`](Self::send_known), once for what is sent without anything else in between.
+    /// To be called before [`send_ready`](Self::send_ready), once for what is sent without anything else in between.
     #[inline]
     pub(super) fn begin(&mut self) {
         if self.detour {
@@ -123,16 +123,16 @@ impl<T: Send> Sender<T> {
 
     /// As [`send`](Self::send): one look at the ring says also whether items go the long way.
     #[inline(always)]
-    pub(super) fn send_known(&mut self, item: T) {
-        if let Err(item) = self.ring.push_known(item) {
+    pub(super) fn send_ready(&mut self, item: T) {
+        if let Err(item) = self.ring.push_ready(item) {
             self.refused([item]);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn refused(&mut self, [item]: [T; 1]) {
-        self.send(item);
+    fn refused(&mut self, item: [T; 1]) {
+        self.long_way(item);
         self.begin();
     }
 
@@ -164,6 +164,13 @@ impl<T: Send> Sender<T> {
     #[cold]
     #[inline(never)]
     fn long_way(&mut self, [item]: [T; 1]) {
+        if !self.detour {
+            // Most often only the memory of more slots is to be fetched.
+            if let Err(item) = self.ring.push(item) {
+                self.full(item, 0);
+            }
+            return;
+        }
         let bytes = self.weigher.as_ref().map_or(0, |weigher| weigher.weigh(&item, &self.edge));
         if let Err(item) = self.enter(item, bytes) {
             self.full(item, bytes);

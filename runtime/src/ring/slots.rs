@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::RingError;
 #[cfg(corelane_loom)]
 use crate::sync::UnsafeCell as Guard;
-use crate::sync::{Mapping, page_bytes, prefetch};
+use crate::sync::{Mapping, page_bytes, prefetch, prefetch_to_write};
 
 type Slot<T> = UnsafeCell<MaybeUninit<T>>;
 
@@ -19,6 +19,9 @@ const PAGE_BYTES: usize = 4096;
 
 /// Slots that take as much ask for huge pages.
 const HUGE_BYTES: usize = 2 << 20;
+
+/// A cache line. Where lines are longer some are fetched twice.
+const LINE_BYTES: usize = 64;
 
 /// Owns the slots, not the items in them.
 pub(super) struct Slots<T> {
@@ -135,6 +138,15 @@ impl<T> View<T> {
     #[inline(always)]
     pub(super) fn prefetch(&self, index: usize) {
         prefetch(self.base.as_ptr().wrapping_add(index));
+    }
+
+    /// Has the memory fetched of `count` slots from `first` on, which this side is going to write.
+    #[inline(always)]
+    pub(super) fn prefetch_to_write(&self, first: usize, count: usize) {
+        let start = self.base.as_ptr().wrapping_add(first);
+        for line in 0..(count * size_of::<T>()).div_ceil(LINE_BYTES) {
+            prefetch_to_write(start.wrapping_byte_add(line * LINE_BYTES));
+        }
     }
 
     /// The first of the slots of `run`, about to be read.

@@ -100,7 +100,7 @@ impl Pair {
             self.dropped.push(oldest);
         }
         if known {
-            self.sender.send_known(item);
+            self.sender.send_ready(item);
         } else {
             self.sender.send(item);
         }
