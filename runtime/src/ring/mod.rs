@@ -3,6 +3,7 @@
 //! Items are written and read in place. What was pushed becomes visible with [`Producer::publish`], a single release
 //! store however many items there are; what was read becomes free when its [`Chunk`] is dropped, also by one store. Each
 //! side keeps a copy of the other's position and re-reads the real one only when the copy says there is nothing left.
+//! The producer has the memory of slots fetched shortly before it writes them: the core of the consumer that has read them has it.
 //!
 //! [`Signal`]s travel beside the items in a small ring of their own, each with the position between two items where it
 //! stands; a [`Chunk`] ends before the next signal. Slots therefore hold nothing but the item.
