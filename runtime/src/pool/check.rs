@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::class::LINE_BYTES;
 use super::slab::{Block, HEADER_BYTES, Header};
+use crate::sync::LINE_BYTES;
 
 /// Bytes before a checked buffer, so that a write in front of it is seen.
 pub(super) const FRONT_BYTES: usize = LINE_BYTES;

@@ -1,7 +1,6 @@
-//! Sizes of blocks.
+//! Sizes of blocks. All are whole cache lines, so that buffers of different cores never share one.
 
-/// All blocks are whole cache lines, so that buffers of different cores never share one.
-pub(super) const LINE_BYTES: usize = 64;
+use crate::sync::LINE_BYTES;
 
 /// Number of classes.
 pub(super) const CLASSES: usize = 4 + 4 * 19;

@@ -5,11 +5,11 @@ use std::ptr::NonNull;
 use rustix::io::Errno;
 
 use super::check::Marks;
-use super::class::{LINE_BYTES, bytes_of};
+use super::class::bytes_of;
 use super::home::Home;
 use super::stack::Stack;
 use crate::policy::MemoryLocality;
-use crate::sync::{BindError, HomeNode, Mapping};
+use crate::sync::{BindError, HomeNode, LINE_BYTES, Mapping};
 
 /// Size and alignment of a slab. A block starts in the first slab of its region, so its header is found by rounding down.
 pub(super) const SLAB_BYTES: usize = if cfg!(corelane_loom) { 4096 } else { 256 * 1024 };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::RingError;
 #[cfg(corelane_loom)]
 use crate::sync::UnsafeCell as Guard;
-use crate::sync::{Mapping, page_bytes, prefetch, prefetch_to_write};
+use crate::sync::{LINE_BYTES, Mapping, page_bytes, prefetch, prefetch_to_write};
 
 type Slot<T> = UnsafeCell<MaybeUninit<T>>;
 
@@ -19,9 +19,6 @@ const PAGE_BYTES: usize = 4096;
 
 /// Slots that take as much ask for huge pages.
 const HUGE_BYTES: usize = 2 << 20;
-
-/// A cache line. Where lines are longer some are fetched twice.
-const LINE_BYTES: usize = 64;
 
 /// Owns the slots, not the items in them.
 pub(super) struct Slots<T> {

@@ -12,6 +12,9 @@ pub(crate) use mapping::{Mapping, page_bytes, page_nodes};
 
 pub(crate) use crossbeam::utils::CachePadded;
 
+/// A cache line. Where lines are longer some are fetched twice, and buffers of two cores may share one.
+pub(crate) const LINE_BYTES: usize = 64;
+
 /// Has the cache line fetched in which `place` begins, so that it is there when it is read soon. Does nothing else, and on
 /// processors other than x86-64 nothing at all.
 #[inline(always)]
