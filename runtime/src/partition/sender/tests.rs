@@ -88,7 +88,7 @@ impl Pair {
         waiting < self.capacity as usize && (waiting == 0 || self.max_bytes.is_none_or(|max| heavy <= max))
     }
 
-    fn send(&mut self, known: bool) {
+    fn send(&mut self, ready: bool) {
         let item = self.turn_of.len() as u64;
         self.turn_of.push(self.turns);
         assert!(
@@ -99,7 +99,7 @@ impl Pair {
             let Some(oldest) = self.waiting.remove(self.looked_at) else { break };
             self.dropped.push(oldest);
         }
-        if known {
+        if ready {
             self.sender.send_ready(item);
         } else {
             self.sender.send(item);
