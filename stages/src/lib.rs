@@ -8,6 +8,7 @@
 //! - [`process`]: state and timers of your own for each key.
 //! - [`outbox`]: from a sink of your own to a thread that writes.
 
+mod blocks;
 pub mod dead_letters;
 pub mod gather;
 pub mod join;

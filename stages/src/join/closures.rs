@@ -5,16 +5,6 @@ use corelane::stage::{StageError, StageSite};
 
 use super::{Make, Side};
 
-/// What becomes of pairs only.
-pub(super) fn inner<L, R, O, F>(
-    mut f: F,
-) -> impl FnMut(Option<&L>, Option<&R>) -> Option<O> + Clone + Send + 'static
-where
-    F: FnMut(&L, &R) -> O + Clone + Send + 'static,
-{
-    move |left, right| Some(f(left?, right?))
-}
-
 /// What becomes of pairs, and of left items alone.
 pub(super) fn left<L, R, O, F>(
     mut f: F,

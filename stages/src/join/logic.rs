@@ -15,10 +15,21 @@ pub enum Side<L, R> {
     Right(R),
 }
 
+/// What of a join has results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gives {
+    /// Each pair, and items without partners if the user's code has one for them.
+    PairsAndAlone,
+    /// Each pair.
+    Pairs,
+    /// Each left item that has partners, once, however many there are.
+    LeftOnce,
+}
+
 /// The user's code.
 pub trait JoinLogic: 'static {
-    /// Whether a left item that has partners has one result, however many there are, and no item has one alone.
-    const ONCE: bool;
+    /// What has results.
+    const GIVES: Gives;
     /// What items of both sides may have in common.
     type Key: Hash + Eq + 'static;
     /// An item of the first side.
@@ -36,8 +47,14 @@ pub trait JoinLogic: 'static {
     fn left_time(&self, item: &Self::Left) -> i64;
     /// When a right item happened.
     fn right_time(&self, item: &Self::Right) -> i64;
-    /// What becomes of a pair, or of one without a partner; with [`ONCE`](Self::ONCE), of a left item that has partners, given alone.
+    /// What becomes of a pair, or of one without a partner; with [`LeftOnce`](Gives::LeftOnce), of a left item that has partners, given alone.
     fn result(&mut self, left: Option<&Self::Left>, right: Option<&Self::Right>) -> Option<Self::Out>;
+
+    /// Whether a left item that has partners has one result, however many there are.
+    #[inline(always)]
+    fn once() -> bool {
+        Self::GIVES == Gives::LeftOnce
+    }
 
     /// The key of an item.
     fn key(&mut self, item: &Side<Self::Left, Self::Right>) -> Self::Key {
@@ -56,12 +73,12 @@ pub trait JoinLogic: 'static {
     }
 }
 
-/// What becomes of pairs, and of items alone. Implemented for closures of both sides, and by [`Semi`].
+/// What becomes of pairs, and of items alone. Implemented for closures of both sides, and by [`Inner`] and [`Semi`].
 pub trait Results<L, R>: Clone + Send + 'static {
     /// A result.
     type Out: Send + 'static;
-    /// See [`JoinLogic::ONCE`].
-    const ONCE: bool;
+    /// What has one.
+    const GIVES: Gives;
 
     /// See [`JoinLogic::result`].
     fn result(&mut self, left: Option<&L>, right: Option<&R>) -> Option<Self::Out>;
@@ -73,11 +90,29 @@ where
     F: FnMut(Option<&L>, Option<&R>) -> Option<O> + Clone + Send + 'static,
 {
     type Out = O;
-    const ONCE: bool = false;
+    const GIVES: Gives = Gives::PairsAndAlone;
 
     #[inline(always)]
     fn result(&mut self, left: Option<&L>, right: Option<&R>) -> Option<O> {
         self(left, right)
+    }
+}
+
+/// One result for each pair.
+#[derive(Clone)]
+pub(super) struct Inner<F>(pub(super) F);
+
+impl<L, R, O, F> Results<L, R> for Inner<F>
+where
+    O: Send + 'static,
+    F: FnMut(&L, &R) -> O + Clone + Send + 'static,
+{
+    type Out = O;
+    const GIVES: Gives = Gives::Pairs;
+
+    #[inline(always)]
+    fn result(&mut self, left: Option<&L>, right: Option<&R>) -> Option<O> {
+        Some((self.0)(left?, right?))
     }
 }
 
@@ -91,7 +126,7 @@ where
     F: FnMut(&L) -> O + Clone + Send + 'static,
 {
     type Out = O;
-    const ONCE: bool = true;
+    const GIVES: Gives = Gives::LeftOnce;
 
     #[inline(always)]
     fn result(&mut self, left: Option<&L>, _right: Option<&R>) -> Option<O> {
@@ -123,7 +158,7 @@ pub(super) fn part<J: JoinLogic>(
     tally: &mut Tally,
     out: &mut Pending<J::Out>,
 ) {
-    let alone = if matched || J::ONCE { None } else { user.result(left, right) };
+    let alone = if matched || J::GIVES != Gives::PairsAndAlone { None } else { user.result(left, right) };
     tally.leave(matched || alone.is_some());
     tally.results += u64::from(alone.is_some());
     out.extend(alone);

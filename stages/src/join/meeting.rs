@@ -6,7 +6,8 @@ use corelane::keyed::{Allowance, hash_key};
 use corelane::stage::Pending;
 use hashbrown::HashTable;
 
-use super::logic::{JoinLogic, Side, give, part};
+use super::logic::{Gives, JoinLogic, Side, give, part};
+use crate::blocks::Blocks;
 use crate::tally::Tally;
 use crate::window::panes::{Entry, Store, insert};
 
@@ -18,9 +19,39 @@ const SEEN: usize = 0;
 /// An item that waits.
 struct Held<T> {
     item: T,
-    /// The next one of its key; the first one, for the last.
-    next: usize,
-    matched: bool,
+    /// Twice the place of the next one of its key (of the first one, for the last), and one more if it has been paired: a field for that would
+    /// be eight bytes more to write and to read for each item.
+    link: usize,
+}
+
+impl<T> Held<T> {
+    #[inline(always)]
+    fn new(item: T, next: usize, matched: bool) -> Self {
+        Self { item, link: 2 * next + usize::from(matched) }
+    }
+
+    #[inline(always)]
+    fn next(&self) -> usize {
+        self.link / 2
+    }
+
+    #[inline(always)]
+    fn is_matched(&self) -> bool {
+        self.link % 2 == 1
+    }
+
+    #[inline(always)]
+    fn set_matched(&mut self) {
+        self.link |= 1;
+    }
+
+    /// Has `next` come behind it; what came there before.
+    #[inline(always)]
+    fn set_next(&mut self, next: usize) -> usize {
+        let before = self.next();
+        self.link = 2 * next + self.link % 2;
+        before
+    }
 }
 
 /// The last item of a key on each side.
@@ -41,13 +72,13 @@ impl<K: Hash + Eq> Entry for Lasts<K> {
 /// Items of two sides, each in the order in which they came, those of a key in a ring.
 pub(super) struct Meeting<K, L, R> {
     keys: HashTable<Lasts<K>>,
-    left: Vec<Held<L>>,
-    right: Vec<Held<R>>,
+    left: Blocks<Held<L>>,
+    right: Blocks<Held<R>>,
 }
 
 impl<K, L, R> Default for Meeting<K, L, R> {
     fn default() -> Self {
-        Self { keys: HashTable::new(), left: Vec::new(), right: Vec::new() }
+        Self { keys: HashTable::new(), left: Blocks::default(), right: Blocks::default() }
     }
 }
 
@@ -68,29 +99,29 @@ impl<K, L, R> Store for Meeting<K, L, R> {
 
 /// Gives all items of a key; whether there is any.
 #[inline(always)]
-fn pair<T>(held: &mut [Held<T>], last: usize, mut give: impl FnMut(&T)) -> bool {
-    let mut at = match held.get(last) {
-        Some(last) => last.next,
+fn pair<T>(held: &mut Blocks<Held<T>>, last: usize, mut give: impl FnMut(&T)) -> bool {
+    let mut at = match held.get_mut(last) {
+        Some(last) => last.next(),
         None => return false,
     };
     loop {
         let other = &mut held[at];
-        other.matched = true;
+        other.set_matched();
         give(&other.item);
         if at == last {
             return true;
         }
-        at = other.next;
+        at = other.next();
     }
 }
 
 /// Adds an item to those of its key.
 #[inline(always)]
-fn hold<T>(held: &mut Vec<Held<T>>, last: &mut usize, item: T, matched: bool) {
+fn hold<T>(held: &mut Blocks<Held<T>>, last: &mut usize, item: T, matched: bool) {
     let at = held.len();
-    let next = held.get_mut(*last).map_or(at, |last| std::mem::replace(&mut last.next, at));
+    let next = held.get_mut(*last).map_or(at, |last| last.set_next(at));
     *last = at;
-    held.push(Held { item, next, matched });
+    held.push(Held::new(item, next, matched));
 }
 
 impl<K: Hash + Eq, L, R> Meeting<K, L, R> {
@@ -136,7 +167,7 @@ impl<K: Hash + Eq, L, R> Meeting<K, L, R> {
         let key = user.left_key(&item);
         let Self { keys, left, right } = self;
         Self::at(keys, key, |of_left, of_right| {
-            if J::ONCE && *of_right == SEEN {
+            if J::once() && *of_right == SEEN {
                 give(user, (Some(&item), None), tally, out);
                 tally.leave(true);
             } else {
@@ -155,7 +186,7 @@ impl<K: Hash + Eq, L, R> Meeting<K, L, R> {
         let key = user.right_key(&item);
         let Self { keys, left, right } = self;
         Self::at(keys, key, |of_left, of_right| {
-            if !J::ONCE {
+            if !J::once() {
                 let matched = pair(left, *of_left, |l| give(user, (Some(l), Some(&item)), tally, out));
                 hold(right, of_right, item, matched);
                 return;
@@ -181,17 +212,35 @@ impl<K: Hash + Eq, L, R> Meeting<K, L, R> {
         J: JoinLogic<Key = K, Left = L, Right = R>,
     {
         let Self { keys, left, right } = self;
-        while !allowance.is_spent(out.len()) {
-            if let Some(Held { item, matched, .. }) = left.pop() {
-                part(user, (Some(&item), None), matched, tally, out);
-            } else if let Some(Held { item, matched, .. }) = right.pop() {
-                part(user, (None, Some(&item)), matched, tally, out);
-            } else {
-                keys.clear();
-                return true;
+        if J::GIVES == Gives::PairsAndAlone {
+            while !allowance.is_spent(out.len()) {
+                if let Some(held) = left.pop() {
+                    part(user, (Some(&held.item), None), held.is_matched(), tally, out);
+                } else if let Some(held) = right.pop() {
+                    part(user, (None, Some(&held.item)), held.is_matched(), tally, out);
+                } else {
+                    break;
+                }
+                allowance.work();
             }
-            allowance.work();
+        } else {
+            let_go(left, tally, allowance);
+            let_go(right, tally, allowance);
         }
-        false
+        let gone = left.is_empty() && right.is_empty();
+        if gone {
+            keys.clear();
+        }
+        gone
+    }
+}
+
+/// Lets go of the last items of a side, which have no results alone: they are only counted.
+fn let_go<T>(held: &mut Blocks<Held<T>>, tally: &mut Tally, allowance: &mut Allowance) {
+    while allowance.work > 0
+        && let Some(leaving) = held.drain_last(allowance.work)
+    {
+        allowance.work -= leaving.len();
+        leaving.for_each(|held| tally.leave(held.is_matched()));
     }
 }

@@ -67,7 +67,7 @@ use corelane::stage::{StageError, StageSite};
 
 use crate::window::{OwnTime, TimeOf};
 pub use logic::Side;
-use logic::{JoinLogic, Results, Semi};
+use logic::{Gives, Inner, JoinLogic, Results, Semi};
 pub use rule::{JoinRule, Kept, KeptToTheEnd, Within};
 pub use sides::{Sides, SidesJoin};
 use table::AsOf;
@@ -105,7 +105,7 @@ where
     TR: TimeOf<R>,
     F: Results<L, R>,
 {
-    const ONCE: bool = F::ONCE;
+    const GIVES: Gives = F::GIVES;
     type Key = K;
     type Left = L;
     type Right = R;
@@ -327,7 +327,7 @@ impl<J: Joined, W: JoinRule> JoinOn<J, W> {
         O: Send + 'static,
         F: FnMut(&J::Left, &J::Right) -> O + Clone + Send + 'static,
     {
-        self.pairs(name, closures::inner(f))
+        self.pairs(name, Inner(f))
     }
 
     /// A result for each pair, and for each item of the left stream without a partner.

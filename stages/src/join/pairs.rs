@@ -102,7 +102,7 @@ impl<J: JoinLogic> Pairs<J> {
         let (reach, expires) = ((place.from, place.to), place.expires);
         let until = (!rule.in_event_time()).then_some(now);
         let mut give_all = |l: &J::Left, r: &J::Right, other: i64| {
-            let times = if J::ONCE { 1 } else { rule.pairs(at, other) };
+            let times = if J::once() { 1 } else { rule.pairs(at, other) };
             for _ in 0..times {
                 give(user, (Some(l), Some(r)), tally, out);
             }
@@ -111,7 +111,7 @@ impl<J: JoinLogic> Pairs<J> {
         match item {
             Side::Left(item) => {
                 let matched = pair(right, reach, until, |other, had_result| {
-                    if !(J::ONCE && had_result) {
+                    if !(J::once() && had_result) {
                         give_all(&item, &other.item, other.time);
                     }
                 });
@@ -123,7 +123,7 @@ impl<J: JoinLogic> Pairs<J> {
             }
             Side::Right(item) => {
                 let matched = pair(left, reach, until, |other, _| {
-                    if !(J::ONCE && other.matched) {
+                    if !(J::once() && other.matched) {
                         give_all(&other.item, &item, other.time);
                     }
                 });

@@ -9,7 +9,7 @@ use corelane::stage::Pending;
 use proptest::prelude::*;
 use std::time::Duration;
 
-use super::logic::{JoinLogic, Results, Semi};
+use super::logic::{Inner, JoinLogic, Results, Semi};
 use super::pairs::Pairs;
 use super::rule::Rule;
 use super::windowed::WindowPairs;
@@ -25,6 +25,11 @@ type Pair = (Option<u64>, Option<u64>);
 /// Every pair, and every item alone.
 fn parts() -> impl JoinLogic<Key = u32, Left = Item, Right = Item, Out = Pair> {
     parts_with(|l: Option<&Item>, r: Option<&Item>| Some((l.map(|l| l.2), r.map(|r| r.2))))
+}
+
+/// Every pair.
+fn inner_parts() -> impl JoinLogic<Key = u32, Left = Item, Right = Item, Out = Pair> {
+    parts_with(Inner(|left: &Item, right: &Item| (Some(left.2), Some(right.2))))
 }
 
 /// One result for each left item that has partners.
@@ -253,6 +258,38 @@ proptest! {
         is_once(&ops, sliding.state(semi_parts()).unwrap(), sliding.state(parts()).unwrap())?;
         let kept = Kept::to_the_end();
         is_once(&ops, kept.state(semi_parts()).unwrap(), kept.state(parts()).unwrap())?;
+    }
+}
+
+/// That `inner` gives the pairs in what `all` gives, and counts the items that have none as expired.
+fn is_pairs_only<S, A>(ops: &[Op], mut inner: S, mut all: A) -> Result<(), TestCaseError>
+where
+    S: Stateful<Side<Item, Item>, Out = Pair>,
+    A: Stateful<Side<Item, Item>, Out = Pair>,
+{
+    let (got, items) = all_of(ops, &mut inner);
+    let (mut expected, _) = all_of(ops, &mut all);
+    let given = expected.len();
+    expected.retain(|pair| pair.0.is_some() && pair.1.is_some());
+    prop_assert_eq!(&got, &expected);
+    let (inner, all) = (account(&inner, items), account(&all, items));
+    // Those that the other has a result of its own for.
+    let alone = (given - got.len()) as u64;
+    prop_assert_eq!((inner.items_complete, inner.items_expired), (all.items_complete - alone, alone));
+    prop_assert_eq!((inner.absorbed, inner.late, inner.filtered), (all.absorbed, all.late, all.filtered));
+    prop_assert_eq!((inner.results_complete, inner.keys, inner.items_open), (got.len() as u64, 0, 0));
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn an_inner_join_has_the_pairs_and_counts_the_rest_as_expired(ops in ops(), lower in -15i64..15, width in 1i64..20) {
+        let rule = Rule::Within(lower, lower + width);
+        is_pairs_only(&ops, Pairs::new(inner_parts(), rule), Pairs::new(parts(), rule))?;
+        let tumbling = Tumbling::of(Duration::from_nanos(width.unsigned_abs()));
+        is_pairs_only(&ops, tumbling.state(inner_parts()).unwrap(), tumbling.state(parts()).unwrap())?;
+        let kept = Kept::to_the_end();
+        is_pairs_only(&ops, kept.state(inner_parts()).unwrap(), kept.state(parts()).unwrap())?;
     }
 }
 
