@@ -6,6 +6,7 @@ pub mod keyed;
 pub mod latency;
 pub mod nexmark;
 pub mod nexmark_latency;
+pub mod nexmark_two_cores;
 pub mod pool;
 pub mod ring;
 pub mod skew;

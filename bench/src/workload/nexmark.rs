@@ -1,11 +1,11 @@
-//! nexmark: queries over events in memory. The hand-written programs are single-threaded loops, also beside two cores.
+//! nexmark: queries over events in memory. The hand-written programs are single-threaded loops, also beside two cores; those for two are in
+//! [`nexmark_two_cores`](super::nexmark_two_cores).
 
-use core_affinity::CoreId;
-
-use crate::case::{Case, Measured, Setup};
+use crate::case::{Case, Setup};
 use crate::lane;
-use crate::nexmark::{self, Event, Feed, QUERIES, Settings};
-use crate::pin::{self, Gate, Span};
+use crate::nexmark::{self, Feed, QUERIES, Settings};
+use crate::pin;
+use crate::workload::nexmark_two_cores as two_cores;
 
 /// Events of a full run: 1 000 s of event time.
 const EVENTS: u64 = 10_000_000;
@@ -75,27 +75,53 @@ pub mod hand {
         sum
     }
 
-    fn q3(events: &[Event]) -> u64 {
-        let mut people: Map<u64, Person> = Map::with_hasher(hasher());
-        let mut auctions: Map<u64, Vec<Auction>> = Map::with_hasher(hasher());
-        let mut sum = 0;
-        for event in events {
+    /// What query 3 keeps.
+    pub(in crate::workload) struct Sales {
+        people: Map<u64, Person>,
+        auctions: Map<u64, Vec<Auction>>,
+        /// Of the rows so far.
+        pub(in crate::workload) sum: u64,
+    }
+
+    impl Sales {
+        pub(in crate::workload) fn new() -> Self {
+            Self { people: Map::with_hasher(hasher()), auctions: Map::with_hasher(hasher()), sum: 0 }
+        }
+
+        /// The seller that the query looks for an event by, if it does.
+        #[inline]
+        pub(in crate::workload) fn seller(event: &Event) -> Option<u64> {
             match event {
-                Event::Person(person) if q3::is_near(person) => {
-                    let waiting = auctions.get(&person.id).into_iter().flatten();
-                    waiting.for_each(|auction| add(&mut sum, &q3::row(auction, person)));
-                    people.insert(person.id, *person);
-                }
-                Event::Auction(auction) if auction.category == 10 => {
-                    if let Some(person) = people.get(&auction.seller) {
-                        add(&mut sum, &q3::row(auction, person));
-                    }
-                    auctions.entry(auction.seller).or_default().push(*auction);
-                }
-                _ => {}
+                Event::Person(person) if q3::is_near(person) => Some(person.id),
+                Event::Auction(auction) if auction.category == 10 => Some(auction.seller),
+                _ => None,
             }
         }
-        sum
+
+        /// Takes an event that has a seller.
+        #[inline]
+        pub(in crate::workload) fn take(&mut self, event: &Event) {
+            match event {
+                Event::Person(person) => {
+                    let waiting = self.auctions.get(&person.id).into_iter().flatten();
+                    waiting.for_each(|auction| add(&mut self.sum, &q3::row(auction, person)));
+                    self.people.insert(person.id, *person);
+                }
+                Event::Auction(auction) => {
+                    if let Some(person) = self.people.get(&auction.seller) {
+                        add(&mut self.sum, &q3::row(auction, person));
+                    }
+                    self.auctions.entry(auction.seller).or_default().push(*auction);
+                }
+                Event::Bid(_) => {}
+            }
+        }
+    }
+
+    fn q3(events: &[Event]) -> u64 {
+        let mut sales = Sales::new();
+        events.iter().filter(|event| Sales::seller(event).is_some()).for_each(|event| sales.take(event));
+        sales.sum
     }
 
     /// Windows that end where a span of `nanos` does.
@@ -220,29 +246,6 @@ pub(super) fn is_large(query: &str) -> bool {
     matches!(query, "q14" | "q16" | "q18" | "q19" | "q20" | "q21" | "q22" | "q13")
 }
 
-/// Whether the query looks at each event by itself, so that a program by hand may take half of them on each core.
-fn is_stateless(query: &str) -> bool {
-    matches!(query, "q1" | "q2")
-}
-
-/// `program` over the first half of the events on one core and the second on the other: as fast as two cores read this memory.
-fn in_halves(events: &[Event], cores: &[CoreId], program: fn(&[Event]) -> u64) -> Measured {
-    let (first, second) = events.split_at(events.len() / 2);
-    let half = |part| {
-        move |gate: &Gate| {
-            let start = gate.wait();
-            let checksum = program(part);
-            (checksum, Span::since(start))
-        }
-    };
-    let (first, second) = pin::on_two(cores, half(first), half(second));
-    Measured {
-        items: events.len() as u64,
-        elapsed: first.1.union(second.1),
-        checksum: first.0.wrapping_add(second.0),
-    }
-}
-
 /// Whether `choice` has this query.
 pub(super) fn named(choice: &Choice, query: &str) -> bool {
     if choice.queries.is_empty() {
@@ -283,10 +286,9 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
                 });
             }
             if cores == 2
-                && let Some(program) = program
-                && is_stateless(query)
+                && let Some((name, program)) = two_cores::program(query)
             {
-                case = case.system("hand-halves", move |setup| in_halves(feed.events, &setup.cores, program));
+                case = case.system(name, move |setup| program(feed, &setup.cores));
             }
             let case =
                 case.try_system("corelane", move |setup| lane::nexmark::query(query, feed, cores, setup));
@@ -313,18 +315,6 @@ mod tests {
             }
         }
         assert_eq!(QUERIES.iter().filter(|query| hand::program(query).is_some()).count(), 6);
-    }
-
-    #[test]
-    fn halves_give_what_the_whole_does_for_queries_that_look_at_each_event_by_itself() {
-        let cores = pin::allowed();
-        let cores = [cores[0], cores[cores.len() - 1]];
-        let feed = Feed::generate(Settings { events: 3_001, ..Settings::default() });
-        for query in QUERIES.iter().filter(|query| is_stateless(query)) {
-            let program = hand::program(query).unwrap();
-            let halves = in_halves(feed.events, &cores, program);
-            assert_eq!((halves.checksum, halves.items), (program(feed.events), 3_001), "{query}");
-        }
     }
 
     #[test]
