@@ -185,19 +185,33 @@ impl<K: Hash + Eq, L, R> Meeting<K, L, R> {
     {
         let key = user.right_key(&item);
         let Self { keys, left, right } = self;
-        Self::at(keys, key, |of_left, of_right| {
-            if !J::once() {
+        if J::once() {
+            Self::see(keys, key, |of_left| {
+                pair(left, of_left, |l| give(user, (Some(l), None), tally, out));
+            });
+            tally.leave(true);
+        } else {
+            Self::at(keys, key, |of_left, of_right| {
                 let matched = pair(left, *of_left, |l| give(user, (Some(l), Some(&item)), tally, out));
                 hold(right, of_right, item, matched);
-                return;
+            });
+        }
+    }
+
+    /// Notes that there was a right item of a key; for the first one `meet` is given the last left item. More than the first one left items need not
+    /// know of.
+    #[inline(always)]
+    fn see(keys: &mut HashTable<Lasts<K>>, key: K, meet: impl FnOnce(usize)) {
+        let hash = hash_key(&key);
+        match keys.find_mut(hash, |lasts| lasts.key == key) {
+            Some(Lasts { right: SEEN, .. }) => {}
+            Some(Lasts { left, right, .. }) => {
+                *right = SEEN;
+                meet(*left);
             }
-            // The first one is all that left items need to know of.
-            if *of_right != SEEN {
-                *of_right = SEEN;
-                pair(left, *of_left, |l| give(user, (Some(l), None), tally, out));
-            }
-            tally.leave(true);
-        });
+            // There is none on the left.
+            None => insert(keys, hash, Lasts { key, left: NONE, right: SEEN }),
+        }
     }
 
     /// Lets go of the items, from the last to the first. True if all have gone.

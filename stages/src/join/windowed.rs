@@ -99,12 +99,12 @@ impl<J: JoinLogic> Stateful<Side<J::Left, J::Right>> for WindowPairs<J> {
     ) {
         let watermark = time.event.as_nanos();
         let Self { user, windows, tally, .. } = self;
-        items.for_each(|item| {
+        for item in items {
             if let Some(pane) = windows.window(user.time(&item), watermark, tally) {
                 pane.table.meet(user, item, tally, out);
                 pane.items += 1;
             }
-        });
+        }
     }
 
     fn is_due(&self, time: CheckTime) -> bool {
@@ -164,7 +164,9 @@ impl<J: JoinLogic> Stateful<Side<J::Left, J::Right>> for KeptPairs<J> {
         out: &mut Pending<J::Out>,
     ) {
         let Self { user, all, tally } = self;
-        items.for_each(|item| all.meet(user, item, tally, out));
+        for item in items {
+            all.meet(user, item, tally, out);
+        }
     }
 
     fn is_due(&self, _time: CheckTime) -> bool {
