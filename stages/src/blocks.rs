@@ -135,10 +135,10 @@ mod tests {
             let (mut blocks, mut vector, mut next) = (Blocks::<Large>::default(), Vec::new(), 0);
             for op in ops {
                 match op {
-                    Op::Push(count) => for number in next..next + count as u32 {
-                        blocks.push((number, [0; _]));
-                        vector.push(number);
-                        next = number + 1;
+                    Op::Push(count) => for _ in 0..count {
+                        blocks.push((next, [0; _]));
+                        vector.push(next);
+                        next += 1;
                     },
                     Op::Pop(count) => for _ in 0..count {
                         prop_assert_eq!(blocks.pop().map(|item| item.0), vector.pop());
