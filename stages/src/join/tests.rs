@@ -229,21 +229,46 @@ proptest! {
     }
 }
 
-/// That `semi` gives each left item once that has a pair in what `all` gives, and nothing else.
-fn is_once<S, A>(ops: &[Op], mut semi: S, mut all: A) -> Result<(), TestCaseError>
+/// What a join gives that has fewer results than one of pairs and items alone, beside that one.
+struct Beside {
+    got: Vec<Pair>,
+    account: StageAccount,
+    /// The pairs that the other gives, and how many items alone.
+    pairs: Vec<Pair>,
+    alone: u64,
+    all: StageAccount,
+}
+
+/// Runs both. They agree on what came in, and the one of fewer results has nothing left.
+fn beside<S, A>(ops: &[Op], mut fewer: S, mut all: A) -> Result<Beside, TestCaseError>
 where
     S: Stateful<Side<Item, Item>, Out = Pair>,
     A: Stateful<Side<Item, Item>, Out = Pair>,
 {
-    let (got, items) = all_of(ops, &mut semi);
-    let (mut expected, _) = all_of(ops, &mut all);
-    expected.retain(|pair| pair.0.is_some() && pair.1.is_some());
+    let (got, items) = all_of(ops, &mut fewer);
+    let (mut pairs, _) = all_of(ops, &mut all);
+    let given = pairs.len();
+    pairs.retain(|pair| pair.0.is_some() && pair.1.is_some());
+    let alone = (given - pairs.len()) as u64;
+    let (account, all) = (account(&fewer, items), account(&all, items));
+    prop_assert_eq!(
+        (account.absorbed, account.late, account.filtered),
+        (all.absorbed, all.late, all.filtered)
+    );
+    prop_assert_eq!((account.results_complete, account.keys, account.items_open), (got.len() as u64, 0, 0));
+    Ok(Beside { got, account, pairs, alone, all })
+}
+
+/// That `semi` gives each left item once that has a pair in what `all` gives, and nothing else.
+fn is_once<S, A>(ops: &[Op], semi: S, all: A) -> Result<(), TestCaseError>
+where
+    S: Stateful<Side<Item, Item>, Out = Pair>,
+    A: Stateful<Side<Item, Item>, Out = Pair>,
+{
+    let Beside { got, pairs: mut expected, .. } = beside(ops, semi, all)?;
     expected.iter_mut().for_each(|pair| pair.1 = None);
     expected.dedup();
     prop_assert_eq!(&got, &expected);
-    let (semi, all) = (account(&semi, items), account(&all, items));
-    prop_assert_eq!((semi.absorbed, semi.late, semi.filtered), (all.absorbed, all.late, all.filtered));
-    prop_assert_eq!((semi.results_complete, semi.keys, semi.items_open), (got.len() as u64, 0, 0));
     Ok(())
 }
 
@@ -262,22 +287,14 @@ proptest! {
 }
 
 /// That `inner` gives the pairs in what `all` gives, and counts the items that have none as expired.
-fn is_pairs_only<S, A>(ops: &[Op], mut inner: S, mut all: A) -> Result<(), TestCaseError>
+fn is_pairs_only<S, A>(ops: &[Op], inner: S, all: A) -> Result<(), TestCaseError>
 where
     S: Stateful<Side<Item, Item>, Out = Pair>,
     A: Stateful<Side<Item, Item>, Out = Pair>,
 {
-    let (got, items) = all_of(ops, &mut inner);
-    let (mut expected, _) = all_of(ops, &mut all);
-    let given = expected.len();
-    expected.retain(|pair| pair.0.is_some() && pair.1.is_some());
-    prop_assert_eq!(&got, &expected);
-    let (inner, all) = (account(&inner, items), account(&all, items));
-    // Those that the other has a result of its own for.
-    let alone = (given - got.len()) as u64;
-    prop_assert_eq!((inner.items_complete, inner.items_expired), (all.items_complete - alone, alone));
-    prop_assert_eq!((inner.absorbed, inner.late, inner.filtered), (all.absorbed, all.late, all.filtered));
-    prop_assert_eq!((inner.results_complete, inner.keys, inner.items_open), (got.len() as u64, 0, 0));
+    let Beside { got, account, pairs, alone, all } = beside(ops, inner, all)?;
+    prop_assert_eq!(&got, &pairs);
+    prop_assert_eq!((account.items_complete, account.items_expired), (all.items_complete - alone, alone));
     Ok(())
 }
 
