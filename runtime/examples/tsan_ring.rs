@@ -46,7 +46,9 @@ fn produce(mut producer: Producer<Item>, bell: &Doorbell, evict: bool) -> u64 {
         next += if next % 3 == 0 {
             producer.extend(&mut items) as u64
         } else {
-            items.next().map_or(0, |item| u64::from(producer.push(item).is_ok()))
+            // Alone, or as many as are gathered.
+            let many = if next % 3 == 1 { 300 } else { 1 };
+            items.take(many).map_while(|item| producer.push(item).ok()).count() as u64
         };
         if evict && next % 7 == 0 {
             evicted +=
@@ -144,7 +146,7 @@ fn copies(capacity: usize) {
 
 fn main() {
     [1, 2, 64].into_iter().for_each(copies);
-    for (capacity, evict) in [(1, false), (2, true), (64, false), (64, true), (4096, true)] {
+    for (capacity, evict) in [(1, false), (2, true), (64, false), (64, true), (4096, false), (4096, true)] {
         let (mut producer, mut consumer) = ring(capacity).expect("a small ring");
         let main_bell = bell_of_this_thread();
         producer.attach_doorbell(Arc::clone(&main_bell));

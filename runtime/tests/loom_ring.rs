@@ -119,6 +119,61 @@ fn items_copied_in_and_read_in_place_arrive_once_and_in_order() {
     });
 }
 
+/// In a ring of more than two slots items are gathered by twos, from the second publication on.
+#[test]
+fn items_that_are_gathered_arrive_once_and_in_order() {
+    bounded_model(|| {
+        let (mut producer, mut consumer) = ring(4).unwrap();
+        let other = thread::spawn(move || {
+            push(&mut producer, 1);
+            producer.publish();
+            // What is copied comes behind what is gathered; the last two wrap.
+            push(&mut producer, 2);
+            push(&mut producer, 3);
+            while producer.push_slice(&[4]) == 0 {
+                thread::yield_now();
+            }
+            push(&mut producer, 5);
+            push(&mut producer, 6);
+        });
+        assert_eq!(take_all(&mut consumer), (1..=6).map(Item).collect::<Vec<_>>());
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn an_item_that_is_gathered_is_read_or_evicted() {
+    bounded_model(|| {
+        let (mut producer, mut consumer) = ring::<u64>(4).unwrap();
+        consumer.allow_evictions();
+        let other = thread::spawn(move || {
+            push(&mut producer, 1);
+            producer.publish();
+            let mut evicted = Vec::new();
+            for item in 2..=6 {
+                while producer.push(item).is_err() {
+                    match producer.evict_oldest() {
+                        Some(item) => evicted.push(item),
+                        None => thread::yield_now(),
+                    }
+                }
+            }
+            evicted
+        });
+        let mut all: Vec<u64> = take_all(&mut consumer)
+            .into_iter()
+            .map(|seen| match seen {
+                Item(item) => item,
+                Seen::Signal(signal) => panic!("{signal:?}"),
+            })
+            .collect();
+        assert!(all.is_sorted(), "{all:?}");
+        all.extend(other.join().unwrap());
+        all.sort_unstable();
+        assert_eq!(all, [1, 2, 3, 4, 5, 6]);
+    });
+}
+
 #[test]
 fn a_signal_is_seen_after_the_items_before_it_and_before_those_behind() {
     loom::model(|| {

@@ -375,6 +375,37 @@ fn what_is_left_in_slots_with_pages_of_their_own_is_dropped_once_before_the_page
     drops.assert_each_once();
 }
 
+/// Of so many items between two publications most are gathered before they are moved to their slots.
+#[test]
+fn items_that_are_gathered_are_dropped_once_wherever_they_are_when_the_ends_go() {
+    const SLOTS: usize = 512;
+    for (count, producer_first) in (0..SLOTS).step_by(37).flat_map(|count| [(count, true), (count, false)]) {
+        let drops = Drops::default();
+        let (mut producer, mut consumer) = ring(SLOTS).unwrap();
+        for item in drops.items(count) {
+            producer.push(item).ok().unwrap();
+        }
+        let mut rest = drops.items(SLOTS).inspect(|item| assert!(item.id < count + 20, "the source panics"));
+        panics(|| assert_eq!(producer.extend(&mut rest), SLOTS - count));
+        drop(rest);
+        assert_eq!(producer.pushed(), (count + 20) as u64);
+        producer.publish();
+        let seen: Vec<usize> = consumer.read(count / 2).map(|item| item.id).collect();
+        assert_eq!(seen, (0..count / 2).collect::<Vec<_>>());
+        for item in drops.items(count / 2) {
+            producer.push(item).ok().unwrap();
+        }
+        if producer_first {
+            drop(producer);
+            drop(consumer);
+        } else {
+            drop(consumer);
+            drop(producer);
+        }
+        drops.assert_each_once();
+    }
+}
+
 #[test]
 fn items_of_no_size_are_counted_and_dropped() {
     thread_local!(static DROPPED: RefCell<u32> = const { RefCell::new(0) });

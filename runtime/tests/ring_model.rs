@@ -361,9 +361,36 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Where much is pushed from one publication to the next, items are gathered in blocks of 256 before they are moved to their slots.
+    #[test]
+    fn items_that_are_gathered_give_the_same(
+        slots in prop_oneof![Just(512usize), Just(1_024)],
+        evictable in any::<bool>(),
+        ops in prop::collection::vec((op(), 1..200usize, 0..600usize), 0..60),
+    ) {
+        let mut pair = Pair::new(slots);
+        if evictable {
+            pair.run(Op::AllowEvictions);
+        }
+        for (op, times, many) in ops {
+            match op {
+                Op::Push | Op::PushReady => (0..times).for_each(|_| pair.run(op)),
+                Op::Extend(_) => pair.run(Op::Extend(many)),
+                Op::PushSlice(_) => pair.run(Op::PushSlice(many)),
+                Op::Read { whole, .. } => pair.run(Op::Read { max: many, take: times, whole }),
+                other => pair.run(other),
+            }
+        }
+        pair.drain();
+    }
+}
+
 const SLOTS_OF_A_PAGE: usize = 4096 / size_of::<u64>();
 
-/// Memory of slots is fetched in stretches of 512 bytes: no room is less for that, and at most one item of each stretch goes the long way.
+/// Items are gathered in blocks of 2 048 bytes: no room is less for that, and at most one item of each block goes the long way.
 #[test]
 fn all_room_that_was_found_is_there_and_most_of_it_ready() {
     fn fill<T: Clone + PartialEq + std::fmt::Debug>(capacity: usize, item: &T) {
@@ -382,9 +409,9 @@ fn all_room_that_was_found_is_there_and_most_of_it_ready() {
                 ready += usize::from(refused.is_ok());
                 assert_eq!(refused.or_else(|item| producer.push(item)), Ok(()));
             }
-            // A stretch is a power of two of items, so that it may be half as long. Rings that are not fetched have one.
-            let stretches = 2 + room * size_of::<T>() / 256;
-            assert!(ready + stretches >= room, "{ready} of {room} of {} bytes", size_of::<T>());
+            // A block is a power of two of items, so that it may be half as long.
+            let blocks = 2 + room * size_of::<T>() / 1_024;
+            assert!(ready + blocks >= room, "{ready} of {room} of {} bytes", size_of::<T>());
             assert_eq!(producer.push_ready(item.clone()), Err(item.clone()));
             assert_eq!(producer.push(item.clone()), Err(item.clone()));
             producer.publish();

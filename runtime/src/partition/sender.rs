@@ -165,7 +165,7 @@ impl<T: Send> Sender<T> {
     #[inline(never)]
     fn long_way(&mut self, [item]: [T; 1]) {
         if !self.detour {
-            // Most often only the memory of more slots is to be fetched.
+            // Most often only a block of slots is full.
             if let Err(item) = self.ring.push(item) {
                 self.full(item, 0);
             }

@@ -3,7 +3,8 @@
 //! Items are written and read in place. What was pushed becomes visible with [`Producer::publish`], a single release
 //! store however many items there are; what was read becomes free when its [`Chunk`] is dropped, also by one store. Each
 //! side keeps a copy of the other's position and re-reads the real one only when the copy says there is nothing left.
-//! The producer has the memory of slots fetched shortly before it writes them: the core of the consumer that has read them has it.
+//! Where much is pushed between two publications, the producer gathers items in a block of its own and moves that to the slots: their
+//! lines are in the caches of the consumer's core, and to take them one at a time takes longer than to take many at once.
 //!
 //! [`Signal`]s travel beside the items in a small ring of their own, each with the position between two items where it
 //! stands; a [`Chunk`] ends before the next signal. Slots therefore hold nothing but the item.

@@ -3,14 +3,25 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::slots::View;
+use super::slots::{Slots, View};
 use super::{SIGNAL_CAPACITY, Shared, touch};
 use crate::model::Signal;
 use crate::sync::{Arc, Doorbell, Ordering, fence};
 
-/// Bytes of slots whose memory is fetched at once before they are written. Of 256 to 4 096 the best while the cores share no cache, and near the best while they do.
-const STRETCH_BYTES: usize = 512;
-/// The slots of larger rings are not fetched: while cores share a cache that costs more than it saves. Most of these slots are no longer in the caches that are the consumer's alone.
+/// Bytes of slots that are written at once, or whose memory is fetched at once before. Of 256 to 4 096 the best, or as good as any,
+/// both for cores that share a cache and for those that do not.
+const BLOCK_BYTES: usize = if cfg!(corelane_loom) { 16 } else { 2_048 };
+/// Bytes in which a block is gathered: a page, in which it lies as in its page of slots. Where its items lie shortly behind their slots, modulo
+/// a page, the processor takes the next ones to be read for what was just written, and waits: an exchange is a sixth slower then.
+const STAGE_BYTES: usize = 2 * BLOCK_BYTES;
+/// Bytes of items pushed since the last publication, from which on they are gathered.
+const GATHERED_BYTES: usize = BLOCK_BYTES / 2;
+/// Larger items are not gathered: to write one of them is to write whole lines anyway.
+const GATHERED_ITEM_BYTES: usize = 128;
+/// Nor is the memory of larger ones fetched.
+const FETCHED_ITEM_BYTES: usize = 512;
+/// The slots of larger rings are not fetched: while cores share a cache that costs more than it saves. Most of these slots are no
+/// longer in the caches that are the consumer's alone.
 const FETCHED_BYTES: usize = 256 << 10;
 
 /// The writing end of a [`ring`](super::ring()).
@@ -34,10 +45,19 @@ pub struct Producer<T> {
     /// Items may be pushed up to this position: when last looked at, the consumer's position plus the capacity, or what
     /// the consumer had granted, if that was less.
     limit: u64,
-    /// Items may be pushed up to this position before the memory of more slots is fetched. Never beyond the limit.
+    /// Items may be pushed up to this position without a look at anything else: never beyond the limit, nor, where items are
+    /// gathered, beyond the block that has the tail.
     ready: u64,
     /// Memory of slots is fetched before they are written.
     fetches: bool,
+    /// Items are gathered, if enough are pushed.
+    gathers: bool,
+    /// Where items are pushed to: the slots, or the stage.
+    sink: View<T>,
+    /// Where items are gathered, since the first time.
+    stage: Option<Slots<T>>,
+    /// Items from this position on are in the stage. `None` while they are written to the slots.
+    staged: Option<u64>,
     /// Items published.
     published: u64,
     signal_tail: u64,
@@ -50,19 +70,26 @@ pub struct Producer<T> {
     shared: Arc<Shared<T>>,
 }
 
-// SAFETY: the slots behind the views are kept alive by `shared`; see `Shared` for who accesses which.
+// SAFETY: the slots behind the views are kept alive by `shared` and `stage`, which is this side's alone; see `Shared` for who accesses which.
 unsafe impl<T: Send> Send for Producer<T> {}
 
 impl<T> Producer<T> {
-    /// Slots whose memory is fetched at once: a power of two, so that they do not wrap.
-    const STRETCH: usize = match size_of::<T>() {
-        size @ 1..STRETCH_BYTES => 1 << (STRETCH_BYTES / size).ilog2(),
+    /// Slots of a block: a power of two, so that they do not wrap.
+    const BLOCK: usize = match size_of::<T>() {
+        size @ 1..=FETCHED_ITEM_BYTES if size <= BLOCK_BYTES => 1 << (BLOCK_BYTES / size).ilog2(),
         _ => 1,
+    };
+    /// Items since the last publication, from which on they are gathered.
+    const GATHERED: u64 = match size_of::<T>() {
+        size @ 1..=GATHERED_ITEM_BYTES => (GATHERED_BYTES / size) as u64,
+        _ => u64::MAX,
     };
 
     pub(super) fn new(shared: Arc<Shared<T>>) -> Self {
         let slots = shared.items.view();
-        let fetches = (1..=FETCHED_BYTES).contains(&shared.items.bytes()) && slots.capacity() > Self::STRETCH;
+        let has_blocks = (2..slots.capacity()).contains(&Self::BLOCK);
+        let fetches = has_blocks && shared.items.bytes() <= FETCHED_BYTES;
+        let gathers = has_blocks && size_of::<T>() <= GATHERED_ITEM_BYTES;
         Self {
             slots,
             signals: shared.signals.view(),
@@ -71,6 +98,10 @@ impl<T> Producer<T> {
             limit: 0,
             ready: 0,
             fetches,
+            gathers,
+            sink: slots,
+            stage: None,
+            staged: None,
             published: 0,
             signal_tail: 0,
             signal_limit: SIGNAL_CAPACITY as u64,
@@ -167,7 +198,7 @@ impl<T> Producer<T> {
         self.push_ready(item)
     }
 
-    /// As [`push`](Self::push), but only where that takes a comparison and a store: it neither looks at the consumer's position nor has memory fetched.
+    /// As [`push`](Self::push), but only where that takes a comparison and a store: it neither looks at the consumer's position nor moves what was gathered.
     ///
     /// # Errors
     /// Gives the item back for [`push`](Self::push), which may have room for it.
@@ -188,39 +219,86 @@ impl<T> Producer<T> {
         if self.tail == self.ready {
             return Err(item);
         }
-        // SAFETY: the tail is before what is ready, and that not beyond the limit, so the slot is free and belongs to this side.
-        unsafe { self.slots.write(self.slots.index(self.tail), item) };
+        // SAFETY: the tail is before what is ready: its place is free, in the stage, or in the slots, since it is below the limit.
+        unsafe { self.sink.write(self.sink.index(self.tail), item) };
         self.tail += 1;
         Ok(())
     }
 
-    /// Whether a slot is ready, if need be after another look at the consumer's position.
+    /// Whether an item can be pushed, if need be after another look at the consumer's position.
     #[inline]
     fn has_ready(&mut self) -> bool {
-        self.tail != self.ready || self.find_ready()
+        self.tail != self.ready || self.find_ready::<true>()
+    }
+
+    /// As [`has_ready`](Self::has_ready), for items that are written to the slots: nothing is in the stage.
+    #[inline]
+    fn has_ready_slots(&mut self) -> bool {
+        self.tail != self.ready || self.find_ready::<false>()
     }
 
     #[cold]
     #[inline(never)]
-    fn find_ready(&mut self) -> bool {
-        self.make_ready() || (self.refresh() > 0 && self.make_ready())
+    fn find_ready<const PUSHES: bool>(&mut self) -> bool {
+        self.unload();
+        self.make_ready::<PUSHES>() || (self.refresh() > 0 && self.make_ready::<PUSHES>())
     }
 
-    /// Goes on to the next stretch of what room was found, and has the memory of the one behind it fetched. False if all room is used up.
+    /// Goes on to the next block of what room was found; nothing is in the stage. False if all room is used up.
     ///
-    /// A slot that was read is in the caches of the consumer's core, from which a write has to take it. Where items are written between other work, only few writes are under way at
-    /// once, and each line would be waited for almost alone: an exchange between cores that share no cache is twice as fast like this.
-    fn make_ready(&mut self) -> bool {
+    /// A slot that was read is in the caches of the consumer's core, from which a write has to take it. What is done about it here makes
+    /// an exchange two to four times as fast while the cores share no cache: items that are pushed are gathered, and of runs that are
+    /// written the memory of the block behind this one is fetched.
+    fn make_ready<const PUSHES: bool>(&mut self) -> bool {
         self.ready = self.limit;
-        if self.fetches {
-            let stretch = Self::STRETCH as u64;
-            let next = (self.tail | (stretch - 1)) + 1;
+        if self.fetches || (PUSHES && self.gathers) {
+            let block = Self::BLOCK as u64;
+            let next = (self.tail | (block - 1)) + 1;
             self.ready = next.min(self.limit);
-            if next + stretch <= self.limit {
-                self.slots.prefetch_to_write(self.slots.index(next), Self::STRETCH);
+            if PUSHES && self.gathers && self.tail - self.published >= Self::GATHERED {
+                self.gather();
+            } else if self.fetches && next + block <= self.limit {
+                self.slots.prefetch_to_write(self.slots.index(next), Self::BLOCK);
             }
         }
         self.tail != self.ready
+    }
+
+    /// From now on what is pushed is gathered in the stage. If there is no memory for one, the producer goes without.
+    ///
+    /// Where items are pushed between other work, few writes to slots are under way at once, and each line is waited for almost alone,
+    /// whether or not it was fetched before. The lines of a block that is written at once are waited for together.
+    fn gather(&mut self) {
+        if self.staged.is_some() {
+            return;
+        }
+        if self.stage.is_none() {
+            self.stage = Slots::new((STAGE_BYTES / size_of::<T>().max(1)).next_power_of_two()).ok();
+        }
+        match &self.stage {
+            Some(stage) => {
+                self.sink = stage.view();
+                self.staged = Some(self.tail);
+            }
+            None => self.gathers = false,
+        }
+    }
+
+    /// Moves what is in the stage to its slots.
+    fn unload(&mut self) {
+        let Some(from) = self.staged else { return };
+        self.staged = Some(self.tail);
+        let count = (self.tail - from) as usize;
+        // SAFETY: these positions were pushed below the limit and lie in one block, so that neither run wraps; the stage gives the items up.
+        unsafe { self.slots.move_from(self.slots.index(from), &self.sink, self.sink.index(from), count) };
+    }
+
+    /// Moves what is in the stage to its slots, and has what follows written to them.
+    #[inline(never)]
+    fn stop_gathering(&mut self) {
+        self.unload();
+        self.staged = None;
+        self.sink = self.slots;
     }
 
     /// Forgets what room was found: [`push_ready`](Self::push_ready) refuses everything until another call looks again.
@@ -235,7 +313,10 @@ impl<T> Producer<T> {
     #[inline]
     pub fn extend(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
         let start = self.tail;
-        while self.has_ready() {
+        if self.staged.is_some() {
+            self.stop_gathering();
+        }
+        while self.has_ready_slots() {
             let run = self.slots.run(self.tail, self.ready);
             let end = self.tail + run.len() as u64;
             let slots = self.slots;
@@ -276,6 +357,9 @@ impl<T> Producer<T> {
     where
         T: Copy,
     {
+        if self.staged.is_some() {
+            self.stop_gathering();
+        }
         let n = self.free_for(items.len()).min(items.len());
         let run = self.slots.run(self.tail, self.tail + n as u64);
         let (first, second) = items[..n].split_at(run.len());
@@ -304,6 +388,9 @@ impl<T> Producer<T> {
             return;
         }
         if self.tail != self.published {
+            if self.staged.is_some() {
+                self.unload_to_publish();
+            }
             self.shared.written.tail.store(self.tail, Ordering::Release);
             self.published = self.tail;
         }
@@ -311,6 +398,17 @@ impl<T> Producer<T> {
             && bell.has_waker()
         {
             bell.ring();
+        }
+    }
+
+    /// What was gathered goes to the slots. If that is little, what follows is written to them at once: an item that is published alone
+    /// is best written where it is read.
+    #[inline(never)]
+    fn unload_to_publish(&mut self) {
+        if self.tail - self.published < Self::GATHERED {
+            self.stop_gathering();
+        } else {
+            self.unload();
         }
     }
 

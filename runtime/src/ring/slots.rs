@@ -213,6 +213,20 @@ impl<T> View<T> {
         unsafe { slots.copy_from_nonoverlapping(items.as_ptr(), items.len()) };
     }
 
+    /// Moves the items out of `count` slots of `from`, from `first` on, into as many empty ones from `start` on. Neither wraps.
+    ///
+    /// # Safety
+    /// As [`write`](Self::write) for the slots here and as [`take`](Self::take) for those of `from`, which are others; both runs end at most at the capacity.
+    #[inline(always)]
+    pub(super) unsafe fn move_from(&self, start: usize, from: &Self, first: usize, count: usize) {
+        // SAFETY: promised by the caller.
+        let items = unsafe { from.readable(first..first + count) };
+        // SAFETY: promised by the caller.
+        let slots = unsafe { self.writable(start..start + count) };
+        // SAFETY: the caller has exclusive access to both, and they do not overlap.
+        unsafe { slots.copy_from_nonoverlapping(items, count) };
+    }
+
     /// Takes the item out of a slot, which is empty afterwards.
     ///
     /// # Safety
