@@ -48,6 +48,7 @@ pub fn add_to(case: Case, setup: &Setup) -> Case {
             case.system("renoir", move |setup| renoir::chain_split(items, &setup.cores))
                 .system("timely", move |setup| timely::chain_split(items, &setup.cores))
                 .system("tokio-batches", move |setup| tokio::chain_split(items, &setup.cores))
+                .system("tokio-pinned", move |setup| tokio::chain_pinned(items, &setup.cores))
                 .system("crossbeam-batches", move |setup| crossbeam_channel::chain_split(items, &setup.cores))
         }
         ("keyed", variant) => {
@@ -118,12 +119,15 @@ mod tests {
         for (name, split) in [
             ("renoir", super::renoir::chain_split as fn(u64, &[pin::CoreId]) -> _),
             ("timely", super::timely::chain_split),
-            ("tokio", super::tokio::chain_split),
+            ("tokio, pinned", super::tokio::chain_pinned),
             ("crossbeam", super::crossbeam_channel::chain_split),
         ] {
             let run: crate::case::Measured = split(ITEMS, &cores);
             assert_eq!(run.checksum, sum, "{name}, split");
         }
+        let run = super::tokio::chain_split(ITEMS, &cores);
+        assert_eq!(run.checksum, sum, "tokio, split");
+        assert!(run.notes[0].contains("stay on the core"), "{:?}", run.notes);
         assert_eq!(super::disruptor::batches(ITEMS, &cores).checksum, ring::expected(ITEMS));
         assert_eq!(super::crossbeam_channel::one_by_one(ITEMS, &cores).checksum, ring::expected(ITEMS));
         let totals = keyed::expected(ITEMS, 100).checksum();

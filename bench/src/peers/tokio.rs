@@ -1,13 +1,14 @@
 //! tokio: tasks and bounded mpsc channels, in batches where batches are allowed.
 
 use std::ops::Range;
+use std::thread::{ThreadId, current};
 
 use core_affinity::CoreId;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::case::{Latencies, Measured};
-use crate::pin;
+use crate::case::{Latencies, Measured, Outcome};
+use crate::pin::{self, Gate, Span};
 use crate::share::Watch;
 use crate::workload::chain::hand::kept_sum;
 use crate::workload::chain::scramble;
@@ -46,39 +47,87 @@ fn on_two_cores(cores: &[CoreId]) -> Runtime {
 /// # Panics
 /// If tokio does not start, or a task panics.
 pub(super) fn chain(items: u64, core: CoreId) -> Measured {
-    pin::timed_on_one(items, core, || on_one_core().block_on(two_tasks(items)))
+    pin::timed_on_one(items, core, || on_one_core().block_on(two_tasks(items)).sum)
 }
 
-/// The same two tasks on two cores.
+/// The same two tasks on two cores. Which of them runs where is for its scheduler to say: a note tells how many batches stayed on the
+/// core that made them.
 ///
 /// # Panics
 /// As [`chain`].
-pub(super) fn chain_split(items: u64, cores: &[CoreId]) -> Measured {
+pub(super) fn chain_split(items: u64, cores: &[CoreId]) -> Outcome {
     let cores = &cores[..2];
-    pin::timed_on_all(items, cores, || on_two_cores(cores).block_on(two_tasks(items)))
+    let mut stayed = 0;
+    let run = pin::timed_on_all(items, cores, || {
+        let total = on_two_cores(cores).block_on(two_tasks(items));
+        stayed = total.stayed;
+        total.sum
+    });
+    let share = stayed as f64 / items.div_ceil(BATCH) as f64;
+    Outcome::from(run)
+        .note(format!("tokio-batches: {:.0} % of the batches stay on the core that made them", share * 100.0))
 }
 
-async fn two_tasks(items: u64) -> u64 {
-    let (out, mut inward) = channel::<Vec<u64>>(MESSAGES);
-    let make = tokio::spawn(async move {
-        let mut next = 0;
-        while next < items {
-            let end = items.min(next + BATCH);
-            if out.send((next..end).map(scramble).collect()).await.is_err() {
-                return;
-            }
-            next = end;
+/// The same two tasks, each on a core and a runtime of its own.
+///
+/// # Panics
+/// As [`chain`].
+pub(super) fn chain_pinned(items: u64, cores: &[CoreId]) -> Measured {
+    let (out, inward) = channel(MESSAGES);
+    let producing = |gate: &Gate| {
+        let runtime = on_one_core();
+        let start = gate.wait();
+        runtime.block_on(produce(items, out));
+        Span::since(start)
+    };
+    let summing = |gate: &Gate| {
+        let runtime = on_one_core();
+        let start = gate.wait();
+        let total = runtime.block_on(sum(inward));
+        (Span::since(start), total.sum)
+    };
+    let (produced, (summed, checksum)) = pin::on_two(cores, producing, summing);
+    Measured { items, elapsed: produced.union(summed), checksum }
+}
+
+/// Items, and the thread that made them.
+type Items = (ThreadId, Vec<u64>);
+
+/// What was taken.
+#[derive(Default)]
+struct Total {
+    sum: u64,
+    /// Batches taken by the thread that made them.
+    stayed: u64,
+}
+
+async fn two_tasks(items: u64) -> Total {
+    let (out, inward) = channel(MESSAGES);
+    let producing = tokio::spawn(produce(items, out));
+    let summing = tokio::spawn(sum(inward));
+    producing.await.expect("the producing task");
+    summing.await.expect("the summing task")
+}
+
+async fn produce(items: u64, out: Sender<Items>) {
+    let mut next = 0;
+    while next < items {
+        let end = items.min(next + BATCH);
+        let batch = (next..end).map(scramble).collect();
+        if out.send((current().id(), batch)).await.is_err() {
+            return;
         }
-    });
-    let sum = tokio::spawn(async move {
-        let mut sum = 0_u64;
-        while let Some(batch) = inward.recv().await {
-            sum = sum.wrapping_add(kept_sum(&batch));
-        }
-        sum
-    });
-    make.await.expect("the producing task");
-    sum.await.expect("the summing task")
+        next = end;
+    }
+}
+
+async fn sum(mut inward: Receiver<Items>) -> Total {
+    let mut total = Total::default();
+    while let Some((maker, batch)) = inward.recv().await {
+        total.stayed += u64::from(maker == current().id());
+        total.sum = total.sum.wrapping_add(kept_sum(&batch));
+    }
+    total
 }
 
 /// Who made it, and what it is.
