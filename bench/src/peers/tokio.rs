@@ -64,8 +64,7 @@ pub(super) fn chain_split(items: u64, cores: &[CoreId]) -> Outcome {
         total.sum
     });
     let share = stayed as f64 / items.div_ceil(BATCH) as f64;
-    Outcome::from(run)
-        .note(format!("tokio-batches: {:.0} % of the batches stay on the core that made them", share * 100.0))
+    Outcome::from(run).note(format!("{:.0} % of the batches stay on the core that made them", share * 100.0))
 }
 
 /// The same two tasks, each on a core and a runtime of its own.
