@@ -20,9 +20,8 @@ const GATHERED_BYTES: usize = BLOCK_BYTES / 2;
 const GATHERED_ITEM_BYTES: usize = 128;
 /// Nor is the memory of larger ones fetched.
 const FETCHED_ITEM_BYTES: usize = 512;
-/// The slots of larger rings are not fetched: while cores share a cache that costs more than it saves. Most of these slots are no
-/// longer in the caches that are the consumer's alone.
-const FETCHED_BYTES: usize = 256 << 10;
+/// The slots of larger rings are not fetched: whether that pays was not measured.
+const FETCHED_BYTES: usize = 1 << 20;
 
 /// The writing end of a [`ring`](super::ring()).
 ///
