@@ -9,6 +9,11 @@ use crate::stats;
 
 /// How often each configuration is run. The link is what it is: of many rounds, some are over each kind.
 const ROUNDS: usize = 32;
+/// How often at least.
+const FEWEST_ROUNDS: usize = 2 * ENOUGH;
+/// Once all runs together have taken so long, no further round begins: while cores are far, all rounds over many slow configurations take a
+/// quarter of an hour.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long each configuration took, over each kind of link.
 #[derive(Clone, Debug)]
@@ -30,13 +35,19 @@ impl<C: Copy> Tuning<C> {
     ) -> Result<Self, E> {
         let mut times = BTreeMap::new();
         let mut before = round_trip_ns();
-        for _ in 0..ROUNDS {
+        let mut taken = Duration::ZERO;
+        for round in 0..ROUNDS {
+            if round >= FEWEST_ROUNDS && taken >= PATIENCE {
+                break;
+            }
             for (at, &candidate) in candidates.iter().enumerate() {
-                let seconds = run(candidate)?.as_secs_f64();
+                let time = run(candidate)?;
+                taken += time;
                 let after = round_trip_ns();
                 let link = Link::classify(before, after);
                 if link != Link::Mixed {
-                    times.entry(link).or_insert_with(|| vec![Vec::new(); candidates.len()])[at].push(seconds);
+                    times.entry(link).or_insert_with(|| vec![Vec::new(); candidates.len()])[at]
+                        .push(time.as_secs_f64());
                 }
                 before = after;
             }
@@ -112,6 +123,22 @@ mod tests {
     fn a_link_that_was_not_seen_takes_the_choice_of_the_one_that_was() {
         let tuning = tuned(&[7, 8], &[120.0], |candidate, _| 10 - candidate);
         assert_eq!(tuning.best(Link::Far, |_| true), Some((8, Link::Near)));
+    }
+
+    #[test]
+    fn slow_candidates_are_run_fewer_times_but_often_enough() {
+        let rounds = |of: Duration| {
+            let mut runs = 0;
+            let run = |_| {
+                runs += 1;
+                Ok::<_, ()>(of)
+            };
+            Tuning::run(vec![0, 1], || 120.0, run).unwrap();
+            runs / 2
+        };
+        assert_eq!(rounds(PATIENCE), FEWEST_ROUNDS);
+        assert_eq!(rounds(PATIENCE / 20), 10);
+        assert_eq!(rounds(PATIENCE / 1_000), ROUNDS);
     }
 
     #[test]

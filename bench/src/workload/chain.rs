@@ -280,9 +280,7 @@ pub fn expected_envelope(items: u64) -> u64 {
 
 /// A run over bare items as a system of a case over envelopes: right there if it is right here.
 pub fn beside_envelopes(run: Measured) -> Measured {
-    let right = run.checksum == expected_bare(run.items);
-    let checksum = expected_envelope(run.items);
-    Measured { checksum: if right { checksum } else { !checksum }, ..run }
+    run.standing_for(expected_bare(run.items), expected_envelope(run.items))
 }
 
 /// The comparisons: corelane's systems are added beside `hand`.
