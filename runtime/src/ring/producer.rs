@@ -191,7 +191,7 @@ impl<T> Producer<T> {
     /// Gives the item back when the ring is full.
     #[inline]
     pub fn push(&mut self, item: T) -> Result<(), T> {
-        if !self.has_ready() {
+        if !self.has_ready::<true>() {
             return Err(item);
         }
         self.push_ready(item)
@@ -224,16 +224,11 @@ impl<T> Producer<T> {
         Ok(())
     }
 
-    /// Whether an item can be pushed, if need be after another look at the consumer's position.
+    /// Whether a place is ready, if need be after another look at the consumer's position: for what `PUSHES`, or for what writes to the slots
+    /// while nothing is in the stage.
     #[inline]
-    fn has_ready(&mut self) -> bool {
-        self.tail != self.ready || self.find_ready::<true>()
-    }
-
-    /// As [`has_ready`](Self::has_ready), for items that are written to the slots: nothing is in the stage.
-    #[inline]
-    fn has_ready_slots(&mut self) -> bool {
-        self.tail != self.ready || self.find_ready::<false>()
+    fn has_ready<const PUSHES: bool>(&mut self) -> bool {
+        self.tail != self.ready || self.find_ready::<PUSHES>()
     }
 
     #[cold]
@@ -315,7 +310,7 @@ impl<T> Producer<T> {
         if self.staged.is_some() {
             self.stop_gathering();
         }
-        while self.has_ready_slots() {
+        while self.has_ready::<false>() {
             let run = self.slots.run(self.tail, self.ready);
             let end = self.tail + run.len() as u64;
             let slots = self.slots;
