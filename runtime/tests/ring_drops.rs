@@ -57,6 +57,16 @@ fn panics(f: impl FnOnce()) {
     assert!(catch_unwind(AssertUnwindSafe(f)).is_err(), "this was to panic");
 }
 
+fn drop_ends(producer: Producer<Item>, consumer: Consumer<Item>, producer_first: bool) {
+    if producer_first {
+        drop(producer);
+        drop(consumer);
+    } else {
+        drop(consumer);
+        drop(producer);
+    }
+}
+
 #[test]
 fn an_evicted_item_is_the_producers_and_the_ring_drops_the_others() {
     for (moved, n) in (0..4).flat_map(|moved| (0..=4).map(move |n| (moved, n))) {
@@ -118,13 +128,7 @@ fn items_left_in_the_ring_are_dropped_with_it() {
                 producer.publish();
             }
             consumer.read(taken).for_each(drop);
-            if producer_first {
-                drop(producer);
-                drop(consumer);
-            } else {
-                drop(consumer);
-                drop(producer);
-            }
+            drop_ends(producer, consumer, producer_first);
             drops.assert_each_once();
         }
     }
@@ -395,13 +399,7 @@ fn items_that_are_gathered_are_dropped_once_wherever_they_are_when_the_ends_go()
         for item in drops.items(count / 2) {
             producer.push(item).ok().unwrap();
         }
-        if producer_first {
-            drop(producer);
-            drop(consumer);
-        } else {
-            drop(consumer);
-            drop(producer);
-        }
+        drop_ends(producer, consumer, producer_first);
         drops.assert_each_once();
     }
 }
