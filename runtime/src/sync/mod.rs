@@ -29,6 +29,20 @@ pub(crate) fn prefetch<T>(place: *const T) {
     let _ = place;
 }
 
+/// As [`prefetch`], only as far as the second-level cache: for memory that is read in a while. A core waits for few lines at once on behalf of its
+/// first-level cache; what has memory streamed there competes with the loads for them.
+#[inline(always)]
+pub(crate) fn prefetch_early<T>(place: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
 /// As [`prefetch`], for a line that is written to soon: it is taken from the other cores that have it, as a write would.
 #[inline(always)]
 pub(crate) fn prefetch_to_write<T>(place: *const T) {
