@@ -89,6 +89,30 @@ fn covered<In, U: Logic<In>>(
     })
 }
 
+/// Takes items of one accumulator as long as their time lies in `span` and they leave it as it is; the first other one. Most are such, and the loop
+/// over them needs nothing of what adding one does.
+#[inline(always)]
+fn skipped<In, U: Logic<In>>(
+    items: &mut impl Iterator<Item = In>,
+    user: &mut U,
+    span: &Range<i64>,
+    mut taken: Taken<'_>,
+    acc: &U::Acc,
+) -> Option<In> {
+    let width = span.end.wrapping_sub(span.start).cast_unsigned();
+    items.find(move |item| {
+        // Both are asked: then there is one way out, and what it needs is read only there.
+        let is_covered = user.time(item).wrapping_sub(span.start).cast_unsigned() < width;
+        let skips = user.skips(acc, item);
+        if !(is_covered & skips) {
+            return true;
+        }
+        user.key(item);
+        taken.add();
+        false
+    })
+}
+
 #[inline(always)]
 fn put<In, U: Logic<In>>(user: &mut U, table: &mut HashTable<(U::Key, U::Acc)>, item: In) {
     let key = user.key(&item);
@@ -140,6 +164,9 @@ impl<In: 'static, U: Logic<In>, V: Values<In, U>> AlignedWindows<In, U, V> {
         if const { size_of::<U::Key>() == 0 } {
             // There is one key: nothing to look up.
             let Some((_, acc)) = table.iter_mut().next() else { return items.next() };
+            if U::SKIPS {
+                return skipped(items, user, &span, taken, acc);
+            }
             return covered(items, user, &span, taken, |user, item| {
                 user.key(&item);
                 user.add_owned(acc, item);
@@ -149,6 +176,7 @@ impl<In: 'static, U: Logic<In>, V: Values<In, U>> AlignedWindows<In, U, V> {
     }
 
     /// Takes an item that does not lie in the current pane, or the first one in a pane.
+    #[inline(never)]
     fn take(&mut self, item: In, watermark: i64, out: &mut Pending<V::Out>) {
         let time = self.user.time(&item);
         if !self.panes.covers(self.at, time) && !self.turn_to(time, watermark) {

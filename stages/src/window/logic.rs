@@ -95,11 +95,15 @@ pub trait Logic<In>: 'static {
     type Value: 'static;
     /// What the stage emits.
     type Out: Send + 'static;
+    /// See [`Aggregate::SKIPS`].
+    const SKIPS: bool;
 
     /// The key of an item.
     fn key(&mut self, item: &In) -> Self::Key;
     /// Its time, in nanoseconds since the epoch.
     fn time(&self, item: &In) -> i64;
+    /// See [`Aggregate::skips`].
+    fn skips(&self, acc: &Self::Acc, item: &In) -> bool;
     /// See [`Aggregate::init`].
     fn init(&self) -> Self::Acc;
     /// See [`Aggregate::add`].
@@ -133,6 +137,7 @@ where
     type Acc = A::Acc;
     type Value = A::Out;
     type Out = L::Out;
+    const SKIPS: bool = A::SKIPS;
 
     #[inline(always)]
     fn key(&mut self, item: &In) -> K {
@@ -141,6 +146,10 @@ where
     #[inline(always)]
     fn time(&self, item: &In) -> i64 {
         self.time.time_of(item).as_nanos()
+    }
+    #[inline(always)]
+    fn skips(&self, acc: &A::Acc, item: &In) -> bool {
+        self.aggregate.skips(acc, item)
     }
     #[inline(always)]
     fn init(&self) -> A::Acc {

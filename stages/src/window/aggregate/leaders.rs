@@ -55,6 +55,7 @@ where
 {
     type Acc = Leading<S, In>;
     type Out = Vec<In>;
+    const SKIPS: bool = true;
 
     fn init(&self) -> Self::Acc {
         Leading { score: None, items: Vec::new() }
@@ -66,6 +67,10 @@ where
     #[inline]
     fn add_owned(&self, acc: &mut Self::Acc, item: In) {
         acc.offer((self.0)(&item), || item);
+    }
+    #[inline]
+    fn skips(&self, acc: &Self::Acc, item: &In) -> bool {
+        acc.score.as_ref().is_some_and(|best| (self.0)(item) < *best)
     }
     fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
         if let Some(score) = &other.score {
@@ -101,6 +106,15 @@ mod tests {
             let leaders = result(&Leaders::of(|item: &Scored| item.0), &items);
             prop_assert_eq!(leaders, vec![Scored(greatest.unwrap_or(0)); count]);
         }
+    }
+
+    #[test]
+    fn most_items_are_skipped_and_no_leader_is() {
+        let leaders = Leaders::of(|x: &f64| *x);
+        let mut acc = leaders.init();
+        assert!(!leaders.skips(&acc, &0.0));
+        leaders.add(&mut acc, &2.0);
+        assert_eq!([1.0, 2.0, 3.0].map(|x| leaders.skips(&acc, &x)), [true, false, false]);
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub trait Aggregate<In>: Clone + Send + 'static {
     /// What becomes of it.
     type Out: Send + 'static;
 
+    /// Whether [`skips`](Self::skips) is worth asking before an item is added: where it is true of most items, and adding takes much more.
+    const SKIPS: bool = false;
+
     /// The accumulator of no items.
     fn init(&self) -> Self::Acc;
 
@@ -71,6 +74,13 @@ pub trait Aggregate<In>: Clone + Send + 'static {
     #[inline]
     fn add_owned(&self, acc: &mut Self::Acc, item: In) {
         self.add(acc, &item);
+    }
+
+    /// Whether adding `item` would leave `acc` as it is. May be asked for any item, or for none; a false no costs an [`add`](Self::add).
+    #[inline]
+    fn skips(&self, acc: &Self::Acc, item: &In) -> bool {
+        let _ = (acc, item);
+        false
     }
 
     /// Adds the items of another accumulator.
@@ -141,7 +151,12 @@ pub(super) mod tests {
         A::Out: PartialEq + Debug,
     {
         let mut whole = aggregate.init();
-        items.iter().for_each(|item| aggregate.add(&mut whole, item));
+        for item in items {
+            let skips = A::SKIPS && aggregate.skips(&whole, item);
+            let skipped = skips.then(|| aggregate.result(&whole));
+            aggregate.add(&mut whole, item);
+            assert!(skipped.is_none_or(|skipped| skipped == aggregate.result(&whole)), "not as it was");
+        }
         for size in 1..4 {
             let mut merged = aggregate.init();
             for part in items.chunks(size).rev() {
