@@ -31,6 +31,12 @@ impl Tally {
         *(if had_results { &mut self.complete } else { &mut self.expired }) += 1;
     }
 
+    /// Forgets an item that was absorbed and has gone with results.
+    pub(crate) fn take_back(&mut self) {
+        self.absorbed -= 1;
+        self.complete -= 1;
+    }
+
     fn open(&self) -> u64 {
         self.absorbed - self.complete - self.expired
     }

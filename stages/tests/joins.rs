@@ -232,6 +232,25 @@ fn a_semi_join_gives_each_left_item_with_partners_once() {
 }
 
 #[test]
+fn a_panic_in_the_result_of_a_semi_join_ends_the_pipeline_and_the_account_closes() {
+    for (seed, bad) in (0..40).zip([3, 5, 8, 2_000].into_iter().cycle()) {
+        let p = PipelineBuilder::new("panic");
+        // All left items, then their partners: several results are made one after the other.
+        let side = |n: u64| if n < 10 { Side::Left(n) } else { Side::Right(n - 10) };
+        p.items("items", (0..20).map(side))
+            .join_sides(|left| *left, |right| *right)
+            .at(|_| Timestamp(1), |_| Timestamp(1))
+            .on(Tumbling::of(Duration::from_nanos(100)))
+            .semi("semi", move |left| if *left == bad { panic!("no {left}") } else { *left })
+            .for_each("out", drop);
+        let result =
+            Simulation::new(seed).partitions(1 + seed as usize % 2).run(p.build().unwrap()).unwrap().result;
+        result.account.verify().unwrap();
+        assert_eq!(result.success, bad == 2_000, "seed {seed}");
+    }
+}
+
+#[test]
 fn each_item_gets_the_row_that_was_valid_at_its_time_whichever_came_first() {
     let rows = events(300, 77);
     let valid = |item: &Event| {

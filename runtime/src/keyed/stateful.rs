@@ -64,6 +64,16 @@ pub trait Stateful<In>: 'static {
     /// `items` has no fate in [`account`](Self::account).
     fn add<I: Iterator<Item = In>>(&mut self, items: &mut I, time: CheckTime, out: &mut Pending<Self::Out>);
 
+    /// Whether results of items that were added have been put off.
+    #[inline]
+    fn owes(&self) -> bool {
+        false
+    }
+
+    /// Gives the results that have been put off: once for many [`add`](Self::add)s, before a signal or the end of a step. Asked only of a state that
+    /// [`owes`](Self::owes) some. After a panic exactly one item has no fate, as after one in `add`.
+    fn flush(&mut self, _out: &mut Pending<Self::Out>) {}
+
     /// Whether [`release`](Self::release) of what is due would do anything.
     fn is_due(&self, time: CheckTime) -> bool;
 
@@ -137,6 +147,17 @@ impl<In: 'static, S: Stateful<In>> StatefulOp<In, S> {
         self.suspect = true;
         self.waiting = None;
         self.gate.fail(error, cx);
+    }
+
+    /// Has the state give what it has put off.
+    fn catch_up(&mut self, cx: &StepCx) {
+        if !self.suspect && self.state.owes() {
+            let Self { state, results, .. } = self;
+            if let Err(error) = catch(|| state.flush(results)) {
+                self.failed = 1;
+                self.panicked(error, cx);
+            }
+        }
     }
 
     fn let_go<D: Chain<S::Out>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
@@ -233,7 +254,16 @@ impl<In: 'static, S: Stateful<In>> Operator<In> for StatefulOp<In, S> {
         if busy { 0 } else { down.room() }
     }
 
+    #[inline]
+    fn flush<D: Chain<S::Out>>(&mut self, down: &mut D, cx: &StepCx) {
+        if self.state.owes() {
+            self.catch_up(cx);
+            self.results.settle(down, cx);
+        }
+    }
+
     fn signal<D: Chain<S::Out>>(&mut self, signal: Signal, down: &mut D, cx: &StepCx) {
+        self.catch_up(cx);
         if self.suspect {
             return;
         }
@@ -289,5 +319,89 @@ impl<In: 'static, S: Stateful<In>> Operator<In> for StatefulOp<In, S> {
         let Self { state, results, gate, .. } = self;
         let cleared = gate.close(|| state.clear());
         gate.close(|| results.clear()).and(cleared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyed::testkit::{Bench, Event, site};
+
+    /// Puts everything off. Throws at zero.
+    #[derive(Default)]
+    struct Late {
+        owed: Vec<u64>,
+        given: u64,
+    }
+
+    impl Stateful<u64> for Late {
+        type Out = u64;
+        fn add<I: Iterator<Item = u64>>(&mut self, items: &mut I, _: CheckTime, _: &mut Pending<u64>) {
+            self.owed.extend(items);
+        }
+        fn owes(&self) -> bool {
+            !self.owed.is_empty()
+        }
+        fn flush(&mut self, out: &mut Pending<u64>) {
+            for item in self.owed.drain(..) {
+                assert!(item > 0, "zero");
+                out.push(item);
+                self.given += 1;
+            }
+        }
+        fn is_due(&self, _: CheckTime) -> bool {
+            false
+        }
+        fn release(&mut self, _: Release, _: CheckTime, _: &mut Allowance, _: &mut Pending<u64>) -> bool {
+            true
+        }
+        fn account(&self, account: &mut StageAccount) {
+            account.absorbed += self.given + self.owed.len() as u64;
+            account.items_complete += self.given;
+            account.items_open += self.owed.len() as u64;
+            account.results_complete += self.given;
+        }
+        fn clear(&mut self) {}
+    }
+
+    fn bench() -> Bench<u64, StatefulOp<u64, Late>> {
+        Bench::new(StatefulOp::new(Late::default(), &site()))
+    }
+
+    #[test]
+    fn what_a_state_puts_off_comes_before_a_signal_and_before_the_end_of_a_step() {
+        let mut b = bench();
+        b.give([1, 2]);
+        assert_eq!(b.take().len(), 0);
+        b.flush();
+        assert_eq!(b.take(), [1, 2]);
+        b.give([3]);
+        let watermark = Signal::Watermark(Timestamp(7));
+        b.signal(watermark);
+        b.give([4]);
+        b.end();
+        let expected = [Event::Item(3), Event::Signal(watermark), Event::Item(4), Event::Signal(Signal::End)];
+        assert_eq!(b.down.events[2..], expected);
+    }
+
+    #[test]
+    fn what_a_state_puts_off_waits_for_room() {
+        let mut b = bench();
+        b.give([1, 2]);
+        b.room = 1;
+        b.flush();
+        assert_eq!((b.take().len(), b.op_room()), (1, 0));
+        b.settle();
+        assert_eq!((b.take().len(), b.op_room()), (2, 1));
+    }
+
+    #[test]
+    fn a_panic_in_what_was_put_off_ends_the_pipeline() {
+        let mut b = bench();
+        b.give([1, 0]);
+        // The state has forgotten it: it is the one without a fate.
+        b.flush();
+        assert!(b.failure.as_ref().is_some_and(|failure| failure.contains("zero")));
+        assert_eq!((b.account().failed, b.op_room()), (1, 0));
     }
 }

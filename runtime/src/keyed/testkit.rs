@@ -126,6 +126,10 @@ where
         self.call(|op, down, cx| op.tick(down, cx))
     }
 
+    pub(crate) fn flush(&mut self) {
+        self.call(|op, down, cx| op.flush(down, cx));
+    }
+
     pub(crate) fn op_room(&mut self) -> usize {
         self.call(|op, down, _| op.room(down))
     }

@@ -74,11 +74,13 @@ pub(super) struct Meeting<K, L, R> {
     keys: HashTable<Lasts<K>>,
     left: Blocks<Held<L>>,
     right: Blocks<Held<R>>,
+    /// Last left items of keys whose results are still to be given: see [`give_found`].
+    found: Vec<usize>,
 }
 
 impl<K, L, R> Default for Meeting<K, L, R> {
     fn default() -> Self {
-        Self { keys: HashTable::new(), left: Blocks::default(), right: Blocks::default() }
+        Self { keys: HashTable::new(), left: Blocks::default(), right: Blocks::default(), found: Vec::new() }
     }
 }
 
@@ -112,6 +114,20 @@ fn pair<T>(held: &mut Blocks<Held<T>>, last: usize, mut give: impl FnMut(&T)) ->
             return true;
         }
         at = other.next();
+    }
+}
+
+/// Gives the results of left items whose first partner has come since the last call. Not each at once: the user's code may well read memory
+/// that is far away, and right behind each other they wait for it together.
+fn give_found<J: JoinLogic>(
+    user: &mut J,
+    left: &mut Blocks<Held<J::Left>>,
+    found: &mut Vec<usize>,
+    tally: &mut Tally,
+    out: &mut Pending<J::Out>,
+) {
+    for last in found.drain(..) {
+        pair(left, last, |left| give(user, (Some(left), None), tally, out));
     }
 }
 
@@ -165,9 +181,11 @@ impl<K: Hash + Eq, L, R> Meeting<K, L, R> {
         J: JoinLogic<Key = K, Left = L, Right = R>,
     {
         let key = user.left_key(&item);
-        let Self { keys, left, right } = self;
+        let Self { keys, left, right, found } = self;
         Self::at(keys, key, |of_left, of_right| {
             if J::once() && *of_right == SEEN {
+                // What came earlier has its result earlier.
+                give_found(user, left, found, tally, out);
                 give(user, (Some(&item), None), tally, out);
                 tally.leave(true);
             } else {
@@ -184,11 +202,9 @@ impl<K: Hash + Eq, L, R> Meeting<K, L, R> {
         J: JoinLogic<Key = K, Left = L, Right = R>,
     {
         let key = user.right_key(&item);
-        let Self { keys, left, right } = self;
+        let Self { keys, left, right, found } = self;
         if J::once() {
-            Self::see(keys, key, |of_left| {
-                pair(left, of_left, |l| give(user, (Some(l), None), tally, out));
-            });
+            Self::see(keys, key, |of_left| found.push(of_left));
             tally.leave(true);
         } else {
             Self::at(keys, key, |of_left, of_right| {
@@ -207,10 +223,40 @@ impl<K: Hash + Eq, L, R> Meeting<K, L, R> {
             Some(Lasts { right: SEEN, .. }) => {}
             Some(Lasts { left, right, .. }) => {
                 *right = SEEN;
-                meet(*left);
+                if *left != NONE {
+                    meet(*left);
+                }
             }
             // There is none on the left.
             None => insert(keys, hash, Lasts { key, left: NONE, right: SEEN }),
+        }
+    }
+
+    /// Whether results have been put off: see [`give_found`].
+    #[inline]
+    pub(super) fn owes(&self) -> bool {
+        !self.found.is_empty()
+    }
+
+    /// Gives the results that have been put off, with an item at hand that has no fate yet.
+    pub(super) fn give_owed<J>(&mut self, user: &mut J, tally: &mut Tally, out: &mut Pending<J::Out>)
+    where
+        J: JoinLogic<Key = K, Left = L, Right = R>,
+    {
+        give_found(user, &mut self.left, &mut self.found, tally, out);
+    }
+
+    /// Gives the results that have been put off, with no item at hand.
+    pub(super) fn flush<J>(&mut self, user: &mut J, tally: &mut Tally, out: &mut Pending<J::Out>)
+    where
+        J: JoinLogic<Key = K, Left = L, Right = R>,
+    {
+        if self.owes() {
+            // After a panic this right item is the one that has no fate.
+            tally.take_back();
+            self.give_owed(user, tally, out);
+            tally.absorbed += 1;
+            tally.leave(true);
         }
     }
 
@@ -225,7 +271,8 @@ impl<K: Hash + Eq, L, R> Meeting<K, L, R> {
     where
         J: JoinLogic<Key = K, Left = L, Right = R>,
     {
-        let Self { keys, left, right } = self;
+        debug_assert!(!self.owes(), "flushed before anything leaves");
+        let Self { keys, left, right, .. } = self;
         if J::GIVES == Gives::PairsAndAlone {
             while !allowance.is_spent(out.len()) {
                 if let Some(held) = left.pop() {

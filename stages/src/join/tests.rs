@@ -65,6 +65,13 @@ fn release<S: Stateful<Side<Item, Item>>>(
     panic!("a release does not come to its end");
 }
 
+fn flush<S: Stateful<Side<Item, Item>>>(state: &mut S, out: &mut Pending<S::Out>) {
+    if state.owes() {
+        state.flush(out);
+    }
+    assert!(!state.owes());
+}
+
 fn account<S: Stateful<Side<Item, Item>>>(state: &S, received: u64) -> StageAccount {
     let mut account = StageAccount { received, ..StageAccount::default() };
     state.account(&mut account);
@@ -182,6 +189,11 @@ fn all_of<S: Stateful<Side<Item, Item>, Out = Pair>>(ops: &[Op], state: &mut S) 
         items += 1;
         state.add(&mut [side].into_iter(), time(0, watermark), &mut out);
         account(state, items);
+        // Steps of some items; each ends before a watermark.
+        if n % 4 == 3 || matches!(ops.get(n + 1), Some(Op::Pass(_)) | None) {
+            flush(state, &mut out);
+            account(state, items);
+        }
     }
     release(state, Release::All, time(0, watermark), &mut out);
     let mut got = drain(&mut out);
@@ -283,6 +295,34 @@ proptest! {
         is_once(&ops, sliding.state(semi_parts()).unwrap(), sliding.state(parts()).unwrap())?;
         let kept = Kept::to_the_end();
         is_once(&ops, kept.state(semi_parts()).unwrap(), kept.state(parts()).unwrap())?;
+    }
+}
+
+#[test]
+fn results_of_a_semi_join_that_were_put_off_come_before_those_of_later_items() {
+    let put_off = |state: &mut dyn FnMut(Side<Item, Item>) -> bool| {
+        let items =
+            [Side::Left((1, 5, 0)), Side::Left((2, 5, 1)), Side::Right((2, 5, 2)), Side::Right((1, 5, 3))];
+        items.map(state)
+    };
+    let at = time(0, 0);
+    // A later left item of a key, a window that another one takes the place of, the end of the step.
+    for (later, expected) in [
+        (Some(Side::Left((1, 5, 4))), vec![(Some(1), None), (Some(0), None), (Some(4), None)]),
+        (Some(Side::Left((1, 15, 4))), vec![(Some(1), None), (Some(0), None)]),
+        (None, vec![(Some(1), None), (Some(0), None)]),
+    ] {
+        let (mut out, mut state) =
+            (Pending::new(), Tumbling::of(Duration::from_nanos(10)).state(semi_parts()).unwrap());
+        let owes = put_off(&mut |item| {
+            state.add(&mut [item].into_iter(), at, &mut out);
+            state.owes()
+        });
+        assert_eq!((owes, out.len()), ([false, false, true, true], 0));
+        state.add(&mut later.into_iter(), at, &mut out);
+        assert_eq!(state.owes(), later.is_none());
+        flush(&mut state, &mut out);
+        assert_eq!(drain(&mut out), expected);
     }
 }
 

@@ -7,7 +7,7 @@ use corelane::stage::Pending;
 use super::logic::{JoinLogic, Side};
 use super::meeting::Meeting;
 use crate::tally::Tally;
-use crate::window::panes::{Pane, Panes, Store};
+use crate::window::panes::{Panes, Store};
 use crate::window::span::Frame;
 
 /// The open windows, and the one that took the last item.
@@ -18,16 +18,13 @@ struct Open<S> {
 }
 
 impl<S: Store> Open<S> {
-    /// The window of `time`. None if it has gone, or there is none; then the item was counted.
+    /// Whether the window that took the last item is the one of `time`.
     #[inline(always)]
-    fn window(&mut self, time: i64, watermark: i64, tally: &mut Tally) -> Option<&mut Pane<S>> {
-        if !self.panes.covers(self.at, time) && !self.turn_to(time, watermark, tally) {
-            return None;
-        }
-        Some(self.panes.pane(self.at))
+    fn is_at(&self, time: i64) -> bool {
+        self.panes.covers(self.at, time)
     }
 
-    /// Makes the window of `time` the current one.
+    /// Makes the window of `time` the current one. False if it has gone, or there is none; then the item was counted.
     #[cold]
     #[inline(never)]
     fn turn_to(&mut self, time: i64, watermark: i64, tally: &mut Tally) -> bool {
@@ -100,10 +97,29 @@ impl<J: JoinLogic> Stateful<Side<J::Left, J::Right>> for WindowPairs<J> {
         let watermark = time.event.as_nanos();
         let Self { user, windows, tally, .. } = self;
         for item in items {
-            if let Some(pane) = windows.window(user.time(&item), watermark, tally) {
-                pane.table.meet(user, item, tally, out);
-                pane.items += 1;
+            let time = user.time(&item);
+            if !windows.is_at(time) {
+                if let Some(pane) = windows.panes.current(windows.at) {
+                    pane.table.give_owed(user, tally, out);
+                }
+                if !windows.turn_to(time, watermark, tally) {
+                    continue;
+                }
             }
+            let pane = windows.panes.pane(windows.at);
+            pane.table.meet(user, item, tally, out);
+            pane.items += 1;
+        }
+    }
+
+    fn owes(&self) -> bool {
+        self.windows.panes.get(self.windows.at).is_some_and(|pane| pane.table.owes())
+    }
+
+    fn flush(&mut self, out: &mut Pending<J::Out>) {
+        let Self { user, windows: Open { panes, at, .. }, tally, .. } = self;
+        if let Some(pane) = panes.current(*at) {
+            pane.table.flush(user, tally, out);
         }
     }
 
@@ -167,6 +183,14 @@ impl<J: JoinLogic> Stateful<Side<J::Left, J::Right>> for KeptPairs<J> {
         for item in items {
             all.meet(user, item, tally, out);
         }
+    }
+
+    fn owes(&self) -> bool {
+        self.all.owes()
+    }
+
+    fn flush(&mut self, out: &mut Pending<J::Out>) {
+        self.all.flush(&mut self.user, &mut self.tally, out);
     }
 
     fn is_due(&self, _time: CheckTime) -> bool {

@@ -125,8 +125,14 @@ impl<T: Store> Panes<T> {
 
     /// The pane in `slot`, if one is open there.
     #[inline(always)]
-    pub(super) fn current(&mut self, slot: usize) -> Option<&mut Pane<T>> {
+    pub(crate) fn current(&mut self, slot: usize) -> Option<&mut Pane<T>> {
         self.slots.get_mut(slot).filter(|pane| pane.open)
+    }
+
+    /// As [`current`](Self::current), to look at.
+    #[inline]
+    pub(crate) fn get(&self, slot: usize) -> Option<&Pane<T>> {
+        self.slots.get(slot).filter(|pane| pane.open)
     }
 
     /// Where a pane ends.
