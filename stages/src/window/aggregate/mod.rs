@@ -110,6 +110,7 @@ macro_rules! tuple {
         impl<In, $($name: Aggregate<In>),+> Aggregate<In> for ($($name,)+) {
             type Acc = ($($name::Acc,)+);
             type Out = ($($name::Out,)+);
+            const SKIPS: bool = $($name::SKIPS)&&+;
 
             #[inline]
             fn init(&self) -> Self::Acc {
@@ -118,6 +119,10 @@ macro_rules! tuple {
             #[inline]
             fn add(&self, acc: &mut Self::Acc, item: &In) {
                 $(self.$index.add(&mut acc.$index, item);)+
+            }
+            #[inline]
+            fn skips(&self, acc: &Self::Acc, item: &In) -> bool {
+                $(self.$index.skips(&acc.$index, item))&&+
             }
             fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
                 $(self.$index.merge(&mut acc.$index, &other.$index);)+
@@ -182,6 +187,8 @@ pub(super) mod tests {
     fn aggregates_together_are_those_aggregates() {
         let all = (Count, Sum::of(|x: &i64| *x), Max::of(|x: &i64| *x), Min::of(|x: &i64| *x));
         assert_eq!(result(&all, &[3, -4, 5]), (3, 4, Some(5), Some(-4)));
+        let first = (Leaders::of(|x: &i64| *x), TopK::of(2, |x: &i64| *x));
+        assert_eq!(result(&first, &[3, 1, 5, 4, 5, 0]), (vec![5, 5], vec![5, 5]));
         assert_eq!(result(&(Count, Mean::of(|x: &f64| *x), Count), &[1.0, 2.0]), (2, Some(1.5), 2));
     }
 }

@@ -43,6 +43,7 @@ where
     /// Greatest first.
     type Acc = Vec<(S, In)>;
     type Out = Vec<In>;
+    const SKIPS: bool = true;
 
     fn init(&self) -> Self::Acc {
         Vec::new()
@@ -52,6 +53,11 @@ where
     }
     fn add_owned(&self, acc: &mut Self::Acc, item: In) {
         self.offer(acc, (self.score)(&item), || item);
+    }
+    #[inline]
+    fn skips(&self, acc: &Self::Acc, item: &In) -> bool {
+        let score = (self.score)(item);
+        acc.len() >= self.k && acc.last().is_none_or(|(lowest, _)| compare(lowest, &score) != Ordering::Less)
     }
     fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
         for (score, item) in other {
@@ -81,6 +87,15 @@ mod tests {
             sorted.truncate(k);
             prop_assert_eq!(result(&TopK::of(k, |x: &u32| *x), &items), sorted);
         }
+    }
+
+    #[test]
+    fn what_is_not_among_the_greatest_is_skipped() {
+        let top = TopK::of(2, |x: &f64| *x);
+        let mut acc = top.init();
+        assert!(!top.skips(&acc, &f64::NAN));
+        [2.0, 5.0].iter().for_each(|item| top.add(&mut acc, item));
+        assert_eq!([f64::NAN, 1.0, 2.0, 3.0].map(|x| top.skips(&acc, &x)), [true, true, true, false]);
     }
 
     #[test]
