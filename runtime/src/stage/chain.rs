@@ -21,7 +21,7 @@ pub trait Chain<T>: 'static {
 
     /// As [`run`](Chain::run), of items that lie in memory.
     #[inline(always)]
-    fn run_copies(&mut self, items: Copies<'_, T>, cx: &StepCx)
+    fn run_copies<const FETCHED: bool>(&mut self, items: Copies<'_, T, FETCHED>, cx: &StepCx)
     where
         T: Copy,
     {
@@ -92,8 +92,12 @@ pub trait Operator<In>: 'static {
 
     /// As [`run`](Operator::run), of items that lie in memory: for an operator that gains from looking at several before it passes them on.
     #[inline(always)]
-    fn run_copies<D: Chain<Self::Out>>(&mut self, items: Copies<'_, In>, down: &mut D, cx: &StepCx)
-    where
+    fn run_copies<D: Chain<Self::Out>, const FETCHED: bool>(
+        &mut self,
+        items: Copies<'_, In, FETCHED>,
+        down: &mut D,
+        cx: &StepCx,
+    ) where
         In: Copy,
     {
         self.run(items.iter(), down, cx);
@@ -181,7 +185,7 @@ impl<In: 'static, O: Operator<In>, D: Chain<O::Out>> Chain<In> for Linked<O, D> 
     }
 
     #[inline(always)]
-    fn run_copies(&mut self, items: Copies<'_, In>, cx: &StepCx)
+    fn run_copies<const FETCHED: bool>(&mut self, items: Copies<'_, In, FETCHED>, cx: &StepCx)
     where
         In: Copy,
     {

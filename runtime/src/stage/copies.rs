@@ -14,14 +14,12 @@ const BLOCK_BYTES: usize = 4_096;
 /// Items in memory that a chain is given: each is copied when it is its turn. A stage that gains from seeing several at once may look at them
 /// before.
 ///
-/// What is gone over twice is fetched some blocks ahead: the processor's own look ahead stands still while a block is gone over again. Read once from
-/// end to end, memory comes faster without.
+/// With `FETCHED` memory further on is fetched with each. That is for what a stage goes over twice: the processor's own look ahead stands still while it
+/// is gone over again. Read once from end to end, memory comes faster without.
 #[derive(Clone, Copy, Debug)]
-pub struct Copies<'a, T> {
+pub struct Copies<'a, T, const FETCHED: bool = false> {
     items: &'a [T],
-    /// Whether what they are the first of is worth to be fetched ahead.
-    is_long: bool,
-    /// How far ahead memory is fetched, in bytes.
+    /// How far ahead memory is fetched if it is.
     ahead: usize,
 }
 
@@ -29,14 +27,17 @@ impl<'a, T: Copy> Copies<'a, T> {
     /// The first `n` of `items`.
     #[inline(always)]
     pub(super) fn of_first(n: usize, items: &'a [T]) -> Self {
-        Self { items: &items[..n], is_long: size_of_val(items) >= FETCHED_FROM, ahead: 0 }
+        let ahead = if size_of_val(items) < FETCHED_FROM { 0 } else { AHEAD_BYTES };
+        Self { items: &items[..n], ahead }
     }
+}
 
+impl<'a, T: Copy, const FETCHED: bool> Copies<'a, T, FETCHED> {
     /// The copies, in order.
     #[inline(always)]
-    pub fn iter(self) -> impl Iterator<Item = T> + use<'a, T> {
+    pub fn iter(self) -> impl Iterator<Item = T> + use<'a, T, FETCHED> {
         self.items.iter().map(move |item| {
-            if size_of::<T>() >= FETCHED_BYTES {
+            if FETCHED && size_of::<T>() >= FETCHED_BYTES {
                 prefetch_early(std::ptr::from_ref(item).wrapping_byte_add(self.ahead));
             }
             *item
@@ -49,14 +50,10 @@ impl<'a, T: Copy> Copies<'a, T> {
         self.items
     }
 
-    /// The same, in parts that the first-level cache holds if they are to be `gone_over_twice`, and otherwise in one.
+    /// The same, in parts that the first-level cache holds, each to be gone over twice.
     #[inline]
-    pub fn parts(self, gone_over_twice: bool) -> impl Iterator<Item = Self> + use<'a, T> {
-        let (block, ahead) = if gone_over_twice {
-            (BLOCK_BYTES / size_of::<T>().max(1), if self.is_long { AHEAD_BYTES } else { 0 })
-        } else {
-            (self.items.len(), self.ahead)
-        };
-        self.items.chunks(block.max(1)).map(move |items| Self { items, ahead, ..self })
+    pub fn parts(self) -> impl Iterator<Item = Copies<'a, T, true>> + use<'a, T, FETCHED> {
+        let block = (BLOCK_BYTES / size_of::<T>().max(1)).max(1);
+        self.items.chunks(block).map(move |items| Copies { items, ahead: self.ahead })
     }
 }

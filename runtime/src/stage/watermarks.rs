@@ -444,13 +444,19 @@ where
     }
 
     #[inline]
-    fn run_copies<D: Chain<T>>(&mut self, items: Copies<'_, T>, down: &mut D, cx: &StepCx)
-    where
+    fn run_copies<D: Chain<T>, const FETCHED: bool>(
+        &mut self,
+        items: Copies<'_, T, FETCHED>,
+        down: &mut D,
+        cx: &StepCx,
+    ) where
         T: Copy,
     {
-        let ahead = self.has_one_track_of_times();
-        for part in items.parts(ahead) {
-            if ahead && self.sees_all(part.as_slice()) {
+        if !self.has_one_track_of_times() {
+            return self.pass(items.iter(), down, cx);
+        }
+        for part in items.parts() {
+            if self.sees_all(part.as_slice()) {
                 down.run_copies(part, cx);
             } else {
                 self.pass(part.iter(), down, cx);
