@@ -133,7 +133,7 @@ impl<'a, T, C: Chain<T>> Emitter<'a, T, C> {
     }
 
     /// Emits the first of `items`, as many as there is room for; how many. Costs less than [`emit_all`](Self::emit_all): copying cannot panic,
-    /// and what `items` has further on is fetched into the cache meanwhile. So pass all there are, not what there is room for.
+    /// and a stage that goes over them twice has fetched meanwhile what `items` has further on. So pass all there are, not what there is room for.
     #[inline]
     pub fn emit_slice(&mut self, items: &[T]) -> usize
     where
