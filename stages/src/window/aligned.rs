@@ -68,6 +68,14 @@ impl Drop for Taken<'_> {
     }
 }
 
+/// Whether a time lies in `span`.
+#[inline(always)]
+fn covering(span: &Range<i64>) -> impl Fn(i64) -> bool + use<> {
+    // Both ends in one comparison: what lies before the start is very far behind it, counted without a sign.
+    let (start, width) = (span.start, span.end.wrapping_sub(span.start).cast_unsigned());
+    move |time| time.wrapping_sub(start).cast_unsigned() < width
+}
+
 /// Gives items to `put` as long as their time lies in `span`; the first that does not.
 #[inline(always)]
 fn covered<In, U: Logic<In>>(
@@ -77,10 +85,9 @@ fn covered<In, U: Logic<In>>(
     mut taken: Taken<'_>,
     mut put: impl FnMut(&mut U, In),
 ) -> Option<In> {
-    // Both ends in one comparison: what lies before the start is very far behind it, counted without a sign.
-    let width = span.end.wrapping_sub(span.start).cast_unsigned();
+    let covers = covering(span);
     items.find_map(move |item| {
-        if user.time(&item).wrapping_sub(span.start).cast_unsigned() >= width {
+        if !covers(user.time(&item)) {
             return Some(item);
         }
         put(user, item);
@@ -99,12 +106,10 @@ fn skipped<In, U: Logic<In>>(
     mut taken: Taken<'_>,
     acc: &U::Acc,
 ) -> Option<In> {
-    let width = span.end.wrapping_sub(span.start).cast_unsigned();
+    let covers = covering(span);
     items.find(move |item| {
         // Both are asked: then there is one way out, and what it needs is read only there.
-        let is_covered = user.time(item).wrapping_sub(span.start).cast_unsigned() < width;
-        let skips = user.skips(acc, item);
-        if !(is_covered & skips) {
+        if !(covers(user.time(item)) & user.skips(acc, item)) {
             return true;
         }
         user.key(item);
@@ -152,7 +157,7 @@ impl<In: 'static, U: Logic<In>, V: Values<In, U>> AlignedWindows<In, U, V> {
         }
     }
 
-    /// Takes items as long as they lie in the current pane; the first that does not.
+    /// Takes items as long as they lie in the current pane, and as long as they are skipped if the aggregate skips any; the first other one.
     #[inline(always)]
     fn take_run(&mut self, items: &mut impl Iterator<Item = In>) -> Option<In> {
         let Self { user, panes, at, tally, .. } = self;
@@ -175,7 +180,8 @@ impl<In: 'static, U: Logic<In>, V: Values<In, U>> AlignedWindows<In, U, V> {
         covered(items, user, &span, taken, |user, item| put(user, table, item))
     }
 
-    /// Takes an item that does not lie in the current pane, or the first one in a pane.
+    /// Takes an item at which [`take_run`](Self::take_run) stopped: one that does not lie in the current pane, the first one in a pane, or one that
+    /// does not leave the only accumulator as it is.
     #[inline(never)]
     fn take(&mut self, item: In, watermark: i64, out: &mut Pending<V::Out>) {
         let time = self.user.time(&item);
