@@ -18,12 +18,6 @@ struct Open<S> {
 }
 
 impl<S: Store> Open<S> {
-    /// Whether the window that took the last item is the one of `time`.
-    #[inline(always)]
-    fn is_at(&self, time: i64) -> bool {
-        self.panes.covers(self.at, time)
-    }
-
     /// Makes the window of `time` the current one. False if it has gone, or there is none; then the item was counted.
     #[cold]
     #[inline(never)]
@@ -98,7 +92,7 @@ impl<J: JoinLogic> Stateful<Side<J::Left, J::Right>> for WindowPairs<J> {
         let Self { user, windows, tally, .. } = self;
         for item in items {
             let time = user.time(&item);
-            if !windows.is_at(time) {
+            if !windows.panes.covers(windows.at, time) {
                 if let Some(pane) = windows.panes.current(windows.at) {
                     pane.table.give_owed(user, tally, out);
                 }
