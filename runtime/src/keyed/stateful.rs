@@ -149,15 +149,18 @@ impl<In: 'static, S: Stateful<In>> StatefulOp<In, S> {
         self.gate.fail(error, cx);
     }
 
-    /// Has the state give what it has put off.
-    fn catch_up(&mut self, cx: &StepCx) {
-        if !self.suspect && self.state.owes() {
-            let Self { state, results, .. } = self;
-            if let Err(error) = catch(|| state.flush(results)) {
-                self.failed = 1;
-                self.panicked(error, cx);
-            }
+    /// Has the state give what it has put off. Whether there was any.
+    #[inline]
+    fn catch_up(&mut self, cx: &StepCx) -> bool {
+        if self.suspect || !self.state.owes() {
+            return false;
         }
+        let Self { state, results, .. } = self;
+        if let Err(error) = catch(|| state.flush(results)) {
+            self.failed = 1;
+            self.panicked(error, cx);
+        }
+        true
     }
 
     fn let_go<D: Chain<S::Out>>(&mut self, down: &mut D, cx: &StepCx) -> bool {
@@ -256,8 +259,7 @@ impl<In: 'static, S: Stateful<In>> Operator<In> for StatefulOp<In, S> {
 
     #[inline]
     fn flush<D: Chain<S::Out>>(&mut self, down: &mut D, cx: &StepCx) {
-        if self.state.owes() {
-            self.catch_up(cx);
+        if self.catch_up(cx) {
             self.results.settle(down, cx);
         }
     }
