@@ -125,21 +125,22 @@ pub mod hand {
     }
 
     /// Windows that end where a span of `nanos` does.
-    struct Spans {
-        nanos: i64,
-        end: i64,
+    pub(in crate::workload) struct Spans {
+        pub(in crate::workload) nanos: i64,
+        /// Of the present one.
+        pub(in crate::workload) end: i64,
     }
 
     impl Spans {
         /// The first span is that of the first event.
-        fn new(events: &[Event], nanos: i64) -> Self {
+        pub(in crate::workload) fn new(events: &[Event], nanos: i64) -> Self {
             let first = events.first().map_or(0, |event| event.timestamp().as_nanos());
             Self { nanos, end: first - first.rem_euclid(nanos) + nanos }
         }
 
         /// Whether the span is over at `at`, with its end; then the next one begins.
         #[inline(always)]
-        fn over(&mut self, at: Timestamp) -> Option<i64> {
+        pub(in crate::workload) fn over(&mut self, at: Timestamp) -> Option<i64> {
             (at.as_nanos() >= self.end).then(|| {
                 self.end += self.nanos;
                 self.end - self.nanos
@@ -210,33 +211,60 @@ pub mod hand {
         sum
     }
 
-    fn q8(events: &[Event]) -> u64 {
-        let mut spans = Spans::new(events, q8::SIZE.as_nanos() as i64);
-        let mut people: Map<u64, Person> = Map::with_hasher(hasher());
-        let mut sellers: HashSet<u64, RandomState> = HashSet::with_hasher(hasher());
-        let mut sum = 0;
-        let mut close = |people: &mut Map<u64, Person>, sellers: &HashSet<u64, RandomState>, end| {
-            for (id, person) in people.drain() {
-                if sellers.contains(&id) {
-                    add(&mut sum, &q8::row(&person, Timestamp(end - q8::SIZE.as_nanos() as i64)));
+    /// What query 8 keeps of a window.
+    pub(in crate::workload) struct NewSellers {
+        people: Map<u64, Person>,
+        sellers: HashSet<u64, RandomState>,
+    }
+
+    impl NewSellers {
+        pub(in crate::workload) fn new() -> Self {
+            Self { people: Map::with_hasher(hasher()), sellers: HashSet::with_hasher(hasher()) }
+        }
+
+        /// Whom an event is about, unless it is a bid.
+        #[inline]
+        pub(in crate::workload) fn person(event: &Event) -> Option<u64> {
+            match event {
+                Event::Person(person) => Some(person.id),
+                Event::Auction(auction) => Some(auction.seller),
+                Event::Bid(_) => None,
+            }
+        }
+
+        #[inline]
+        pub(in crate::workload) fn take(&mut self, event: &Event) {
+            match event {
+                Event::Person(person) => drop(self.people.insert(person.id, *person)),
+                Event::Auction(auction) => drop(self.sellers.insert(auction.seller)),
+                Event::Bid(_) => {}
+            }
+        }
+
+        /// Adds the rows of the window that ends at `end`, and is empty then.
+        pub(in crate::workload) fn close(&mut self, end: i64, sum: &mut u64) {
+            for (id, person) in self.people.drain() {
+                if self.sellers.contains(&id) {
+                    add(sum, &q8::row(&person, Timestamp(end - q8::SIZE.as_nanos() as i64)));
                 }
             }
-        };
+            self.sellers.clear();
+        }
+    }
+
+    fn q8(events: &[Event]) -> u64 {
+        let mut spans = Spans::new(events, q8::SIZE.as_nanos() as i64);
+        let (mut window, mut sum) = (NewSellers::new(), 0);
         for event in events {
             if matches!(event, Event::Bid(_)) {
                 continue;
             }
             while let Some(end) = spans.over(event.timestamp()) {
-                close(&mut people, &sellers, end);
-                sellers.clear();
+                window.close(end, &mut sum);
             }
-            match event {
-                Event::Person(person) => drop(people.insert(person.id, *person)),
-                Event::Auction(auction) => drop(sellers.insert(auction.seller)),
-                Event::Bid(_) => {}
-            }
+            window.take(event);
         }
-        close(&mut people, &sellers, spans.end);
+        window.close(spans.end, &mut sum);
         sum
     }
 }

@@ -1,13 +1,16 @@
 //! Programs written by hand for both cores, for some queries of nexmark: how much of a mark two cores of this machine leave room for.
 
+use std::collections::VecDeque;
+
 use core_affinity::CoreId;
+use corelane::model::{Timed, Timestamp};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::keyed::hand::owner;
 use super::keyed::hasher;
-use super::nexmark::hand::{self, Sales};
+use super::nexmark::hand::{self, NewSellers, Sales, Spans};
 use crate::case::Measured;
-use crate::nexmark::{Event, Feed, Untaken};
+use crate::nexmark::{Event, Feed, Untaken, q8};
 use crate::pin::{self, Gate, Span};
 
 /// Events that each ring holds.
@@ -25,7 +28,11 @@ pub fn program(query: &str) -> Option<(&'static str, Program)> {
     };
     match query {
         "q1" | "q2" => halves(query),
-        "q3" => Some(("hand-exchange", Box::new(q3))),
+        "q3" => Some(("hand-exchange", Box::new(|feed, cores| exchanged(feed, cores, Sales::new)))),
+        "q8" => Some((
+            "hand-exchange",
+            Box::new(|feed, cores| exchanged(feed, cores, || Windows::new(feed.events))),
+        )),
         _ => None,
     }
 }
@@ -52,65 +59,157 @@ fn of_both(events: &[Event], (first, second): ((Span, u64), (Span, u64))) -> Mea
     }
 }
 
-/// Query 3: each core reads the blocks that it gets, and has half of the sellers.
-fn q3(feed: Feed, cores: &[CoreId]) -> Measured {
+/// What a core keeps of the keys that are its own.
+trait Keeping {
+    /// By what an event is kept, if it is.
+    fn key(event: &Event) -> Option<u64>;
+
+    /// Takes an event that has a key and was read by core `from`: in the order it reads in.
+    fn take(&mut self, from: usize, event: &Event);
+
+    /// The checksum of all rows.
+    fn finish(self) -> u64;
+}
+
+impl Keeping for Sales {
+    #[inline]
+    fn key(event: &Event) -> Option<u64> {
+        Self::seller(event)
+    }
+
+    #[inline]
+    fn take(&mut self, _from: usize, event: &Event) {
+        self.take(event);
+    }
+
+    fn finish(self) -> u64 {
+        self.sum
+    }
+}
+
+/// What query 8 keeps: of the first window that one of the cores may still read events of, and of those behind it.
+struct Windows {
+    /// The first.
+    span: Spans,
+    open: VecDeque<NewSellers>,
+    /// The time that each core has read up to.
+    reached: [Timestamp; 2],
+    sum: u64,
+}
+
+impl Windows {
+    fn new(events: &[Event]) -> Self {
+        let span = Spans::new(events, q8::SIZE.as_nanos() as i64);
+        Self { span, open: VecDeque::new(), reached: [Timestamp(i64::MIN); 2], sum: 0 }
+    }
+
+    /// The end of the first window is `end`.
+    fn close(&mut self, end: i64) {
+        if let Some(mut first) = self.open.pop_front() {
+            first.close(end, &mut self.sum);
+            // Its tables are those of a later one.
+            self.open.push_back(first);
+        }
+    }
+}
+
+impl Keeping for Windows {
+    #[inline]
+    fn key(event: &Event) -> Option<u64> {
+        NewSellers::person(event)
+    }
+
+    #[inline]
+    fn take(&mut self, from: usize, event: &Event) {
+        let at = event.timestamp();
+        self.reached[from] = at;
+        while let Some(end) = self.span.over(self.reached[0].min(self.reached[1])) {
+            self.close(end);
+        }
+        let behind = at.as_nanos() - self.span.end;
+        let window = if behind < 0 { 0 } else { 1 + (behind / self.span.nanos) as usize };
+        while self.open.len() <= window {
+            self.open.push_back(NewSellers::new());
+        }
+        self.open[window].take(event);
+    }
+
+    fn finish(mut self) -> u64 {
+        for _ in 0..self.open.len() {
+            let end = self.span.end;
+            self.span.end += self.span.nanos;
+            self.close(end);
+        }
+        self.sum
+    }
+}
+
+/// Each core reads the blocks that it gets, and has half of the keys.
+fn exchanged<K: Keeping>(feed: Feed, cores: &[CoreId], kept: impl Fn() -> K + Sync) -> Measured {
     let ((there, arriving), (back, returning)) = (RingBuffer::new(SLOTS), RingBuffer::new(SLOTS));
     let untaken = Untaken::of(feed);
-    let first = Joining { me: 0, feed, out: there, inward: returning };
-    let second = Joining { me: 1, feed, out: back, inward: arriving };
+    let first = Exchanging { me: 0, feed, out: there, inward: returning };
+    let second = Exchanging { me: 1, feed, out: back, inward: arriving };
     let blocks = untaken.clone();
-    let both = pin::on_two(cores, |gate| first.run(blocks, gate), |gate| second.run(untaken, gate));
+    let both =
+        pin::on_two(cores, |gate| first.run(blocks, kept(), gate), |gate| second.run(untaken, kept(), gate));
     of_both(feed.events, both)
 }
 
-struct Joining {
+struct Exchanging {
     me: usize,
     feed: Feed,
     out: Producer<Event>,
     inward: Consumer<Event>,
 }
 
-impl Joining {
-    fn run(mut self, blocks: Untaken, gate: &Gate) -> (Span, u64) {
-        let (mut sales, mut theirs, hasher) = (Sales::new(), Vec::new(), hasher());
+impl Exchanging {
+    fn run<K: Keeping>(mut self, blocks: Untaken, mut kept: K, gate: &Gate) -> (Span, u64) {
+        let (mut theirs, hasher) = (Vec::new(), hasher());
         let start = gate.wait();
         for block in blocks {
             for event in &self.feed.events[block] {
-                let Some(seller) = Sales::seller(event) else { continue };
-                if owner(&hasher, seller) == self.me {
-                    sales.take(event);
+                let Some(key) = K::key(event) else { continue };
+                if owner(&hasher, key) == self.me {
+                    kept.take(self.me, event);
                 } else {
                     theirs.push(*event);
                 }
             }
-            self.send(&theirs, &mut sales);
+            self.send(&theirs, &mut kept);
             theirs.clear();
-            receive(&mut self.inward, &mut sales);
+            self.receive(&mut kept);
         }
-        drop(self.out);
+        let Self { me, out, mut inward, .. } = self;
+        drop(out);
         // Abandoned first, empty second: what was pushed before the other end went away is still seen.
-        while !self.inward.is_abandoned() {
-            receive(&mut self.inward, &mut sales);
+        while !inward.is_abandoned() {
+            receive(&mut inward, 1 - me, &mut kept);
         }
-        receive(&mut self.inward, &mut sales);
-        (Span::since(start), sales.sum)
+        receive(&mut inward, 1 - me, &mut kept);
+        let sum = kept.finish();
+        (Span::since(start), sum)
     }
 
-    fn send(&mut self, mut events: &[Event], sales: &mut Sales) {
+    fn send(&mut self, mut events: &[Event], kept: &mut impl Keeping) {
         loop {
             (_, events) = self.out.push_partial_slice(events);
             if events.is_empty() {
                 return;
             }
-            receive(&mut self.inward, sales);
+            self.receive(kept);
         }
+    }
+
+    fn receive(&mut self, kept: &mut impl Keeping) {
+        receive(&mut self.inward, 1 - self.me, kept);
     }
 }
 
-fn receive(ring: &mut Consumer<Event>, sales: &mut Sales) {
+fn receive(ring: &mut Consumer<Event>, from: usize, kept: &mut impl Keeping) {
     let Ok(chunk) = ring.read_chunk(ring.slots()) else { return };
     let (first, second) = chunk.as_slices();
-    first.iter().chain(second).for_each(|event| sales.take(event));
+    first.iter().chain(second).for_each(|event| kept.take(from, event));
     chunk.commit_all();
 }
 
@@ -133,6 +232,6 @@ mod tests {
                 queries += 1;
             }
         }
-        assert_eq!(queries, 3);
+        assert_eq!(queries, 4);
     }
 }
