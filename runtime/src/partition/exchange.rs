@@ -49,11 +49,13 @@ impl Routes {
     }
 }
 
-/// For a hash in whose span several instances own shards.
+/// Sends what the first sender has been handed, for a hash in whose span several instances own shards.
 #[cold]
 #[inline(never)]
-fn send_exactly<T: Send>(each: &mut [Sender<T>], shards: &ShardTable, hash: u64, item: T) {
-    each[shards.owner(hash)].send_ready(item);
+fn send_exactly<T: Send>(each: &mut [Sender<T>], shards: &ShardTable, hash: u64) {
+    if let Some(item) = each[0].take_back() {
+        each[shards.owner(hash)].send_ready(item);
+    }
 }
 
 /// The end of a chain: a keyed edge.
@@ -107,7 +109,10 @@ impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, 
         items.for_each(|item| match gate.stateful(cx, || hash(&item)) {
             Some(h) => match each.get_mut(routes.owner(h)) {
                 Some(sender) => sender.send_ready(item),
-                None => send_exactly(each, shards, h, item),
+                None => {
+                    each[0].hand(item);
+                    send_exactly(each, shards, h);
+                }
             },
             None => unroutable += 1,
         });

@@ -38,6 +38,9 @@ pub struct Sender<T> {
     detour: bool,
     weigher: Option<Box<Weigher<T>>>,
     on_drop: Option<DropHook<T>>,
+    /// Where an item waits for its long way. One whose address is handed on instead is put into memory on the short way too, and read again at once in
+    /// larger pieces, for which the core waits until it has been written: a tenth of what query 8 of NEXMark takes.
+    handed: Option<T>,
     staged: VecDeque<T>,
     /// Items that were staged and no longer are.
     unstaged: u64,
@@ -73,6 +76,7 @@ impl<T: Send> Sender<T> {
             detour: weigher.is_some(),
             weigher,
             on_drop,
+            handed: None,
             staged: VecDeque::new(),
             unstaged: 0,
             held: Held::default(),
@@ -102,14 +106,12 @@ impl<T: Send> Sender<T> {
     }
 
     /// Sends one item.
-    ///
-    /// It goes the long way, where the ring is looked at again, in an array: one whose address is handed on would be put into memory on the good way too, and read again at once in
-    /// other pieces, for which the core waits.
     #[inline(always)]
     pub fn send(&mut self, item: T) {
         let refused = if self.detour { Err(item) } else { self.ring.push_ready(item) };
         if let Err(item) = refused {
-            self.long_way([item]);
+            self.hand(item);
+            self.long_way();
         }
     }
 
@@ -125,14 +127,25 @@ impl<T: Send> Sender<T> {
     #[inline(always)]
     pub(super) fn send_ready(&mut self, item: T) {
         if let Err(item) = self.ring.push_ready(item) {
-            self.refused([item]);
+            self.hand(item);
+            self.resend();
         }
+    }
+
+    /// Keeps `item` for [`take_back`](Self::take_back).
+    #[inline(always)]
+    pub(super) fn hand(&mut self, item: T) {
+        self.handed = Some(item);
+    }
+
+    pub(super) fn take_back(&mut self) -> Option<T> {
+        self.handed.take()
     }
 
     #[cold]
     #[inline(never)]
-    fn refused(&mut self, item: [T; 1]) {
-        self.long_way(item);
+    fn resend(&mut self) {
+        self.long_way();
         self.begin();
     }
 
@@ -163,7 +176,8 @@ impl<T: Send> Sender<T> {
 
     #[cold]
     #[inline(never)]
-    fn long_way(&mut self, [item]: [T; 1]) {
+    fn long_way(&mut self) {
+        let Some(item) = self.take_back() else { return };
         if !self.detour {
             // Most often only a block of slots is full.
             if let Err(item) = self.ring.push(item) {
