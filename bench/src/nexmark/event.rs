@@ -85,14 +85,16 @@ impl From<nexmark::event::Event> for Event {
         match event {
             nexmark::event::Event::Person(person) => Self::Person(Person::kept(person)),
             nexmark::event::Event::Auction(auction) => Self::Auction(Auction::kept(auction)),
-            nexmark::event::Event::Bid(bid) => Self::Bid(Bid::of(bid, |texts| Box::leak(Box::new(texts)))),
+            nexmark::event::Event::Bid(bid) => {
+                Self::Bid(Bid::of(bid, |texts| Some(Box::leak(Box::new(texts)))))
+            }
         }
     }
 }
 
 impl Bid {
-    /// The generator's bid, with what `keep` makes of its texts.
-    pub(super) fn of(bid: nexmark::event::Bid, keep: impl FnOnce(Texts) -> &'static Texts) -> Self {
+    /// The generator's bid, with what `keep` makes of its texts: none if they are left out.
+    pub(super) fn of(bid: nexmark::event::Bid, keep: impl FnOnce(Texts) -> Option<&'static Texts>) -> Self {
         let nexmark::event::Bid { auction, bidder, price, channel, url, date_time, extra } = bid;
         Self {
             auction: auction as u64,
@@ -242,7 +244,7 @@ impl Auction {
 }
 
 /// A bid. What queries compute with lies in it, texts behind a pointer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(C)]
 pub struct Bid {
     /// When.
@@ -253,8 +255,27 @@ pub struct Bid {
     pub bidder: u64,
     /// In cents.
     pub price: u64,
-    /// The rest.
-    pub texts: &'static Texts,
+    /// The rest, unless the feed leaves it out. Like this a bid has no value to spare, and one that may be missing a tag beside it: behind a look at an
+    /// event the compiler knows what that is, where it looks again at a pointer that must not be null.
+    pub texts: Option<&'static Texts>,
+}
+
+impl Bid {
+    /// The rest; empty where it is left out.
+    #[inline]
+    pub fn texts(&self) -> &'static Texts {
+        static LEFT_OUT: Texts = Texts { channel: String::new(), url: String::new(), extra: String::new() };
+        self.texts.unwrap_or(&LEFT_OUT)
+    }
+}
+
+/// Of all but the texts: they lie far away, and a checksum that read them would measure little else.
+impl Hash for Bid {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { at, auction, bidder, price, texts: _ } = self;
+        (at, auction, bidder, price).hash(state);
+    }
 }
 
 impl Timed for Bid {
@@ -265,7 +286,7 @@ impl Timed for Bid {
 }
 
 /// The texts of a bid.
-#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Texts {
     /// Where the bidder came from.
     pub channel: String,
@@ -273,10 +294,4 @@ pub struct Texts {
     pub url: String,
     /// Bytes that make the event as large as real ones.
     pub extra: String,
-}
-
-/// Leaves everything out: texts lie far away, and a checksum that read them would measure little else.
-impl Hash for Texts {
-    #[inline]
-    fn hash<H: Hasher>(&self, _state: &mut H) {}
 }

@@ -13,7 +13,7 @@ use corelane::stage::{Chain, Emitter, Produced, Source, StageError, StageSite};
 use nexmark::EventGenerator;
 use nexmark::config::NexmarkConfig;
 
-use super::event::{BASE_MILLIS, Bid, Event, Texts};
+use super::event::{BASE_MILLIS, Bid, Event};
 
 /// Events that an instance of the source takes at a time. Memory is read ahead within a block: of short ones two cores read it little faster
 /// than one. Of longer ones event time in one would be too far ahead of that in the other; of these it is 1.6 seconds.
@@ -88,9 +88,8 @@ impl Feed {
     /// # Panics
     /// If `per_second` or `group` is 0.
     pub fn generate(settings: Settings) -> Self {
-        let none: &'static Texts = Box::leak(Box::default());
         let event = |event| match event {
-            nexmark::event::Event::Bid(bid) if !settings.texts => Event::Bid(Bid::of(bid, |_| none)),
+            nexmark::event::Event::Bid(bid) if !settings.texts => Event::Bid(Bid::of(bid, |_| None)),
             event => event.into(),
         };
         Self::of(settings.generator().take(settings.events).map(event).collect())

@@ -442,19 +442,19 @@ fn published() -> [(&'static str, Rows); 17] {
         }),
         rows!(q18, |b| {
             let when = time(b.at);
-            let t = b.texts;
+            let t = b.texts();
             format!("{} {} {} {} {} {when} {}", b.auction, b.bidder, b.price, t.channel, t.url, t.extra)
         }),
         rows!(q19, |(place, b)| {
             let when = time(b.at);
-            let t = b.texts;
+            let t = b.texts();
             format!(
                 "{} {} {} {} {} {when} {} {place}",
                 b.auction, b.bidder, b.price, t.channel, t.url, t.extra
             )
         }),
         rows!(q20, |super::Sale { auction: a, bid: b }| {
-            let (when, t) = (time(b.at), b.texts);
+            let (when, t) = (time(b.at), b.texts());
             format!(
                 "{} {} {} {} {} {when} {} {} {} {} {} {} {} {} {} {}",
                 b.auction,
@@ -476,11 +476,11 @@ fn published() -> [(&'static str, Rows); 17] {
         }),
         rows!(q21, |row| {
             let b = row.bid;
-            format!("{} {} {} {} {}", b.auction, b.bidder, b.price, b.texts.channel, row.channel_id)
+            format!("{} {} {} {} {}", b.auction, b.bidder, b.price, b.texts().channel, row.channel_id)
         }),
         rows!(q22, |row| {
             let (b, parts) = (row.bid, row.parts.join(" "));
-            format!("{} {} {} {} {parts}", b.auction, b.bidder, b.price, b.texts.channel)
+            format!("{} {} {} {} {parts}", b.auction, b.bidder, b.price, b.texts().channel)
         }),
     ]
 }

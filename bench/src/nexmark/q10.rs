@@ -52,7 +52,7 @@ fn minute(bid: &Bid) -> i64 {
 }
 
 fn line(bid: &Bid) -> String {
-    let Bid { auction, bidder, price, at, texts } = bid;
+    let (Bid { auction, bidder, price, at, .. }, texts) = (bid, bid.texts());
     format!("{auction},{bidder},{price},{},{}", at.as_nanos() / 1_000_000, texts.extra)
 }
 

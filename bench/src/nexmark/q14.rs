@@ -47,7 +47,7 @@ pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row>
         .map("row", |bid| Row {
             bid,
             time: time_of_day(bid.at),
-            cs: bid.texts.extra.bytes().filter(|byte| *byte == b'c').count() as u64,
+            cs: bid.texts().extra.bytes().filter(|byte| *byte == b'c').count() as u64,
         })
 }
 
@@ -75,7 +75,7 @@ pub fn reference(events: &[Event]) -> Vec<Row> {
         } else {
             TimeOfDay::Other
         };
-        let cs = bid.texts.extra.matches('c').count() as u64;
+        let cs = bid.texts().extra.matches('c').count() as u64;
         rows.push(Row { bid: Bid { price, ..bid }, time, cs });
     }
     rows

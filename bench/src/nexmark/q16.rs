@@ -21,7 +21,7 @@ pub type Row = (&'static str, Timestamp, Statistics);
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
     timed_events(p, feed)
         .filter_map("bids", Event::bid)
-        .key_by(|bid| bid.texts.channel.as_str())
+        .key_by(|bid| bid.texts().channel.as_str())
         .window(Tumbling::of(DAY))
         .aggregate("statistics", Rankings)
         .map("row", |day| (day.key, day.window.start, day.value))
@@ -33,7 +33,7 @@ pub fn reference(events: &[Event]) -> Vec<Row> {
     for bid in events.iter().filter_map(|event| event.bid()) {
         let Timestamp(at) = bid.at;
         let day = Timestamp(at - at.rem_euclid(DAY.as_nanos() as i64));
-        days.entry((&bid.texts.channel, day)).or_default().push(bid);
+        days.entry((&bid.texts().channel, day)).or_default().push(bid);
     }
     days.into_iter().map(|((channel, day), bids)| (channel, day, Statistics::of(&bids))).collect()
 }

@@ -18,7 +18,7 @@ use super::{Bid, Event, Feed, events};
 
 /// What makes a bid later.
 fn lateness(bid: &Bid) -> (Timestamp, Reverse<(&'static str, Bid)>) {
-    (bid.at, Reverse((&bid.texts.extra, *bid)))
+    (bid.at, Reverse((&bid.texts().extra, *bid)))
 }
 
 /// The query.

@@ -25,7 +25,7 @@ pub struct Row {
 /// The query.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
     events(p, feed).filter_map("bids", Event::bid).filter_map("known", |bid| {
-        Some(Row { bid, channel_id: known(&bid.texts.channel).or_else(|| from_url(&bid.texts.url))? })
+        Some(Row { bid, channel_id: known(&bid.texts().channel).or_else(|| from_url(&bid.texts().url))? })
     })
 }
 
@@ -43,7 +43,7 @@ fn from_url(url: &str) -> Option<&str> {
 pub fn reference(events: &[Event]) -> Vec<Row> {
     let mut rows = Vec::new();
     for bid in events.iter().filter_map(|event| event.bid()) {
-        let (channel, url) = (bid.texts.channel.to_lowercase(), bid.texts.url.as_str());
+        let (channel, url) = (bid.texts().channel.to_lowercase(), bid.texts().url.as_str());
         // At the start, or behind an ampersand; up to the next one.
         let start = if url.starts_with("channel_id=") {
             Some("channel_id=".len())

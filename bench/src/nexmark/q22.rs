@@ -22,7 +22,7 @@ pub struct Row {
 /// The query.
 pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row> + use<>> {
     events(p, feed).filter_map("bids", Event::bid).map("parts", |bid| {
-        let mut parts = bid.texts.url.split('/').skip(3);
+        let mut parts = bid.texts().url.split('/').skip(3);
         Row { bid, parts: std::array::from_fn(|_| parts.next().unwrap_or_default()) }
     })
 }
@@ -31,7 +31,7 @@ pub fn query(p: &PipelineBuilder, feed: Feed) -> Stream<impl Segment<Item = Row>
 pub fn reference(events: &[Event]) -> Vec<Row> {
     let bids = events.iter().filter_map(|event| event.bid());
     bids.map(|bid| {
-        let all: Vec<&str> = bid.texts.url.split('/').collect();
+        let all: Vec<&str> = bid.texts().url.split('/').collect();
         Row { bid, parts: [3, 4, 5].map(|at| all.get(at).copied().unwrap_or_default()) }
     })
     .collect()
