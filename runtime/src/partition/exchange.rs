@@ -49,13 +49,11 @@ impl Routes {
     }
 }
 
-/// Sends what the first sender has been handed, for a hash in whose span several instances own shards.
+/// The owner of the shard of a hash in whose span several instances own some.
 #[cold]
 #[inline(never)]
-fn send_exactly<T: Send>(each: &mut [Sender<T>], shards: &ShardTable, hash: u64) {
-    if let Some(item) = each[0].take_back() {
-        each[shards.owner(hash)].send_ready(item);
-    }
+fn exact_owner(shards: &ShardTable, hash: u64) -> usize {
+    shards.owner(hash)
 }
 
 /// The end of a chain: a keyed edge.
@@ -109,10 +107,7 @@ impl<T: Send + 'static, H: FnMut(&T) -> u64 + 'static> Chain<T> for Exchange<T, 
         items.for_each(|item| match gate.stateful(cx, || hash(&item)) {
             Some(h) => match each.get_mut(routes.owner(h)) {
                 Some(sender) => sender.send_ready(item),
-                None => {
-                    each[0].hand(item);
-                    send_exactly(each, shards, h);
-                }
+                None => each[exact_owner(shards, h)].send_ready(item),
             },
             None => unroutable += 1,
         });

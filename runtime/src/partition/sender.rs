@@ -110,7 +110,7 @@ impl<T: Send> Sender<T> {
     pub fn send(&mut self, item: T) {
         let refused = if self.detour { Err(item) } else { self.ring.push_ready(item) };
         if let Err(item) = refused {
-            self.hand(item);
+            self.handed = Some(item);
             self.long_way();
         }
     }
@@ -127,19 +127,9 @@ impl<T: Send> Sender<T> {
     #[inline(always)]
     pub(super) fn send_ready(&mut self, item: T) {
         if let Err(item) = self.ring.push_ready(item) {
-            self.hand(item);
+            self.handed = Some(item);
             self.resend();
         }
-    }
-
-    /// Keeps `item` for [`take_back`](Self::take_back).
-    #[inline(always)]
-    pub(super) fn hand(&mut self, item: T) {
-        self.handed = Some(item);
-    }
-
-    pub(super) fn take_back(&mut self) -> Option<T> {
-        self.handed.take()
     }
 
     #[cold]
@@ -177,7 +167,7 @@ impl<T: Send> Sender<T> {
     #[cold]
     #[inline(never)]
     fn long_way(&mut self) {
-        let Some(item) = self.take_back() else { return };
+        let Some(item) = self.handed.take() else { return };
         if !self.detour {
             // Most often only a block of slots is full.
             if let Err(item) = self.ring.push(item) {
