@@ -52,8 +52,8 @@ fn minute(bid: &Bid) -> i64 {
 }
 
 fn line(bid: &Bid) -> String {
-    let (Bid { auction, bidder, price, at, .. }, texts) = (bid, bid.texts());
-    format!("{auction},{bidder},{price},{},{}", at.as_nanos() / 1_000_000, texts.extra)
+    let Bid { auction, bidder, price, at, .. } = bid;
+    format!("{auction},{bidder},{price},{},{}", at.as_nanos() / 1_000_000, bid.texts().extra)
 }
 
 fn directory_of(minute: i64) -> PathBuf {

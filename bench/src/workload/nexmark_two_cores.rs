@@ -102,15 +102,6 @@ impl Windows {
         let span = Spans::new(events, q8::SIZE.as_nanos() as i64);
         Self { span, open: VecDeque::new(), reached: [Timestamp(i64::MIN); 2], sum: 0 }
     }
-
-    /// The end of the first window is `end`.
-    fn close(&mut self, end: i64) {
-        if let Some(mut first) = self.open.pop_front() {
-            first.close(end, &mut self.sum);
-            // Its tables are those of a later one.
-            self.open.push_back(first);
-        }
-    }
 }
 
 impl Keeping for Windows {
@@ -124,7 +115,11 @@ impl Keeping for Windows {
         let at = event.timestamp();
         self.reached[from] = at;
         while let Some(end) = self.span.over(self.reached[0].min(self.reached[1])) {
-            self.close(end);
+            if let Some(first) = self.open.front_mut() {
+                first.close(end, &mut self.sum);
+                // Its tables are those of a later one.
+                self.open.rotate_left(1);
+            }
         }
         let behind = at.as_nanos() - self.span.end;
         let window = if behind < 0 { 0 } else { 1 + (behind / self.span.nanos) as usize };
@@ -135,10 +130,10 @@ impl Keeping for Windows {
     }
 
     fn finish(mut self) -> u64 {
-        for _ in 0..self.open.len() {
-            let end = self.span.end;
-            self.span.end += self.span.nanos;
-            self.close(end);
+        let Spans { nanos, mut end } = self.span;
+        for window in &mut self.open {
+            window.close(end, &mut self.sum);
+            end += nanos;
         }
         self.sum
     }
