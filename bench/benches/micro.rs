@@ -32,7 +32,7 @@ fn rings(c: &mut Criterion) {
             for &item in black_box(&items) {
                 let _ = producer.push(item);
                 producer.publish();
-                black_box(consumer.read(1).next());
+                black_box(consumer.pop());
             }
         });
     });

@@ -68,7 +68,7 @@ impl Receive64 for Consumer<u64> {
 
     #[inline]
     fn take(&mut self) -> Option<u64> {
-        self.read(1).next()
+        self.pop()
     }
 }
 

@@ -92,6 +92,42 @@ fn items_arrive_once_and_in_order() {
 }
 
 #[test]
+fn items_and_signals_taken_one_at_a_time_arrive_once_and_in_order() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring(1).unwrap();
+        let other = thread::spawn(move || {
+            push(&mut producer, 1);
+            producer.signal(Signal::Barrier(1)).unwrap();
+            push(&mut producer, 2);
+        });
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            // A look in vain at items alone, and one at signals too.
+            match consumer.pop() {
+                Some(item) => seen.push(Item(item)),
+                None => seen.extend(consumer.next_signal().map(Seen::Signal)),
+            }
+            thread::yield_now();
+        }
+        assert_eq!(seen, [Item(1), Seen::Signal(Signal::Barrier(1)), Item(2)]);
+        assert_eq!(consumer.pop(), None);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn an_item_that_is_taken_is_not_evicted() {
+    bounded_model(|| {
+        let (mut producer, mut consumer) = ring(2).unwrap();
+        consumer.allow_evictions();
+        let other = thread::spawn(move || push_evicting(&mut producer));
+        let mut seen: Vec<Seen> = consumer.pop().map(Item).into_iter().collect();
+        seen.extend(take_all(&mut consumer));
+        check_evicted(seen, &other.join().unwrap());
+    });
+}
+
+#[test]
 fn items_copied_in_and_read_in_place_arrive_once_and_in_order() {
     loom::model(|| {
         let (mut producer, mut consumer) = ring::<u64>(2).unwrap();
@@ -267,7 +303,7 @@ fn an_item_that_is_looked_at_is_not_evicted_and_its_slot_not_reused() {
         if looked_at.is_some() {
             thread::yield_now();
             assert_eq!(consumer.peek().copied(), looked_at);
-            assert_eq!(consumer.read(2).next(), looked_at);
+            assert_eq!(consumer.pop(), looked_at);
         }
         seen.extend(looked_at.map(Item));
         seen.extend(take_all(&mut consumer));
@@ -372,7 +408,7 @@ fn a_parked_producer_is_woken_when_there_is_room() {
         producer.push(1).unwrap();
         producer.publish();
         let other = thread::spawn(move || {
-            assert_eq!(consumer.read(1).next(), Some(1));
+            assert_eq!(consumer.pop(), Some(1));
             consumer
         });
         while producer.push(2).is_err() {
@@ -412,7 +448,7 @@ fn a_parked_producer_is_woken_again_and_again() {
         let other = thread::spawn(move || {
             let mut next = 1;
             while next <= 2 {
-                match consumer.read(1).next() {
+                match consumer.pop() {
                     Some(item) => {
                         assert_eq!(item, next);
                         next += 1;

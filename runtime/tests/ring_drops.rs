@@ -47,7 +47,7 @@ impl Drops {
         for item in self.items(moved) {
             producer.push(item).ok().unwrap();
             producer.publish();
-            consumer.read(1).for_each(drop);
+            drop(consumer.pop());
         }
         (producer, consumer)
     }

@@ -49,6 +49,7 @@ enum Op {
         commit: bool,
     },
     Peek,
+    Pop,
     NextSignal,
     IsEmpty,
     /// The producer may have this many more than have been taken; any number, if `None`.
@@ -75,6 +76,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0..12usize, 0..4usize, any::<bool>())
             .prop_map(|(max, take, commit)| Op::ReadSlices { max, take, commit }),
         1 => Just(Op::Peek),
+        2 => Just(Op::Pop),
         3 => Just(Op::NextSignal),
         2 => prop::option::of(0..9u64).prop_map(Op::Grant),
         1 => Just(Op::IsEmpty),
@@ -224,6 +226,11 @@ impl Pair {
             Op::Peek => {
                 assert_eq!(consumer.peek(), readable.first());
                 model.take(readable.len().min(1), 0);
+            }
+            Op::Pop => {
+                assert_eq!(consumer.pop(), readable.first().copied());
+                let taken = readable.len().min(1);
+                model.take(taken, taken);
             }
             Op::IsEmpty => assert_eq!(consumer.is_empty(), model.published.is_empty()),
             Op::NextSignal => {
@@ -557,7 +564,7 @@ fn two_threads_lose_nothing() {
                 if barriers % 300 == 0
                     && let Some(&next) = consumer.peek()
                 {
-                    assert_eq!(consumer.read(1).next(), Some(next), "what was looked at stays");
+                    assert_eq!(consumer.pop(), Some(next), "what was looked at stays");
                     all.push(next);
                     last = Some(next);
                 }

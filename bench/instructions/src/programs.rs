@@ -122,7 +122,7 @@ fn ring_singles(items: u64) -> Result<u64, String> {
     for item in 0..items {
         producer.push(item).map_err(|_| "the ring is full")?;
         producer.publish();
-        sum = consumer.read(1).next().map_or(0, |item| sum.wrapping_add(item));
+        sum = consumer.pop().map_or(0, |item| sum.wrapping_add(item));
     }
     Ok(sum)
 }

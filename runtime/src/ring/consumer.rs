@@ -38,10 +38,11 @@ pub struct Consumer<T> {
     signal_tail: u64,
     /// Items passed over.
     evicted: u64,
+    /// Items before this position may be taken without a look at anything else: all that are known of and stand before the next signal, or of these what
+    /// is claimed. Never less than `head`, never beyond `stop`.
+    owned: u64,
     /// The producer may evict: items are claimed before they are read.
     claims: bool,
-    /// Where that is so, items before this position are this side's. Never less than `head`, never beyond `stop`.
-    owned: u64,
     bell: Option<std::sync::Arc<Doorbell>>,
     shared: Arc<Shared<T>>,
 }
@@ -61,8 +62,8 @@ impl<T> Consumer<T> {
             signal_head: 0,
             signal_tail: 0,
             evicted: 0,
-            claims: false,
             owned: 0,
+            claims: false,
             bell: None,
             shared,
         }
@@ -144,38 +145,65 @@ impl<T> Consumer<T> {
     /// are read.
     #[inline]
     pub fn available(&mut self) -> usize {
-        if self.claims {
-            if self.owned > self.head {
-                return (self.owned - self.head) as usize;
-            }
-            self.pass_evicted();
-        }
-        let ready = self.ready();
-        if ready > 0 || self.head == self.stop {
-            return ready;
-        }
-        self.refresh();
-        self.ready()
+        if self.owned == self.head { self.look() } else { (self.owned - self.head) as usize }
     }
 
+    /// Nothing more may be taken as it is: looks for more. How many items there are before the next signal.
+    #[inline]
+    fn look(&mut self) -> usize {
+        if self.claims {
+            return self.look_past_evicted();
+        }
+        if self.head != self.stop {
+            self.refresh();
+        }
+        (self.owned - self.head) as usize
+    }
+
+    #[inline(never)]
+    fn look_past_evicted(&mut self) -> usize {
+        self.pass_evicted();
+        if self.before_signal() == self.head && self.head != self.stop {
+            self.refresh();
+        }
+        (self.before_signal() - self.head) as usize
+    }
+
+    /// The position of the next signal, or behind the last item that is known.
     #[inline(always)]
-    fn ready(&self) -> usize {
-        (self.tail.min(self.stop) - self.head) as usize
+    fn before_signal(&self) -> u64 {
+        self.tail.min(self.stop)
     }
 
     /// Looks at the producer's positions. The tail first: no signal before it can then be missed.
     #[inline]
     fn refresh(&mut self) {
-        self.tail = self.shared.written.tail.load(Ordering::Acquire);
+        let tail = self.shared.written.tail.load(Ordering::Acquire);
+        self.learn(tail);
+    }
+
+    /// Looks at the signals that may stand before the `tail` just seen.
+    #[inline(always)]
+    fn learn(&mut self, tail: u64) {
+        self.tail = tail;
         let signal_tail = self.shared.written.signal_tail.load(Ordering::Acquire);
         if signal_tail != self.signal_tail {
             self.signal_tail = signal_tail;
             self.find_stop();
         }
+        self.own_known();
     }
 
     fn find_stop(&mut self) {
         self.stop = if self.signal_head == self.signal_tail { NO_SIGNAL } else { self.first_signal().0 };
+    }
+
+    /// Where nothing has to be claimed, all that is known may be taken.
+    #[inline(always)]
+    fn own_known(&mut self) {
+        if !self.claims {
+            self.owned = self.before_signal();
+        }
     }
 
     fn first_signal(&self) -> (u64, Signal) {
@@ -235,6 +263,27 @@ impl<T> Consumer<T> {
         n.min((self.owned - self.head) as usize)
     }
 
+    /// Makes the next item this side's own, if there is one.
+    #[inline(always)]
+    fn has_next(&mut self) -> bool {
+        self.owned != self.head || self.find_next()
+    }
+
+    /// In vain it reads the tail and nothing else that the producer writes, and it is called: with a look that reads where signals stand as well, or that is
+    /// inlined, a round trip takes a tenth longer while the cores share a cache.
+    #[cold]
+    #[inline(never)]
+    fn find_next(&mut self) -> bool {
+        if self.claims {
+            return self.claim(1, Self::there) > 0;
+        }
+        let tail = self.shared.written.tail.load(Ordering::Acquire);
+        if tail != self.tail {
+            self.learn(tail);
+        }
+        self.owned != self.head
+    }
+
     /// How many of `wanted` are there.
     #[inline(always)]
     fn there(&mut self, wanted: usize) -> usize {
@@ -285,10 +334,39 @@ impl<T> Consumer<T> {
         Chunk::new(self, n)
     }
 
+    /// Takes the next item, if one comes before the next signal, and gives its slot back at once.
+    ///
+    /// For items that come one at a time. Where more may be there, [`read`](Self::read) gives all their slots back with one store. Whoever looks again
+    /// and again does well to pause between two looks (`std::hint::spin_loop`): each takes the line that it reads from the producer, which has to have it to
+    /// publish.
+    ///
+    /// ```
+    /// let (mut producer, mut consumer) = corelane::ring::ring::<u64>(1)?;
+    /// producer.push(7).unwrap();
+    /// producer.publish();
+    ///
+    /// assert_eq!(consumer.pop(), Some(7));
+    /// assert_eq!(consumer.pop(), None);
+    /// assert_eq!(producer.free_for(1), 1);
+    /// # Ok::<(), corelane::ring::RingError>(())
+    /// ```
+    #[inline]
+    pub fn pop(&mut self) -> Option<T> {
+        if !self.has_next() {
+            return None;
+        }
+        let index = self.slots.index(self.head);
+        self.head += 1;
+        // SAFETY: the position was this side's and is taken once.
+        let item = unsafe { self.slots.take(index) };
+        self.commit();
+        Some(item)
+    }
+
     /// Looks at the next item, if one comes before the next signal.
     #[inline]
     pub fn peek(&mut self) -> Option<&T> {
-        if self.own(1, Self::there) == 0 {
+        if !self.has_next() {
             return None;
         }
         // SAFETY: the head is before the published tail, and claimed where that matters; the borrow of `self` keeps the item where it is.
@@ -305,6 +383,7 @@ impl<T> Consumer<T> {
         self.signal_head += 1;
         self.shared.read.signal_head.store(self.signal_head, Ordering::Release);
         self.find_stop();
+        self.own_known();
         self.made_room();
         Some(signal)
     }

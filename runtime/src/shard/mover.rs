@@ -168,7 +168,7 @@ impl<K: Send + 'static> Mover<K> {
         let mut moved = false;
         for giver in 0..moving.owing.len() {
             while moving.owing[giver]
-                && let Some(parcel) = self.seat.from[giver].as_mut().and_then(|ring| ring.read(1).next())
+                && let Some(parcel) = self.seat.from[giver].as_mut().and_then(|ring| ring.pop())
             {
                 moved = true;
                 moving.owing[giver] = !parcel.last;
@@ -251,7 +251,7 @@ impl<K: Send + 'static> Mover<K> {
     pub(crate) fn close<S: Movable<Key = K>>(&mut self, state: &mut S) {
         let mut left = Vec::new();
         for ring in self.seat.from.iter_mut().flatten() {
-            while let Some(parcel) = ring.read(1).next() {
+            while let Some(parcel) = ring.pop() {
                 state.came(parcel.items);
                 left.push(parcel);
             }

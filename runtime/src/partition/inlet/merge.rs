@@ -110,7 +110,7 @@ impl<T: Send + 'static> Inlet<T> {
             && let Some(i) = self.earliest()
             && self.lanes[self.inputs[i].lane].left > 0
         {
-            self.batch.extend(self.inputs[i].ring.read(1));
+            self.batch.extend(self.inputs[i].ring.pop());
             self.lanes[self.inputs[i].lane].took(1);
             self.valve.active(i);
             if self.inputs[i].ring.available() == 0 {
