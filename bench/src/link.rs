@@ -68,6 +68,14 @@ pub trait Duplex {
     fn receive(&mut self) -> u64;
 }
 
+/// What a reader does between two looks: so many pause instructions. Their length is the processor's own.
+#[inline(always)]
+pub fn pause<const PAUSES: u32>() {
+    for _ in 0..PAUSES {
+        std::hint::spin_loop();
+    }
+}
+
 /// Sends `batches * BATCH` values back and forth; the answer to a value is its successor. Each end is built on its
 /// own core. The checksum is the wrapping sum of the answers ([`ping_pong_sum`]); each sample is the mean of
 /// [`BATCH`] round trips.

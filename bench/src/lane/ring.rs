@@ -53,12 +53,12 @@ fn consume(mut ring: Consumer<u64>, items: u64, chunk: usize, gate: &Gate) -> (S
     (Span::since(start), tally)
 }
 
-struct End {
+struct End<const PAUSES: u32> {
     out: Producer<u64>,
     inward: Consumer<u64>,
 }
 
-impl Duplex for End {
+impl<const PAUSES: u32> Duplex for End<PAUSES> {
     #[inline]
     fn send(&mut self, value: u64) {
         while self.out.push(value).is_err() {}
@@ -68,9 +68,10 @@ impl Duplex for End {
     #[inline]
     fn receive(&mut self) -> u64 {
         loop {
-            if let Some(value) = self.inward.read(1).next() {
+            if let Some(value) = self.inward.pop() {
                 return value;
             }
+            link::pause::<PAUSES>();
         }
     }
 }
@@ -79,10 +80,10 @@ impl Duplex for End {
 ///
 /// # Errors
 /// No ring.
-pub fn ping_pong(batches: u64, cores: &[CoreId]) -> Result<Latencies, RingError> {
+pub fn ping_pong<const PAUSES: u32>(batches: u64, cores: &[CoreId]) -> Result<Latencies, RingError> {
     let (there, arriving) = ring(PING_PONG_SLOTS)?;
     let (back, returning) = ring(PING_PONG_SLOTS)?;
-    let asking = move || End { out: there, inward: returning };
-    let answering = move || End { out: back, inward: arriving };
+    let asking = move || End::<PAUSES> { out: there, inward: returning };
+    let answering = move || End::<PAUSES> { out: back, inward: arriving };
     Ok(link::ping_pong(cores, batches, asking, answering))
 }

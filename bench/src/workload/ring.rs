@@ -3,11 +3,12 @@
 use std::cell::OnceCell;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Duration;
 
 use core_affinity::CoreId;
 use corelane::ring::RingError;
 
-use crate::case::{Case, Measured, Outcome, Setup};
+use crate::case::{Case, Latencies, Measured, Outcome, Setup};
 use crate::lane;
 use crate::link::{self, Link, Mailbox};
 use crate::pin::{Gate, Span};
@@ -180,12 +181,12 @@ pub mod hand {
         (Span::since(start), tally)
     }
 
-    struct RtrbEnd {
+    struct RtrbEnd<const PAUSES: u32> {
         out: Producer<u64>,
         inward: Consumer<u64>,
     }
 
-    impl Duplex for RtrbEnd {
+    impl<const PAUSES: u32> Duplex for RtrbEnd<PAUSES> {
         #[inline]
         fn send(&mut self, value: u64) {
             while self.out.push(value).is_err() {}
@@ -197,6 +198,7 @@ pub mod hand {
                 if let Ok(value) = self.inward.pop() {
                     return value;
                 }
+                link::pause::<PAUSES>();
             }
         }
     }
@@ -205,11 +207,11 @@ pub mod hand {
     pub const PING_PONG_SLOTS: usize = 1_024;
 
     /// Round trips over two rtrb rings.
-    pub fn rtrb_ping_pong(batches: u64, cores: &[CoreId]) -> Latencies {
+    pub fn rtrb_ping_pong<const PAUSES: u32>(batches: u64, cores: &[CoreId]) -> Latencies {
         let (there, arriving) = RingBuffer::new(PING_PONG_SLOTS);
         let (back, returning) = RingBuffer::new(PING_PONG_SLOTS);
-        let asking = move || RtrbEnd { out: there, inward: returning };
-        let answering = move || RtrbEnd { out: back, inward: arriving };
+        let asking = move || RtrbEnd::<PAUSES> { out: there, inward: returning };
+        let answering = move || RtrbEnd::<PAUSES> { out: back, inward: arriving };
         link::ping_pong(cores, batches, asking, answering)
     }
 
@@ -237,7 +239,7 @@ pub mod hand {
     }
 
     /// One end of two raw rings.
-    pub struct RawEnd<'a> {
+    pub struct RawEnd<'a, const PAUSES: u32> {
         out: &'a RawRing,
         sent: u64,
         consumed: u64,
@@ -246,14 +248,14 @@ pub mod hand {
         published: u64,
     }
 
-    impl<'a> RawEnd<'a> {
+    impl<'a, const PAUSES: u32> RawEnd<'a, PAUSES> {
         /// The end that sends over `out` and receives over `inward`.
         pub fn new(out: &'a RawRing, inward: &'a RawRing) -> Self {
             Self { out, sent: 0, consumed: 0, inward, taken: 0, published: 0 }
         }
     }
 
-    impl Duplex for RawEnd<'_> {
+    impl<const PAUSES: u32> Duplex for RawEnd<'_, PAUSES> {
         #[inline]
         fn send(&mut self, value: u64) {
             while self.sent - self.consumed == self.out.slots.len() as u64 {
@@ -268,6 +270,9 @@ pub mod hand {
         fn receive(&mut self) -> u64 {
             while self.published == self.taken {
                 self.published = self.inward.tail.load(Ordering::Acquire);
+                if self.published == self.taken {
+                    link::pause::<PAUSES>();
+                }
             }
             let value = self.inward.slot(self.taken).load(Ordering::Relaxed);
             self.taken += 1;
@@ -277,9 +282,10 @@ pub mod hand {
     }
 
     /// Round trips over two raw rings.
-    pub fn raw_ping_pong(batches: u64, cores: &[CoreId]) -> Latencies {
+    pub fn raw_ping_pong<const PAUSES: u32>(batches: u64, cores: &[CoreId]) -> Latencies {
         let (there, back) = (RawRing::new(PING_PONG_SLOTS), RawRing::new(PING_PONG_SLOTS));
-        link::ping_pong(cores, batches, || RawEnd::new(&there, &back), || RawEnd::new(&back, &there))
+        let asking = || RawEnd::<PAUSES>::new(&there, &back);
+        link::ping_pong(cores, batches, asking, || RawEnd::<PAUSES>::new(&back, &there))
     }
 }
 
@@ -306,38 +312,94 @@ impl Ring {
     }
 }
 
+/// What plays ping-pong, how often it pauses between two looks, and how it is run: over so many batches.
+#[derive(Clone, Copy)]
+struct Player {
+    ring: &'static str,
+    pauses: u32,
+    play: fn(u64, &[CoreId]) -> Result<Latencies, RingError>,
+}
+
+impl Player {
+    /// Every ring with every number of pauses that is tried. One that looks again at once takes the line that it looks at from the producer again and
+    /// again, just when that wants to write to it.
+    fn all() -> Vec<Self> {
+        Self::pausing::<0>()
+            .into_iter()
+            .chain(Self::pausing::<1>())
+            .chain(Self::pausing::<2>())
+            .chain(Self::pausing::<4>())
+            .collect()
+    }
+
+    fn pausing<const PAUSES: u32>() -> [Self; 3] {
+        let player = |ring, play| Self { ring, pauses: PAUSES, play };
+        [
+            player("rtrb", |batches, cores| Ok(hand::rtrb_ping_pong::<PAUSES>(batches, cores))),
+            player("raw", |batches, cores| Ok(hand::raw_ping_pong::<PAUSES>(batches, cores))),
+            player("corelane", lane::ring::ping_pong::<PAUSES>),
+        ]
+    }
+}
+
 /// What part of the items of a run each configuration is tried with. A fiftieth is over before a large ring has been gone round often enough: near, what
 /// is best then is not what is best in a run.
 const TRIED: u64 = 10;
 
-/// Moves `items` over `ring` with its best configuration for cores that are as far apart as these are now. The first call tries all configurations
-/// of both rings, in turn.
+/// The best of the `eligible` candidates for cores that are as far apart as these are now, and where it was found to be that. The first call tries
+/// `all`, in turn.
+fn best<C: Copy>(
+    tuning: &OnceCell<Tuning<C>>,
+    all: impl FnOnce() -> Vec<C>,
+    eligible: impl Fn(C) -> bool,
+    cores: &[CoreId],
+    run: impl FnMut(C) -> Result<Duration, RingError>,
+) -> Result<(C, Link), RingError> {
+    let tuning = match tuning.get() {
+        Some(tuning) => tuning,
+        None => {
+            let found = Tuning::run(all(), || link::round_trip_ns(cores), run)?;
+            tuning.get_or_init(|| found)
+        }
+    };
+    let now_ns = link::round_trip_ns(cores);
+    Ok(tuning.best(Link::classify(now_ns, now_ns), eligible).expect("all were run"))
+}
+
+/// Moves `items` over `ring` with its best configuration.
 fn tuned(
     tuning: &OnceCell<Tuning<(Ring, Chunked)>>,
     ring: Ring,
     items: u64,
     cores: &[CoreId],
 ) -> Result<Outcome, RingError> {
-    let tuning = match tuning.get() {
-        Some(tuning) => tuning,
-        None => {
-            let of = |ring: Ring| Chunked::all(ring.writes()).into_iter().map(move |how| (ring, how));
-            let all = of(Ring::Rtrb).chain(of(Ring::Corelane)).collect();
-            let run = |(ring, how): (Ring, Chunked)| Ok(ring.run(items / TRIED, how, cores)?.elapsed);
-            let found = Tuning::run(all, || link::round_trip_ns(cores), run)?;
-            tuning.get_or_init(|| found)
-        }
-    };
-    let now_ns = link::round_trip_ns(cores);
-    let best = tuning.best(Link::classify(now_ns, now_ns), |one| one.0 == ring);
-    let ((_, how), link) = best.expect("all were run");
+    let of = |ring: Ring| Chunked::all(ring.writes()).into_iter().map(move |how| (ring, how));
+    let all = || of(Ring::Rtrb).chain(of(Ring::Corelane)).collect();
+    let run = |(ring, how): (Ring, Chunked)| Ok(ring.run(items / TRIED, how, cores)?.elapsed);
+    let ((_, how), link) = best(tuning, all, |one| one.0 == ring, cores, run)?;
     Ok(Outcome::from(ring.run(items, how, cores)?)
         .note(format!("best of those tried {}: {how:?}", link.name())))
 }
 
+/// Plays `batches` over `ring` with the number of pauses that is best for it.
+fn paused(
+    tuning: &OnceCell<Tuning<Player>>,
+    ring: &str,
+    batches: u64,
+    cores: &[CoreId],
+) -> Result<Outcome, RingError> {
+    let run = |player: Player| {
+        let run = (player.play)(batches.div_ceil(TRIED), cores)?;
+        Ok(Duration::from_nanos(run.histogram.value_at_quantile(0.5)))
+    };
+    let (player, link) = best(tuning, Player::all, |player| player.ring == ring, cores, run)?;
+    let note = format!("pauses {} times between looks, best of those tried {}", player.pauses, link.name());
+    Ok(Outcome::from((player.play)(batches, cores)?).note(note))
+}
+
 /// The comparisons: corelane's systems are added beside `rtrb`.
 pub fn cases(setup: &Setup) -> Vec<Case> {
-    let (items, batches) = (setup.scaled(ITEMS), setup.scaled(BATCHES));
+    let items = setup.scaled(ITEMS);
     let tuning = Rc::new(OnceCell::new());
     let by_chunks = |ring| {
         let tuning = Rc::clone(&tuning);
@@ -349,18 +411,29 @@ pub fn cases(setup: &Setup) -> Vec<Case> {
         .reference("rtrb")
         .try_system("rtrb", by_chunks(Ring::Rtrb))
         .try_system("corelane", by_chunks(Ring::Corelane));
-    let ping_pong = Case::new("ring", "pingpong", 2, link::ping_pong_sum(batches))
+    vec![throughput, ping_pong(setup.scaled(BATCHES))]
+}
+
+fn ping_pong(batches: u64) -> Case {
+    let tuning = Rc::new(OnceCell::new());
+    let by_best = |ring| {
+        let tuning = Rc::clone(&tuning);
+        move |setup: &Setup| paused(&tuning, ring, batches, &setup.cores)
+    };
+    Case::new("ring", "pingpong", 2, link::ping_pong_sum(batches))
         .work(format!("{batches} means of {} round trips each", link::BATCH))
         .reference("rtrb")
         .reference("raw")
-        .system("rtrb", move |setup| hand::rtrb_ping_pong(batches, &setup.cores))
-        .system("raw", move |setup| hand::raw_ping_pong(batches, &setup.cores))
-        .try_system("corelane", move |setup| lane::ring::ping_pong(batches, &setup.cores))
+        .try_system("rtrb", by_best("rtrb"))
+        .try_system("raw", by_best("raw"))
+        .try_system("corelane", by_best("corelane"))
+        .system("rtrb-no-pause", move |setup| hand::rtrb_ping_pong::<0>(batches, &setup.cores))
+        .system("raw-no-pause", move |setup| hand::raw_ping_pong::<0>(batches, &setup.cores))
+        .try_system("corelane-no-pause", move |setup| lane::ring::ping_pong::<0>(batches, &setup.cores))
         .system("mailbox", move |setup| {
             let mailbox = Mailbox::default();
             link::ping_pong(&setup.cores, batches, || mailbox.asking(), || mailbox.answering())
-        });
-    vec![throughput, ping_pong]
+        })
 }
 
 #[cfg(test)]
@@ -403,15 +476,16 @@ mod tests {
         if cores.len() < 2 {
             return;
         }
-        let expected = link::ping_pong_sum(3);
-        assert_eq!(hand::rtrb_ping_pong(3, &cores).checksum, expected);
-        assert_eq!(hand::raw_ping_pong(3, &cores).checksum, expected);
+        for player in Player::all() {
+            let played = (player.play)(3, &cores).unwrap();
+            assert_eq!(played.checksum, link::ping_pong_sum(3), "{}, {} pauses", player.ring, player.pauses);
+        }
     }
 
     #[test]
     fn a_raw_ring_keeps_order_around_its_end() {
         let (there, back) = (RawRing::new(4), RawRing::new(4));
-        let (mut ask, mut answer) = (RawEnd::new(&there, &back), RawEnd::new(&back, &there));
+        let (mut ask, mut answer) = (RawEnd::<0>::new(&there, &back), RawEnd::<0>::new(&back, &there));
         for round in 0..10_u64 {
             (0..3).for_each(|item| ask.send(3 * round + item));
             (0..3).for_each(|item| assert_eq!(answer.receive(), 3 * round + item));
