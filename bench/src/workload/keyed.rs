@@ -74,12 +74,12 @@ pub mod hand {
     use ahash::RandomState;
     use core_affinity::CoreId;
     use hashbrown::HashTable;
-    use rtrb::{Consumer, Producer, RingBuffer};
 
     use super::{Totals, hasher, pair};
     use crate::case::Measured;
     use crate::pin::{self, Gate, Span};
     use crate::workload::blocks;
+    use crate::workload::ends::Ends;
 
     /// Pairs generated between two looks at the ring.
     pub const BLOCK: u64 = 1_024;
@@ -174,60 +174,35 @@ pub mod hand {
         blocks: I,
         make: M,
         hasher: H,
-        out: Producer<Pair>,
-        inward: Consumer<Pair>,
+        ends: Ends<Pair>,
     }
 
     impl<I: Iterator<Item = Range<u64>>, M: Fn(u64) -> Pair, H: BuildHasher> Worker<I, M, H> {
-        fn run<S: Shard>(mut self, shard: impl FnOnce() -> S, gate: &Gate) -> (Span, S::Out) {
-            let mut shard = shard();
+        fn run<S: Shard>(self, shard: impl FnOnce() -> S, gate: &Gate) -> (Span, S::Out) {
+            let Self { me, blocks, make, hasher, mut ends } = self;
+            let (other, mut shard) = (1 - me, shard());
             let mut staged = [(0, 0); BLOCK as usize];
             let start = gate.wait();
-            while let Some(block) = self.blocks.next() {
+            for block in blocks {
                 // Ours from the front, theirs from the back: one store a pair, no branch, both counts in registers.
                 let (mut front, mut back) = (0, BLOCK as usize);
                 for index in block {
-                    let pair = (self.make)(index);
-                    let other = owner(&self.hasher, pair.0) ^ self.me;
-                    back -= other;
-                    let place = if other == 0 { front } else { back };
+                    let pair = make(index);
+                    let crosses = owner(&hasher, pair.0) ^ me;
+                    back -= crosses;
+                    let place = if crosses == 0 { front } else { back };
                     staged[place & (BLOCK as usize - 1)] = pair;
-                    front += 1 - other;
+                    front += 1 - crosses;
                 }
                 let (ours, theirs) = (&staged[..front], &staged[back..]);
-                self.send(theirs, &mut shard);
-                shard.take(self.me, ours);
-                receive(&mut self.inward, 1 - self.me, &mut shard);
+                ends.send(theirs, |pairs| shard.take(other, pairs));
+                shard.take(me, ours);
+                ends.receive(|pairs| shard.take(other, pairs));
             }
-            let Self { me, out, mut inward, .. } = self;
-            drop(out);
-            // Abandoned first, empty second: what was pushed before the other end went away is still seen.
-            while !inward.is_abandoned() {
-                receive(&mut inward, 1 - me, &mut shard);
-            }
-            receive(&mut inward, 1 - me, &mut shard);
+            ends.end(|pairs| shard.take(other, pairs));
             let result = shard.finish();
             (Span::since(start), result)
         }
-
-        fn send(&mut self, mut pairs: &[Pair], shard: &mut impl Shard) {
-            loop {
-                (_, pairs) = self.out.push_partial_slice(pairs);
-                if pairs.is_empty() {
-                    return;
-                }
-                receive(&mut self.inward, 1 - self.me, shard);
-            }
-        }
-    }
-
-    #[inline]
-    fn receive(ring: &mut Consumer<Pair>, from: usize, shard: &mut impl Shard) {
-        let Ok(chunk) = ring.read_chunk(ring.slots()) else { return };
-        let (first, second) = chunk.as_slices();
-        shard.take(from, first);
-        shard.take(from, second);
-        chunk.commit_all();
     }
 
     /// The pairs that `make` makes of the numbers in `parts`, each core those of its own part, of at most [`BLOCK`] at a time, go to the
@@ -239,11 +214,10 @@ pub mod hand {
         make: impl Fn(u64) -> Pair + Copy + Send + Sync,
         shard: impl Fn() -> S + Copy + Send + Sync,
     ) -> (Duration, [S::Out; 2]) {
-        let ((there, arriving), (back, returning)) = (RingBuffer::new(SLOTS), RingBuffer::new(SLOTS));
-        let [one, two] = parts;
+        let ([one, two], [here, there]) = (parts, Ends::of_two(SLOTS));
         let of_first = hasher.clone();
-        let first = Worker { me: 0, blocks: one, make, hasher: of_first, out: there, inward: returning };
-        let second = Worker { me: 1, blocks: two, make, hasher, out: back, inward: arriving };
+        let first = Worker { me: 0, blocks: one, make, hasher: of_first, ends: here };
+        let second = Worker { me: 1, blocks: two, make, hasher, ends: there };
         let (one, two) = pin::on_two(cores, |gate| first.run(shard, gate), |gate| second.run(shard, gate));
         (one.0.union(two.0), [one.1, two.1])
     }

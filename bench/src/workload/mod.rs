@@ -2,6 +2,7 @@
 //! compare them.
 
 pub mod chain;
+pub mod ends;
 pub mod keyed;
 pub mod latency;
 pub mod nexmark;

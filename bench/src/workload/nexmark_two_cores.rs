@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use core_affinity::CoreId;
 use corelane::model::{Timed, Timestamp};
-use rtrb::{Consumer, Producer, RingBuffer};
 
+use super::ends::Ends;
 use super::keyed::hand::owner;
 use super::keyed::hasher;
 use super::nexmark::hand::{self, NewSellers, Sales, Spans};
@@ -141,10 +141,10 @@ impl Keeping for Windows {
 
 /// Each core reads the blocks that it gets, and has half of the keys.
 fn exchanged<K: Keeping>(feed: Feed, cores: &[CoreId], kept: impl Fn() -> K + Sync) -> Measured {
-    let ((there, arriving), (back, returning)) = (RingBuffer::new(SLOTS), RingBuffer::new(SLOTS));
+    let [here, there] = Ends::of_two(SLOTS);
     let untaken = Untaken::of(feed);
-    let first = Exchanging { me: 0, feed, out: there, inward: returning };
-    let second = Exchanging { me: 1, feed, out: back, inward: arriving };
+    let first = Exchanging { me: 0, feed, ends: here };
+    let second = Exchanging { me: 1, feed, ends: there };
     let blocks = untaken.clone();
     let both =
         pin::on_two(cores, |gate| first.run(blocks, kept(), gate), |gate| second.run(untaken, kept(), gate));
@@ -154,58 +154,36 @@ fn exchanged<K: Keeping>(feed: Feed, cores: &[CoreId], kept: impl Fn() -> K + Sy
 struct Exchanging {
     me: usize,
     feed: Feed,
-    out: Producer<Event>,
-    inward: Consumer<Event>,
+    ends: Ends<Event>,
 }
 
 impl Exchanging {
-    fn run<K: Keeping>(mut self, blocks: Untaken, mut kept: K, gate: &Gate) -> (Span, u64) {
-        let (mut theirs, hasher) = (Vec::new(), hasher());
+    fn run<K: Keeping>(self, blocks: Untaken, mut kept: K, gate: &Gate) -> (Span, u64) {
+        let Self { me, feed, mut ends } = self;
+        let (other, mut theirs, hasher) = (1 - me, Vec::new(), hasher());
         let start = gate.wait();
         for block in blocks {
-            for event in &self.feed.events[block] {
+            for event in &feed.events[block] {
                 let Some(key) = K::key(event) else { continue };
-                if owner(&hasher, key) == self.me {
-                    kept.take(self.me, event);
+                if owner(&hasher, key) == me {
+                    kept.take(me, event);
                 } else {
                     theirs.push(*event);
                 }
             }
-            self.send(&theirs, &mut kept);
+            ends.send(&theirs, take_all(other, &mut kept));
             theirs.clear();
-            self.receive(&mut kept);
+            ends.receive(take_all(other, &mut kept));
         }
-        let Self { me, out, mut inward, .. } = self;
-        drop(out);
-        // Abandoned first, empty second: what was pushed before the other end went away is still seen.
-        while !inward.is_abandoned() {
-            receive(&mut inward, 1 - me, &mut kept);
-        }
-        receive(&mut inward, 1 - me, &mut kept);
+        ends.end(take_all(other, &mut kept));
         let sum = kept.finish();
         (Span::since(start), sum)
     }
-
-    fn send(&mut self, mut events: &[Event], kept: &mut impl Keeping) {
-        loop {
-            (_, events) = self.out.push_partial_slice(events);
-            if events.is_empty() {
-                return;
-            }
-            self.receive(kept);
-        }
-    }
-
-    fn receive(&mut self, kept: &mut impl Keeping) {
-        receive(&mut self.inward, 1 - self.me, kept);
-    }
 }
 
-fn receive(ring: &mut Consumer<Event>, from: usize, kept: &mut impl Keeping) {
-    let Ok(chunk) = ring.read_chunk(ring.slots()) else { return };
-    let (first, second) = chunk.as_slices();
-    first.iter().chain(second).for_each(|event| kept.take(from, event));
-    chunk.commit_all();
+/// Takes events that core `from` has read.
+fn take_all(from: usize, kept: &mut impl Keeping) -> impl FnMut(&[Event]) {
+    move |events| events.iter().for_each(|event| kept.take(from, event))
 }
 
 #[cfg(test)]
