@@ -303,7 +303,7 @@ fn an_item_that_is_looked_at_is_not_evicted_and_its_slot_not_reused() {
         if looked_at.is_some() {
             thread::yield_now();
             assert_eq!(consumer.peek().copied(), looked_at);
-            assert_eq!(consumer.pop(), looked_at);
+            assert_eq!(consumer.read(2).next(), looked_at);
         }
         seen.extend(looked_at.map(Item));
         seen.extend(take_all(&mut consumer));
@@ -408,7 +408,7 @@ fn a_parked_producer_is_woken_when_there_is_room() {
         producer.push(1).unwrap();
         producer.publish();
         let other = thread::spawn(move || {
-            assert_eq!(consumer.pop(), Some(1));
+            assert_eq!(consumer.read(1).next(), Some(1));
             consumer
         });
         while producer.push(2).is_err() {

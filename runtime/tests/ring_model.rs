@@ -564,7 +564,7 @@ fn two_threads_lose_nothing() {
                 if barriers % 300 == 0
                     && let Some(&next) = consumer.peek()
                 {
-                    assert_eq!(consumer.pop(), Some(next), "what was looked at stays");
+                    assert_eq!(consumer.read(1).next(), Some(next), "what was looked at stays");
                     all.push(next);
                     last = Some(next);
                 }
