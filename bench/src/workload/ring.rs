@@ -324,12 +324,7 @@ impl Player {
     /// Every ring with every number of pauses that is tried. One that looks again at once takes the line that it looks at from the producer again and
     /// again, just when that wants to write to it.
     fn all() -> Vec<Self> {
-        Self::pausing::<0>()
-            .into_iter()
-            .chain(Self::pausing::<1>())
-            .chain(Self::pausing::<2>())
-            .chain(Self::pausing::<4>())
-            .collect()
+        [Self::pausing::<0>(), Self::pausing::<1>(), Self::pausing::<2>(), Self::pausing::<4>()].concat()
     }
 
     fn pausing<const PAUSES: u32>() -> [Self; 3] {
